@@ -1,0 +1,143 @@
+"""Digests: what a task depends on and Ploomber cannot see.
+
+Ploomber compares a notebook's code and its parameters. It does not look into
+the modules that a notebook imports, nor at the bytes of the source table. So
+their digests are parameters: `pipeline.yaml` names `depends_on`, which is
+computed anew whenever the graph is loaded. What has not changed has the same
+digest, however often it was touched.
+"""
+
+import ast
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from loopbook.contract import Contract, read_contract
+from loopbook.files import read_json, write_json
+from loopbook.knobs import read_knobs
+from loopbook.project import Project, current
+from loopbook.sources import source_digest, source_path
+
+PACKAGE = "loopbook"
+SHORT = 16
+
+
+def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
+    """The digests of a task, for `pipeline.yaml`.
+
+    Parameters
+    ----------
+    notebook : str
+        Path of the notebook, from the project's folder.
+    source : bool
+        Whether the task reads the source table itself.
+
+    Returns
+    -------
+    dict
+        `contract`, `library`, `environment` and, if asked for, `source`.
+
+    Raises
+    ------
+    ContractError, KnobError, SourceError
+        Before any task runs, since the graph is loaded first.
+    """
+    project = current()
+    contract = _contract(project.contract)
+    read_knobs(project.knobs)
+    answer = {
+        "contract": contract.digest()[:SHORT],
+        "library": library_digest(project, project.root / notebook)[:SHORT],
+        "environment": _file_digest(project.root / "requirements.lock")[:SHORT],
+    }
+    if source:
+        answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
+    return answer
+
+
+def depends_on_in_grid(notebook: str) -> list[dict[str, str]]:
+    """The same as the one value of a grid's parameter."""
+    return [depends_on(notebook)]
+
+
+@lru_cache(maxsize=4)
+def _contract_of(path: Path, _modified_ns: int) -> Contract:
+    return read_contract(path)
+
+
+def _contract(path: Path) -> Contract:
+    return _contract_of(path, path.stat().st_mtime_ns) if path.exists() else read_contract(path)
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+
+
+def library_digest(project: Project, notebook: Path) -> str:
+    """SHA-256 over the code of every module of ours that a notebook reaches.
+
+    Comments and layout do not count, since they cannot change a result.
+    """
+    state = hashlib.sha256()
+    for name in sorted(modules_of(project, notebook)):
+        state.update(name.encode() + b"\0" + _module(project.library / f"{name}.py")[0] + b"\0")
+    return state.hexdigest()
+
+
+def modules_of(project: Project, notebook: Path) -> set[str]:
+    """The modules of ours that a notebook imports, directly or through others."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+    waiting = _imported(ast.parse(code))
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        path = project.library / f"{name}.py"
+        if name not in found and path.exists():
+            found.add(name)
+            waiting |= _module(path)[1]
+    return found
+
+
+def _module(path: Path) -> tuple[bytes, frozenset[str]]:
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, _modified_ns: int) -> tuple[bytes, frozenset[str]]:
+    """A module's code without comments and layout, digested, and what it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(ast.dump(tree).encode()).digest(), frozenset(_imported(tree))
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            dotted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == PACKAGE:
+            dotted = [f"{PACKAGE}.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            dotted = [node.module or ""]
+        else:
+            continue
+        names |= {d.split(".")[1] for d in dotted if d.startswith(f"{PACKAGE}.")}
+    return names
+
+
+def _remembered_source_digest(contract: Contract, project: Project) -> str:
+    """The digest of the source's bytes, read again only when its size or time changed."""
+    path = source_path(contract, project.root)
+    memory = project.var / "source-digest.json"
+    try:
+        stat = path.stat()
+        stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        remembered = read_json(memory)
+        if remembered["stamp"] == stamp:
+            return remembered["sha256"]
+    except (OSError, ValueError, KeyError):
+        pass
+    digest = source_digest(contract, project.root)
+    write_json(memory, {"stamp": stamp, "sha256": digest})
+    return digest

@@ -1,0 +1,71 @@
+"""Every error that loopbook raises on purpose.
+
+    LoopbookError
+    ├── ProjectNotFound      no contract.yaml and pipeline.yaml here or above
+    ├── ContractError        contract.yaml is wrong; every fault is listed
+    ├── KnobError            env.yaml, or a parameter of a run, is wrong
+    ├── SourceError          the source is missing, unreadable or not as described
+    ├── DataError            rows break the contract; every broken rule is listed
+    ├── SplitError           too few rows in a window to learn or to judge from
+    ├── ExportError          a model cannot be served as it was fitted
+    ├── TrackingError        the registry holds something else than it says
+    ├── BuildRunning         another build holds the lock
+    └── BuildFailed          a notebook stopped
+
+A message says where, what was found, what was expected and what to do. A
+person never sees a traceback for one of these; a program sees exit code 1.
+"""
+
+from collections.abc import Sequence
+
+
+class LoopbookError(Exception):
+    """The root: something a person can put right."""
+
+
+class ProjectNotFound(LoopbookError):
+    """No project here."""
+
+
+class ContractError(LoopbookError):
+    """The contract is wrong."""
+
+
+class KnobError(LoopbookError):
+    """A parameter of a run is missing, unknown or out of range."""
+
+
+class SourceError(LoopbookError):
+    """The source cannot be read as the contract describes it."""
+
+
+class DataError(LoopbookError):
+    """Rows break the contract."""
+
+
+class SplitError(LoopbookError):
+    """A window holds too few rows."""
+
+
+class ExportError(LoopbookError):
+    """A fitted model and its served form are not the same model."""
+
+
+class TrackingError(LoopbookError):
+    """The registry and its artifacts disagree."""
+
+
+class BuildRunning(LoopbookError):
+    """Another build holds the lock."""
+
+
+class BuildFailed(LoopbookError):
+    """A task of the graph stopped."""
+
+
+def listed(faults: Sequence[str], shown: int = 20) -> str:
+    """Faults as lines of a message: the first ones whole, the rest counted."""
+    lines = [f"  - {fault}" for fault in faults[:shown]]
+    if len(faults) > shown:
+        lines.append(f"  - and {len(faults) - shown:,} more")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""Files: written whole or not at all.
+
+It decides how a product reaches the disk: beside its place, flushed, then
+renamed over it. A reader never sees half a file, and a full disk or a kill
+leaves what was there.
+"""
+
+import json
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a path to write to; move it over `path` when the block ends well.
+
+    The block may move the file elsewhere itself. If the block fails, `path`
+    stays as it was and nothing is left beside it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    incoming = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        yield incoming
+        if incoming.exists():
+            with incoming.open("rb") as written:
+                os.fsync(written.fileno())
+            incoming.replace(path)
+    finally:
+        incoming.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, content: Any) -> None:
+    """Write JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
+    text = json.dumps(content, indent=2, allow_nan=False, sort_keys=False)
+    with replacing(Path(path)) as target:
+        target.write_text(text + "\n", encoding="utf-8")
+
+
+def read_json(path: Path | str) -> Any:
+    """Read JSON."""
+    return json.loads(Path(path).read_text(encoding="utf-8"))

@@ -1,0 +1,150 @@
+"""Plots: every figure of the notebooks and the dashboards.
+
+It decides how things look: axes with units, and one colour a role everywhere
+(safe for the colour-blind). Each function takes numbers and returns a figure;
+none reads a file.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib as mpl
+import numpy as np
+import polars as pl
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from loopbook.evaluation import Interval
+
+REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
+STYLE = {
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "font.size": 10,
+    "figure.dpi": 90,
+    "savefig.bbox": "tight",
+}
+
+
+def _figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        axes = figure.subplots(1, columns)
+    return figure, axes
+
+
+def _compact(value: float, _position: int = 0) -> str:
+    for limit, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:g} {sign}"
+    return f"{value:g}"
+
+
+def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = False) -> Figure:
+    """Histograms of one column for named groups of rows, as shares, in one figure."""
+    figure, axis = _figure()
+    whole = np.concatenate([v[np.isfinite(v)] for v in values.values()])
+    low, high = np.quantile(whole, [0.001, 0.999])
+    bins = np.geomspace(max(low, 1e-9), high, 50) if log else np.linspace(low, high, 50)
+    colours = (REFERENCE, CURRENT, CHALLENGER)
+    for (name, group), colour in zip(values.items(), colours, strict=False):
+        weights = np.full(group.size, 1 / group.size)
+        axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
+    if log:
+        axis.set_xscale("log")
+    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.set(xlabel=label, ylabel="share of rows")
+    if len(values) > 1:
+        axis.legend(frameon=False)
+    return figure
+
+
+def over_time(
+    counts: pl.DataFrame, label: str, marks: Mapping[str, object] | None = None
+) -> Figure:
+    """One number a period; columns `period` and `value`. `marks` names vertical lines."""
+    figure, axis = _figure()
+    axis.plot(counts["period"], counts["value"], color=CURRENT, marker="o", ms=3)
+    top = axis.get_ylim()[1]
+    for name, at in (marks or {}).items():
+        axis.axvline(at, color=REFERENCE, ls="--", lw=1)
+        axis.annotate(name, (at, top), xytext=(3, -4), textcoords="offset points", va="top", size=9)
+    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.set(xlabel="week of the event (UTC)", ylabel=label)
+    axis.tick_params(axis="x", rotation=30)
+    return figure
+
+
+def predicted_against_observed(observed: np.ndarray, predicted: np.ndarray, unit: str) -> Figure:
+    """A point a row, on equal logarithmic axes where all is positive; on the line is right."""
+    figure, axis = _figure(4.8, 4.6)
+    low, high = min(observed.min(), predicted.min()), max(observed.max(), predicted.max())
+    axis.scatter(observed, predicted, s=5, alpha=0.35, color=CHALLENGER, lw=0)
+    axis.plot([low, high], [low, high], color=REFERENCE, lw=1)
+    if low > 0:
+        axis.set(xscale="log", yscale="log")
+    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.minorticks_off()
+    axis.set(xlabel=f"observed ({unit})", ylabel=f"predicted ({unit})")
+    return figure
+
+
+def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
+    """Mean outcome by mean prediction; tables as `evaluation.calibration` gives."""
+    figure, axis = _figure(4.8, 4.6)
+    colours = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
+    points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
+    axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
+    for name, table in tables.items():
+        colour = colours.get(name, CURRENT)
+        axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
+    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.set(xlabel=f"mean prediction ({unit})", ylabel=f"mean outcome ({unit})")
+    axis.legend(frameon=False)
+    return figure
+
+
+def residuals(observed: np.ndarray, predicted: np.ndarray) -> Figure:
+    """How the relative errors are spread; left of 0 the model predicts too little."""
+    figure, axis = _figure()
+    error = predicted / observed - 1
+    axis.hist(np.clip(error, -1, 1), bins=80, color=CHALLENGER)
+    axis.axvline(0, color="black", lw=0.8)
+    axis.axvline(float(np.median(error)), color=CURRENT, ls="--", lw=1.2, label="median")
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.set(xlabel="relative error (predicted / observed − 1)", ylabel="rows")
+    axis.legend(frameon=False)
+    return figure
+
+
+def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = None) -> Figure:
+    """Means with their intervals, one line a name, the first on top; 0 is marked."""
+    figure, axis = _figure(7.0, 0.9 + 0.3 * len(rows))
+    places = np.arange(len(rows))[::-1]
+    for place, (_name, i) in zip(places, rows.items(), strict=True):
+        colour = CHAMPION if i.high < 0 else CHALLENGER if i.low > 0 else REFERENCE
+        axis.plot([i.low, i.high], [place, place], color=colour, lw=2)
+        axis.plot(i.mean, place, "o", color=colour, ms=5)
+    axis.axvline(0, color="black", lw=0.8)
+    if margin is not None:
+        axis.axvline(margin, color=CURRENT, ls="--", lw=1)
+    axis.set_yticks(places, [f"{name} (n = {i.n:,})" for name, i in rows.items()])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:+.1f}"))
+    axis.set(xlabel=label)
+    return figure
+
+
+def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Figure:
+    """Horizontal bars, the first on top; `best` names the one in the challenger's colour."""
+    figure, axis = _figure(7.0, 0.9 + 0.3 * len(names))
+    places = np.arange(len(names))[::-1]
+    colours = [CHALLENGER if name == best else REFERENCE for name in names]
+    axis.barh(places, values, color=colours, height=0.65)
+    axis.set_yticks(places, names)
+    axis.grid(visible=False, axis="y")
+    axis.set(xlabel=label)
+    return figure

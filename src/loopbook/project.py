@@ -1,0 +1,136 @@
+"""Where a project's files are, and what its tools find in their environment.
+
+A project is a folder with a `contract.yaml` and a `pipeline.yaml`. Its runs
+write below `var/` and nowhere else. `apply_environment` is called when any
+Python of the environment starts (by `loopbook_environment.pth`), so that
+`ploomber`, `papermill`, `mlflow` and `jupyter` typed bare find the same
+settings as the Makefile's commands. For that reason this module imports the
+standard library only, and never fails.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+MARKS = ("contract.yaml", "pipeline.yaml")
+
+# Nobody's notebook should tell anybody that it ran.
+NO_TELEMETRY = {
+    "DO_NOT_TRACK": "1",
+    "DVC_NO_ANALYTICS": "1",
+    "FEAST_USAGE": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PLOOMBER_STATS_ENABLED": "false",
+    "PLOOMBER_VERSION_CHECK_DISABLED": "true",
+    "SKOPS_TELEMETRY": "0",
+}
+# Notebooks hold results, not a library's chatter.
+QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+# Gradient boosting stalls for seconds when its threads outnumber idle cores;
+# loopbook runs notebooks side by side instead.
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "NUMEXPR_NUM_THREADS": "1",
+    "POLARS_MAX_THREADS": "2",
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """The folders of one project; all paths are absolute."""
+
+    root: Path
+
+    @property
+    def contract(self) -> Path:
+        return self.root / "contract.yaml"
+
+    @property
+    def knobs(self) -> Path:
+        return self.root / "env.yaml"
+
+    @property
+    def graph(self) -> Path:
+        return self.root / "pipeline.yaml"
+
+    @property
+    def library(self) -> Path:
+        return self.root / "src" / "loopbook"
+
+    @property
+    def var(self) -> Path:
+        return self.root / "var"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.var / "snapshots"
+
+    @property
+    def mlflow(self) -> Path:
+        return self.var / "mlflow"
+
+    def environment(self) -> dict[str, str]:
+        """What this project's tools expect to find in their environment."""
+        tracking = f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        return {
+            "MLFLOW_TRACKING_URI": tracking,
+            "MLFLOW_BACKEND_STORE_URI": tracking,
+            "MLFLOW_DEFAULT_ARTIFACT_ROOT": (self.mlflow / "artifacts").as_uri(),
+            # one worker and no job runners: 0.5 GB instead of 2.2
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "JUPYTER_CONFIG_PATH": str(self.root / "jupyter"),
+        }
+
+
+def find_root(start: Path | None = None) -> Path | None:
+    """The nearest folder at or above `start` (default: here) that is a project."""
+    try:
+        here = (start or Path.cwd()).resolve()
+    except OSError:  # the folder we stand in was deleted
+        return None
+    return next(
+        (folder for folder in (here, *here.parents) if all((folder / m).is_file() for m in MARKS)),
+        None,
+    )
+
+
+def current() -> Project:
+    """The project around the working directory.
+
+    Raises
+    ------
+    ProjectNotFound
+        If no folder at or above the working directory is a project.
+    """
+    root = find_root()
+    if root is None:
+        from loopbook.errors import ProjectNotFound
+
+        raise ProjectNotFound(
+            f"{Path.cwd()}: neither this folder nor one above it holds {' and '.join(MARKS)}. "
+            "Change into a loopbook project."
+        )
+    return Project(root)
+
+
+def apply_environment() -> None:
+    """Fill in the variables that nobody has set; what a person set stays.
+
+    A value that an outer process took from *another* project's defaults is not
+    a person's choice: it gives way, so that a copy of a project never writes
+    into the original.
+    """
+    defaults = NO_TELEMETRY | QUIET | ONE_THREAD
+    root = find_root()
+    inherited: dict[str, str] = {}
+    if outer := os.environ.get("LOOPBOOK_PROJECT"):
+        inherited = Project(Path(outer)).environment()
+    if root is not None:
+        defaults = defaults | Project(root).environment()
+        os.environ["LOOPBOOK_PROJECT"] = str(root)
+    for name, value in defaults.items():
+        if os.environ.get(name) in (None, inherited.get(name)):
+            os.environ[name] = value

@@ -1,0 +1,50 @@
+"""Status: what serves, how old it is, what the gate said last, what is stale.
+
+It decides what a person is told who asks how things are. It changes nothing.
+"""
+
+from datetime import datetime
+
+from loopbook import pipeline, tracking
+from loopbook.contract import parse_instant, read_contract
+from loopbook.files import read_json
+from loopbook.project import Project
+from loopbook.sources import utc_now
+
+
+def describe(project: Project) -> list[str]:
+    """The state of a project, a fact a line.
+
+    Raises
+    ------
+    LoopbookError
+        If the contract, env.yaml, the source or the graph is wrong.
+    """
+    contract = read_contract(project.contract)
+    client = tracking.connect(project)
+    champion = tracking.holder(client, contract.name, tracking.CHAMPION)
+    lines = [f"project     {contract.name} in {project.root}"]
+    if champion is None:
+        lines.append("champion    none yet")
+    else:
+        lines += _champion_lines(champion, utc_now())
+    decision = project.var / "build" / "decision.json"
+    if decision.exists():
+        record = read_json(decision)
+        lines.append(f"last gate   {record['decided_at'][:16]} UTC. {record['sentence']}")
+    stale = pipeline.stale_tasks(project)
+    lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
+    lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
+    return lines
+
+
+def _champion_lines(champion: tracking.Version, now: datetime) -> list[str]:
+    tags = champion.tags
+    promoted = tags.get("promoted_at")
+    age = f", {(now - parse_instant(promoted)).days} days ago" if promoted else ""
+    return [
+        f"champion    {champion.label} ({tags.get('candidate', 'unknown')}), "
+        f"promoted {promoted[:16] if promoted else 'by hand'}{age}",
+        f"data        snapshot {tags.get('snapshot_sha256', 'unknown')[:12]}, "
+        f"as of {tags.get('as_of', 'unknown')[:10]}",
+    ]

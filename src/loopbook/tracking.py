@@ -1,0 +1,290 @@
+"""Tracking: runs, versions and aliases, in MLflow. The only module that imports it.
+
+It decides what a run and a registered version hold. A version has the fitted
+scikit-learn pipeline for people, and for the service an ONNX graph and a JSON
+card whose SHA-256 stand in the registry as tags; whoever loads them checks.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sklearn.pipeline import Pipeline
+
+from loopbook.errors import TrackingError
+from loopbook.export import sha256
+from loopbook.project import Project
+from loopbook.snapshots import Snapshot
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+SERVICE = "service"
+ONNX, CARD = "model.onnx", "card.json"
+# What skops would otherwise refuse to read back: parts of scikit-learn's own models.
+TRUSTED_TYPES = [
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+]
+
+
+def connect(project: Project) -> MlflowClient:
+    """A client of the project's tracking server or store.
+
+    The address is `MLFLOW_TRACKING_URI`; by default SQLite below `var/`. A
+    SQLite file is made by one process only: eight that start on a missing file
+    break it for good.
+    """
+    address = os.environ.get("MLFLOW_TRACKING_URI") or project.environment()["MLFLOW_TRACKING_URI"]
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    if address.startswith("sqlite:///"):
+        _make_database_once(Path(address.removeprefix("sqlite:///")))
+    return MlflowClient()
+
+
+def _make_database_once(database: Path) -> None:
+    """Let one process make the tables; the mark tells the others that they are all there."""
+    mark = database.with_suffix(".ready")
+    if database.exists() and mark.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
+        MlflowClient().search_experiments(max_results=1)
+        mark.touch()
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name, made where it is not there yet."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    location = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
+    is_local = mlflow.get_tracking_uri().startswith("sqlite:")
+    try:
+        return client.create_experiment(name, artifact_location=location if is_local else None)
+    except MlflowException:  # another candidate was quicker
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def provenance(project: Project) -> dict[str, str]:
+    """The code and the environment that a run is made by, as tags.
+
+    `git_commit` is `none` outside a repository; `git_dirty` tells of changes
+    that no commit has.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=project.root, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    lock = project.root / "requirements.lock"
+    return {
+        "git_commit": git("rev-parse", "HEAD") or "none",
+        "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
+        "environment_sha256": sha256(lock.read_bytes()) if lock.exists() else "none",
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class CandidateRun:
+    """All that is logged of one candidate."""
+
+    name: str
+    model: Pipeline
+    onnx: bytes
+    card: Mapping[str, Any]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    figures: Mapping[str, Figure]
+
+
+def log_candidate(
+    client: MlflowClient, experiment: str, candidate: CandidateRun, snapshot: Snapshot
+) -> dict[str, str]:
+    """Log a candidate as one finished run.
+
+    Returns
+    -------
+    dict
+        `run_id`, `model_uri`, `onnx_sha256` and `card_sha256`.
+    """
+    card = json.dumps(candidate.card, indent=2, sort_keys=True).encode()
+    digests = {"onnx_sha256": sha256(candidate.onnx), "card_sha256": sha256(card)}
+    tags = {**candidate.tags, **digests, "candidate": candidate.name}
+    with mlflow.start_run(experiment_id=experiment, run_name=candidate.name) as run:
+        run_id = run.info.run_id
+        now = run.info.start_time
+        client.log_batch(
+            run_id,
+            metrics=[Metric(k, v, now, 0) for k, v in candidate.metrics.items()],
+            params=[Param(k, str(v)) for k, v in candidate.params.items()],
+            tags=[RunTag(k, v) for k, v in tags.items()],
+        )
+        mlflow.log_input(_dataset(snapshot), context="training")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / ONNX).write_bytes(candidate.onnx)
+            (Path(folder) / CARD).write_bytes(card)
+            mlflow.log_artifacts(folder, SERVICE)
+        log_figures(client, run_id, candidate.figures)
+        model = mlflow.sklearn.log_model(
+            candidate.model,
+            name=candidate.name,
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            pip_requirements=[
+                f"{package}=={installed_version(package)}"
+                for package in ("scikit-learn", "numpy", "scipy", "skops")
+            ],
+        )
+    return {"run_id": run_id, "model_uri": model.model_uri, **digests}
+
+
+def _dataset(snapshot: Snapshot) -> MetaDataset:
+    source = LocalArtifactDatasetSource(Path(snapshot.path).as_uri())
+    # MLflow keeps at most 36 characters of a digest; the tag has all 64.
+    return MetaDataset(source=source, name="snapshot", digest=snapshot.sha256[:36])
+
+
+def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Add files to a run, each under its own name."""
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
+
+
+def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Figure]) -> None:
+    """Add figures to a run."""
+    for name, figure in figures.items():
+        client.log_figure(run_id, figure, f"figures/{name}.png")
+
+
+def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
+    """Add metrics to a run, at the time at which it started."""
+    at = client.get_run(run_id).info.start_time
+    client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version; `tags` are the registry's."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} v{self.number}"
+
+
+def _as_version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.run_id, dict(found.tags))
+
+
+def register(
+    client: MlflowClient, name: str, logged: Mapping[str, str], tags: Mapping[str, str]
+) -> Version:
+    """Register a run's model as the next version and give it the alias `challenger`.
+
+    A run that is registered already keeps its version, so that a task that is
+    run again registers nothing twice.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as reason:
+        if reason.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    run_id = logged["run_id"]
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if found:
+        version = found[0]
+    else:
+        digests = {key: logged[key] for key in ("onnx_sha256", "card_sha256")}
+        version = client.create_model_version(
+            name, logged["model_uri"], run_id=run_id, tags={**digests, **tags}
+        )
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return _as_version(client.get_model_version(name, version.version))
+
+
+def holder(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that has an alias now, or None."""
+    try:
+        return _as_version(client.get_model_version_by_alias(name, alias))
+    except MlflowException as reason:
+        if reason.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def make_champion(
+    client: MlflowClient, version: Version, tags: Mapping[str, str]
+) -> Version | None:
+    """Move the alias `champion`; keep the previous holder under an alias of its own.
+
+    Returns
+    -------
+    Version or None
+        The previous holder. Calling again for the version that holds the
+        alias changes nothing.
+    """
+    before = holder(client, version.name, CHAMPION)
+    if before and before.number == version.number:
+        return holder(client, version.name, PREVIOUS)
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, version.number, key, value)
+    if before:
+        client.set_registered_model_alias(version.name, PREVIOUS, before.number)
+    client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    return before
+
+
+def load_service_files(client: MlflowClient, version: Version) -> tuple[bytes, dict[str, Any]]:
+    """The ONNX graph and the card of a version, if they are what the registry says.
+
+    Raises
+    ------
+    TrackingError
+        If a file is missing or its SHA-256 is not the registry's.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = Path(client.download_artifacts(version.run_id, SERVICE, folder))
+            content = {name: (local / name).read_bytes() for name in (ONNX, CARD)}
+        except (MlflowException, OSError) as reason:
+            raise TrackingError(
+                f"{version.label}: its files cannot be read ({str(reason).splitlines()[0]}). "
+                "Restore the artifacts of its run, or roll back."
+            ) from None
+    for name, tag in ((ONNX, "onnx_sha256"), (CARD, "card_sha256")):
+        found, expected = sha256(content[name]), version.tags.get(tag)
+        if found != expected:
+            raise TrackingError(
+                f"{version.label}: {name} has SHA-256 {found[:12]}…, the registry says "
+                f"{str(expected)[:12]}…. The file was changed; restore it, or roll back."
+            )
+    return content[ONNX], json.loads(content[CARD])
