@@ -27,6 +27,45 @@ $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
 	@touch $(READY)
 
+.PHONY: build
+build: $(READY) ## run the notebooks that are not up to date; ends with a champion
+	@$(BIN)/loopbook build
+
+.PHONY: status
+status: $(READY) ## what serves, how old it is, what is stale
+	@$(BIN)/loopbook status
+
+.PHONY: lab
+lab: $(READY) ## JupyterLab, with every notebook's real parameters
+	@$(BIN)/jupyter lab
+
+.PHONY: mlflow
+mlflow: $(READY) ## the tracking pages: runs, models, versions, at http://127.0.0.1:5000
+	@$(BIN)/mlflow ui --workers 1
+
+# No __pycache__ in the tree's folders is a change; tests leave the tree clean.
+.PHONY: check
+check: $(READY) ## the fast part of the tests, and the linter: under a minute
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src tests bench
+	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile -p no:cacheprovider
+
+.PHONY: test
+test: $(READY) ## everything: library, notebooks, graph, builds, browser
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src tests bench
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
+
+.PHONY: bench
+bench: $(READY) ## speed and quality, ours and the peers', in one run
+	@$(BIN)/python -m bench
+
+.PHONY: picture
+picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
+	@$(BIN)/loopbook picture docs/graph.svg
+
 .PHONY: lock
 lock: $(READY) ## choose versions anew: pyproject.toml -> requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+.PHONY: clean
+clean: ## delete all that runs have made (var/); the environment stays
+	@rm -rf var

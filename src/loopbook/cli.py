@@ -82,6 +82,20 @@ def plan(
 
 
 @app.command()
+def picture(path: Annotated[str, typer.Argument(help="The SVG file to write.")]) -> None:
+    """Draw the graph of pipeline.yaml as an SVG."""
+    from pathlib import Path
+
+    from loopbook import pipeline
+    from loopbook.files import replacing
+    from loopbook.picture import draw
+
+    with replacing(Path(path)) as target:
+        target.write_text(draw(pipeline.plan(project.current())), encoding="utf-8")
+    print(f"Wrote {path}.")
+
+
+@app.command()
 def status() -> None:
     """Say what serves, how old it is, what the last gate said, and what is stale."""
     from loopbook import status as present

@@ -75,6 +75,10 @@ def _in_target_unit(graph: onnx.ModelProto, contract: Contract) -> onnx.ModelPro
     graph.graph.node.extend(nodes)
     del graph.graph.output[:]
     graph.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None]))
+    # the converter takes them from a set: sorted, the same model is the same bytes
+    opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
+    del graph.opset_import[:]
+    graph.opset_import.extend(opsets)
     onnx.checker.check_model(graph)
     return graph
 

@@ -38,6 +38,7 @@ from loopbook.project import Project, current
 
 RUNNABLE = {TaskStatus.WaitingExecution}
 SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
+PLOOMBER_FOOTER = "\nNeed help? https://ploomber.io/community"
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -322,7 +323,7 @@ def build(project: Project, changes: Mapping[str, Any] | None = None, force: boo
         try:
             dag.build(force=force, show_progress=False)
         except DAGBuildError as error:
-            raise BuildFailed(str(error)) from None
+            raise BuildFailed(str(error).removesuffix(PLOOMBER_FOOTER)) from None
 
 
 def tell_outcome(dag: DAG, report) -> None:
@@ -348,6 +349,7 @@ def plan(project: Project, changes: Mapping[str, Any] | None = None) -> list[dic
     tasks = []
     for name, task in dag.items():
         parameters = task.params.to_json_serializable()
+        parameters["product"] = task.product.to_json_serializable()
         parameters.setdefault("upstream", None)
         tasks.append(
             {

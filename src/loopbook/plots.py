@@ -6,6 +6,7 @@ none reads a file.
 """
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 
 import matplotlib as mpl
 import numpy as np
@@ -27,9 +28,18 @@ STYLE = {
 }
 
 
+class Picture(Figure):
+    """A figure that a notebook shows without pyplot, whose state all cells would share."""
+
+    def _repr_png_(self) -> bytes:
+        written = BytesIO()
+        self.savefig(written, format="png")
+        return written.getvalue()
+
+
 def _figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(width, height), layout="constrained")
+        figure = Picture(figsize=(width, height), layout="constrained")
         axes = figure.subplots(1, columns)
     return figure, axes
 

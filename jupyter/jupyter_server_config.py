@@ -1,0 +1,12 @@
+"""JupyterLab's settings for this project, found through JUPYTER_CONFIG_PATH."""
+
+c = get_config()  # noqa: F821
+
+c.ServerApp.contents_manager_class = "loopbook.contents.PipelineContentsManager"
+c.ServerApp.ip = "127.0.0.1"
+# Ploomber's fails on every request with JupyterLab 4.6, Jupytext's would wrap our manager.
+c.ServerApp.jpserver_extensions = {
+    "ploomber": False,
+    "jupytext": False,
+    "jupyterlab_jupytext": False,
+}

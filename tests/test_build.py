@@ -1,0 +1,320 @@
+"""The graph as its user meets it: built once on a small table, then disturbed.
+
+One project is made for the module (a table of sales with a known law, the real
+notebooks, graph and library) and built for real. What a disturbance would run
+again is asked of `loopbook check`, which runs nothing.
+"""
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import psutil
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+COPIED = ["notebooks", "src", "contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"]
+TRAINS = ["baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble"]
+ALL = [
+    *("ingest", "validate", "build_features", "split"),
+    *(f"train-{name}" for name in TRAINS),
+    *("evaluate", "promote"),
+]
+CONTRACT = """
+name: small-houses
+meaning: One row is the sale of a house.
+task: regression
+source: {path: data/sales.parquet}
+key: [id]
+event_time: day
+label_delay_days: 7
+entity: zone
+target: {name: price, unit: USD, range: [1000, 10_000_000], transform: log, per: size, meaning: Price.}
+features:
+  size: {type: integer, unit: m2, range: [10, 1000], required: true, example: 100, meaning: Area.}
+  age: {type: number, unit: years, range: [0, 200], example: 20, meaning: Age.}
+  zone: {type: category, example: a, meaning: Neighbourhood.}
+slices: {size: [100]}
+"""
+LEVEL = {"a": 1000, "b": 2000, "c": 3000}
+
+
+def small_table(rows: int = 3000) -> pl.DataFrame:
+    """Sales whose price is size × level of the zone × 0.99 ** age, give or take 5 per cent."""
+    draw = np.random.default_rng(5)
+    zone = draw.choice(list(LEVEL), rows)
+    size, age = draw.integers(30, 300, rows), draw.uniform(0, 80, rows)
+    law = size * np.vectorize(LEVEL.get)(zone) * 0.99**age
+    return pl.DataFrame(
+        {
+            "id": np.arange(rows),
+            "day": np.sort(np.datetime64("2025-01-01") + draw.integers(0, 200, rows)),
+            "price": law * np.exp(draw.normal(0, 0.05, rows)),
+            "size": size,
+            "age": age,
+            "zone": zone,
+        }
+    )
+
+
+def make_project(folder: Path) -> Path:
+    folder.mkdir()
+    for name in COPIED:
+        source = ROOT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    (folder / "contract.yaml").write_text(CONTRACT)
+    (folder / "data").mkdir()
+    small_table().write_parquet(folder / "data" / "sales.parquet")
+    return folder
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """A person's environment in that folder: nothing of the outer project's."""
+    own = ("LOOPBOOK_PROJECT", "JUPYTER_CONFIG_PATH", "PYTHONDONTWRITEBYTECODE")
+    clean = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("MLFLOW_")}
+    return clean | {"PYTHONPATH": str(folder / "src")}
+
+
+def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from loopbook.cli import main; main()", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), text=True, capture_output=True, **options
+    )
+
+
+def would_run(folder: Path, *words: str) -> list[str]:
+    """The tasks that a build would run now."""
+    done = loopbook(folder, "check", *words)
+    assert done.returncode == 0, done.stderr
+    if "nothing would run" in done.stdout:
+        return []
+    return done.stdout.split("would run: ")[1].split(".\n")[0].split(", ")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    folder = make_project(tmp_path_factory.mktemp("build") / "a project")
+    done = loopbook(folder, "build")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (folder / "var" / "stdout.txt").write_text(done.stdout)
+    return folder
+
+
+@pytest.fixture
+def restored(built):
+    """Put back, byte for byte and with its times, what a test changes in the project."""
+    names = ["contract.yaml", "env.yaml", "notebooks", "src", "data"]
+    kept = built.parent / "kept"
+    kept.mkdir(exist_ok=True)
+    for name in names:
+        copy = shutil.copytree if (built / name).is_dir() else shutil.copy2
+        copy(built / name, kept / name)
+    yield built
+    for name in names:
+        target = built / name
+        shutil.rmtree(target) if target.is_dir() else target.unlink()
+        shutil.move(kept / name, target)
+
+
+def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
+    """The gate's record, the printed end of the build and the status agree on who serves."""
+    decision = json.loads((built / "var/build/decision.json").read_text())
+    assert decision["promoted"]
+    assert decision["errors"]["champion"] < decision["errors"]["baseline"]
+    printed = (built / "var/stdout.txt").read_text()
+    assert f"champion  {decision['champion']['label']}" in printed
+    assert "make lab" in printed
+    assert decision["champion"]["label"] in loopbook(built, "status").stdout
+
+
+def test_a_model_finds_the_law_that_made_the_table(built):
+    """With 5 % noise, no model can be much better than 4 % MAPE, and a good one is near it."""
+    evidence = json.loads((built / "var/build/evidence.json").read_text())
+    assert 0.035 < evidence["errors"]["challenger"]["mape"] < 0.055
+    top = {row["feature"] for row in evidence["importance"][:2]}
+    assert top == {"size", "zone"}
+
+
+def test_nothing_runs_again_that_need_not(built):
+    """Right after a build there is nothing to do, also when files were only touched."""
+    for name in ("contract.yaml", "data/sales.parquet", "src/loopbook/splits.py"):
+        (built / name).touch()
+    assert would_run(built) == []
+    (built / "src/loopbook/splits.py").write_text(
+        (built / "src/loopbook/splits.py").read_text() + "\n# only a comment\n"
+    )
+    assert would_run(built) == []
+
+
+def test_changed_source_bytes_run_everything_again(restored):
+    """One more row in the table, and every task has something new to say."""
+    small_table(3001).write_parquet(restored / "data/sales.parquet")
+    assert would_run(restored) == ALL
+
+
+def test_a_changed_contract_runs_everything_again(restored):
+    path = restored / "contract.yaml"
+    path.write_text(path.read_text().replace("range: [0, 200]", "range: [0, 150]"))
+    assert would_run(restored) == ALL
+
+
+def test_a_changed_code_cell_runs_its_task_and_what_follows(restored):
+    path = restored / "notebooks/04_split.ipynb"
+    path.write_text(path.read_text().replace("len(values):,} known", "len(values)} known"))
+    assert would_run(restored) == ALL[3:]
+
+
+def test_a_changed_knob_runs_the_task_that_has_it_and_what_follows(built):
+    assert would_run(built, "--set", "gate_margin=0.1") == ["promote"]
+    assert would_run(built, "--set", "test_days=21") == ALL[3:]
+
+
+def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
+    """`promotion` is reached by training (its tolerance), evaluation and promotion only."""
+    path = restored / "src/loopbook/promotion.py"
+    path.write_text(path.read_text().replace("PARITY_TOLERANCE = 1e-4", "PARITY_TOLERANCE = 2e-4"))
+    assert would_run(restored) == ALL[4:]
+
+
+def test_the_plan_runs_without_ploomber_and_gives_the_same_model(built, tmp_path):
+    """Papermill alone, in another folder, ends with the same bytes of every model."""
+    other = make_project(tmp_path / "papermill only")
+    plan = json.loads(loopbook(other, "plan").stdout)
+    assert [task["name"] for task in plan] == ALL
+    for task in plan:
+        (other / "parameters.json").write_text(json.dumps(task["parameters"]))
+        Path(task["products"]["nb"]).parent.mkdir(parents=True, exist_ok=True)
+        words = [task["notebook"], task["products"]["nb"], "-f", "parameters.json"]
+        done = subprocess.run(
+            [sys.executable, "-m", "papermill", "--no-progress-bar", *words],
+            cwd=other,
+            env=environment(other),
+            text=True,
+            capture_output=True,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+    for model in sorted((built / "var/build/train").glob("*.onnx")):
+        assert model.read_bytes() == (other / "var/build/train" / model.name).read_bytes()
+    assert json.loads((other / "var/build/decision.json").read_text())["promoted"]
+
+
+def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(restored):
+    """Rows outside the range stop `validate`; afterwards nobody takes its products for whole."""
+    path = restored / "contract.yaml"
+    path.write_text(path.read_text().replace("range: [0, 200]", "range: [0, 50]"))
+    done = loopbook(restored, "build")
+    assert done.returncode == 1
+    assert "validate failed in notebooks/02_validate.ipynb, code cell" in done.stderr
+    assert "age outside [0, 50]; first: id" in done.stderr
+    assert "jupyter lab 'var/build/validate.ipynb'" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert would_run(restored)[:2] == ["validate", "build_features"]
+
+
+def start(folder: Path, **options) -> subprocess.Popen:
+    """A build of everything in the background, once its first kernel runs."""
+    command = [sys.executable, "-c", "from loopbook.cli import main; main()", "build", "--force"]
+    running = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment(folder),
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        **options,
+    )
+    deadline = time.monotonic() + 60
+    while not psutil.Process(running.pid).children() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return running
+
+
+def gone(processes: list[psutil.Process]) -> bool:
+    return not psutil.wait_procs(processes, timeout=30)[1]
+
+
+def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(built):
+    running = start(built)
+    try:
+        second = loopbook(built, "build", "--force")
+        assert second.returncode == 1
+        assert f"another build runs (pid {running.pid})" in second.stderr
+        kernels = psutil.Process(running.pid).children(recursive=True)
+    finally:
+        running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert "build again to resume" in out
+    assert kernels
+    assert gone(kernels)
+    assert would_run(built)
+
+
+def test_a_killed_build_leaves_no_kernel_and_the_next_one_recovers(built):
+    """kill -9 in the middle: the lock is free, the task is stale, the build goes through."""
+    running = start(built)
+    kernels = psutil.Process(running.pid).children(recursive=True)
+    running.kill()
+    running.communicate(timeout=60)
+    assert gone(kernels)
+    assert "ingest" in would_run(built)
+    done = loopbook(built, "build")
+    assert done.returncode == 0, done.stderr
+    assert would_run(built) == []
+
+
+def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
+    """A file-size limit stands in for the full disk: writing the snapshot fails."""
+    small_table(4000).write_parquet(restored / "data/sales.parquet")
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    before = sorted((restored / "var/snapshots").iterdir())
+    done = loopbook(restored, "build", preexec_fn=limit)
+    assert done.returncode == 1
+    assert "ingest" in would_run(restored)
+    assert sorted((restored / "var/snapshots").iterdir()) == before
+
+
+def test_ploomber_typed_bare_does_the_same(built):
+    """`ploomber build` finds the executor, the hooks and the settings in the project."""
+    done = subprocess.run(
+        [str(Path(sys.executable).with_name("ploomber")), "build"],
+        cwd=built,
+        env=environment(built),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "champion  small-houses v" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("env.yaml", "test_days: -3", "test_days: found -3, expected greater than or equal to 1"),
+        ("contract.yaml", "labl_delay_days: 3", "labl_delay_days: unknown key; did you mean"),
+        ("contract.yaml", "[broken", "contract.yaml: line"),
+    ],
+)
+def test_a_wrong_setting_stops_before_any_work(restored, file, text, message):
+    path = restored / file
+    kept = [ln for ln in path.read_text().splitlines() if not ln.startswith(text.split(":")[0])]
+    path.write_text("\n".join([*kept, text]) + "\n")
+    done = loopbook(restored, "build")
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
