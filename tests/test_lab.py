@@ -112,7 +112,18 @@ def browser():
     from selenium.webdriver.chrome.service import Service
 
     options = webdriver.ChromeOptions()
-    for word in ["headless=new", "no-sandbox", "disable-gpu", "disable-dev-shm-usage", "no-first-run", "disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "window-size=1400,1600"]:
+    for word in [
+        "headless=new",
+        "no-sandbox",
+        "disable-gpu",
+        "disable-dev-shm-usage",
+        "no-first-run",
+        "disable-quic",
+        "disable-background-networking",
+        "disable-component-update",
+        "disable-sync",
+        "window-size=1400,1600",
+    ]:
         options.add_argument(f"--{word}")
     options.binary_location = shutil.which("chromium")
     return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
@@ -128,8 +139,10 @@ def test_in_a_real_browser_a_notebook_runs_to_a_figure_and_saves_without_a_trace
     log = project / "lab.log"
     with log.open("w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", *root]
-            + ["--expose-app-in-browser", "--IdentityProvider.token=t"],
+            [
+                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", *root),
+                *("--expose-app-in-browser", "--IdentityProvider.token=t"),
+            ],
             cwd=project,
             env=clean | {"PYTHONPATH": str(project / "src")},
             stdout=output,

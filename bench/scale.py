@@ -1,0 +1,69 @@
+"""Scale: ingest, validate and build_features on the table resampled with jitter.
+
+Each size runs in a process of its own, whose peak memory the system tells.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from loopbook import project
+
+SIZES = (200_000, 2_000_000)
+CHILD = """
+import json, resource, sys, time
+from pathlib import Path
+from loopbook import contract, features, snapshots, sources, validation
+root, folder = Path(sys.argv[1]), Path(sys.argv[2])
+table = contract.read_contract(root / "contract.yaml")
+start = time.perf_counter()
+raw = sources.read_source(table.model_copy(update={"source": contract.Source(path="big.parquet")}), folder)
+known, as_of = sources.known_by(raw, None, table, now=sources.utc_now())
+rows_raw = snapshots.read_snapshot(snapshots.write_snapshot(known, folder, as_of))
+kept, _ = validation.without_known_faults(rows_raw, table)
+built = features.with_derived(validation.conform(kept, table), table)
+seconds = time.perf_counter() - start
+peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+print(json.dumps({"rows": built.height, "seconds": seconds, "gib": peak}))
+"""
+
+
+def run() -> list[str]:
+    lines = ["| rows | seconds | peak GiB | µs a row |", "|---|---|---|---|"]
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as folder:
+            found = _measured(size, Path(folder))
+        micros = found["seconds"] / found["rows"] * 1e6
+        lines.append(
+            f"| {found['rows']:,} | {found['seconds']:.1f} | {found['gib']:.2f} | {micros:.1f} |"
+        )
+    return lines
+
+
+def _measured(size: int, folder: Path) -> dict:
+    root = project.current().root
+    write = [sys.executable, "-c", RESAMPLE, str(root), str(folder), str(size)]
+    subprocess.run(write, check=True, cwd=root)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, str(root), str(folder)],
+        check=True,
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    return json.loads(done.stdout)
+
+
+RESAMPLE = """
+import sys
+from pathlib import Path
+import numpy as np, polars as pl
+root, folder, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+rows = pl.read_parquet(root / "data/house_sales.parquet").filter(pl.col("bedrooms") <= 15)
+big = rows.sample(size, with_replacement=True, seed=1)
+jitter = np.random.default_rng(1).uniform(-1e-3, 1e-3, size)
+big = big.with_columns(id=pl.int_range(size), lat=(pl.col("lat") + jitter).clip(47, 48))
+big.write_parquet(folder / "big.parquet")
+"""

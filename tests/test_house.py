@@ -1,0 +1,163 @@
+"""The house keeps its own rules: imports, notebooks, settings, pictures, pins."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from loopbook import cli, picture, pipeline, project
+from loopbook.contract import read_contract
+from loopbook.digests import modules_of
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MODULES = sorted((ROOT / "src/loopbook").glob("*.py"))
+
+
+def imports(code: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize(("library", "module"), [("mlflow", "tracking"), ("ploomber", "pipeline")])
+def test_a_heavy_library_has_one_door(library, module):
+    users = {m.stem for m in MODULES for i in imports(m.read_text()) if i.split(".")[0] == library}
+    assert users == {module}
+
+
+def test_pure_modules_import_no_edge():
+    edges = {"tracking", "pipeline", "snapshots", "challenge", "status", "contents", "cli"}
+    for name in ("contract", "evaluation", "promotion", "features", "splits", "plots"):
+        found = imports((ROOT / f"src/loopbook/{name}.py").read_text())
+        assert not {i for i in found for e in edges if i.startswith(f"loopbook.{e}")}, name
+
+
+def test_no_column_of_the_example_is_in_the_code():
+    table = read_contract(ROOT / "contract.yaml")
+    names = {n for n in table.columns if n not in ("id", "date", "view", "condition", "long")}
+    pattern = re.compile(r"\b(" + "|".join(sorted(names)) + r")\b")
+    for path in [*MODULES, *NOTEBOOKS]:
+        text = path.read_text()
+        if path.suffix == ".ipynb":
+            cells = json.loads(text)["cells"]
+            text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+        found = {n for n in pattern.findall(text) if n not in ("price", "grade", "floors")}
+        assert not found, (path.name, found)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_has_the_anatomy_of_all(path):
+    cells = json.loads(path.read_text())["cells"]
+    tags = [tag for cell in cells for tag in cell["metadata"].get("tags", [])]
+    for tag in ("title", "parameters", "inputs", "checks", "outputs", "summary"):
+        assert tags.count(tag) == 1, tag
+    title = "".join(cells[0]["source"])
+    assert title.startswith("# ")
+    assert "| Reads | Writes | Decides |" in title
+    code = [c for c in cells if c["cell_type"] == "code"]
+    assert 6 <= len(code) <= 16
+    assert not any(c["outputs"] or c["execution_count"] for c in code)
+    for cell in code:
+        source = "".join(cell["source"])
+        assert not re.search(r"^(def|class|%|!)", source, re.MULTILINE)
+    words = sum(len("".join(c["source"]).split()) for c in cells if c["cell_type"] == "markdown")
+    lines = sum(len("".join(c["source"]).splitlines()) for c in code)
+    assert words >= 2 * lines
+
+
+def test_a_notebooks_modules_are_found_through_others():
+    here = project.Project(ROOT)
+    assert {"sources", "errors", "files"} <= modules_of(here, ROOT / "notebooks/01_ingest.ipynb")
+    assert "promotion" not in modules_of(here, ROOT / "notebooks/01_ingest.ipynb")
+
+
+def python(code: str, folder: Path, **variables: str) -> dict[str, str]:
+    foreign = set(project.Project(ROOT).environment()) | {"LOOPBOOK_PROJECT"} | set(variables)
+    defaults = set(project.NO_TELEMETRY) | set(project.ONE_THREAD)
+    clean = {k: v for k, v in os.environ.items() if k not in foreign | defaults}
+    done = subprocess.run(
+        [sys.executable, "-c", f"import os, json\n{code}\nprint(json.dumps(dict(os.environ)))"],
+        cwd=folder,
+        env=clean | variables,
+        text=True,
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
+def test_telemetry_is_off_and_threads_are_one_in_every_python_of_the_environment(tmp_path):
+    found = python("", tmp_path)
+    assert {k: found[k] for k in project.NO_TELEMETRY} == project.NO_TELEMETRY
+    assert found["OMP_NUM_THREADS"] == "1"
+    assert "MLFLOW_TRACKING_URI" not in found
+
+
+def test_a_persons_own_setting_stays_and_a_copy_never_writes_into_the_original(tmp_path):
+    for name in project.MARKS:
+        (tmp_path / name).touch()
+    assert python("", tmp_path, OMP_NUM_THREADS="4")["OMP_NUM_THREADS"] == "4"
+    own = "http://tracking:5000"
+    assert python("", tmp_path, MLFLOW_TRACKING_URI=own)["MLFLOW_TRACKING_URI"] == own
+    outer = project.Project(ROOT).environment()["MLFLOW_TRACKING_URI"]
+    inherited = python("", tmp_path, MLFLOW_TRACKING_URI=outer, LOOPBOOK_PROJECT=str(ROOT))
+    assert str(tmp_path) in inherited["MLFLOW_TRACKING_URI"]
+
+
+def test_libraries_see_that_telemetry_is_off():
+    code = (
+        "from mlflow.telemetry.utils import is_telemetry_disabled\n"
+        "from ploomber_core.telemetry.telemetry import check_telemetry_enabled\n"
+        "assert is_telemetry_disabled() and not check_telemetry_enabled()"
+    )
+    python(code, ROOT)
+
+
+def test_the_readmes_picture_and_table_are_the_graph():
+    plan = pipeline.plan(project.Project(ROOT))
+    assert (ROOT / "docs/graph.svg").read_text() == picture.draw(plan)
+    readme = (ROOT / "README.md").read_text()
+    linked = re.findall(r"\(notebooks/(\w+)\.ipynb\)", readme)
+    assert linked == list(dict.fromkeys(Path(task["notebook"]).stem for task in plan))
+
+
+def test_every_command_and_make_target_is_documented_and_exists():
+    pages = "\n".join(p.read_text() for p in [ROOT / "README.md", ROOT / "CONTRIBUTING.md"])
+    commands = {c.callback.__name__ for c in cli.app.registered_commands}
+    assert set(re.findall(r"`loopbook (\w+)", pages)) == commands
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"(?:`|^)make ([a-z]+)\b", pages, re.MULTILINE)) == targets
+    ci = "\n".join((ROOT / f).read_text() for f in (".ci/run", "Jenkinsfile", ".gitlab-ci.yml"))
+    assert set(re.findall(r"^ *(?:- |.*sh ')?make ([a-z]+)", ci, re.MULTILINE)) <= targets
+
+
+@pytest.mark.parametrize(
+    ("schema", "file"),
+    [("github-workflows", ".github/workflows/ci.yml"), ("gitlab-ci", ".gitlab-ci.yml")],
+)
+def test_ci_files_keep_their_published_schemas(schema, file):
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
+    done = subprocess.run([*words, ROOT / file], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+
+
+def test_every_pin_has_a_hash_and_conda_uses_the_same_uv():
+    lock = (ROOT / "requirements.lock").read_text()
+    pins = re.findall(r"^([a-z0-9._-]+)==(\S+)(.*(?:\n    --hash=.*)*)", lock, re.MULTILINE)
+    assert len(pins) > 150
+    assert all("--hash=sha256" in rest for _, _, rest in pins)
+    assert "index-url" not in lock
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    uv = next(version for name, version, _ in pins if name == "uv")
+    assert f"uv =={uv}" in conda

@@ -1,0 +1,151 @@
+"""What must be true of models and of the gate, whatever the table."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loopbook import candidates, evaluation, export, features, promotion, sources, validation
+from loopbook.contract import read_contract
+from loopbook.evaluation import ALL, Interval
+
+ROOT = Path(__file__).parents[1]
+CONTRACT = read_contract(ROOT / "contract.yaml")
+GATE = promotion.Gate(margin=0.0025, slice_margin=0.02, min_rows=200, latency_ms=10)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    """3,000 real sales: inputs, log price, and the same in dollars; 2,000 teach."""
+    rows = sources.with_clock(sources.read_source(CONTRACT, ROOT), CONTRACT)
+    rows, _ = validation.without_known_faults(rows, CONTRACT)
+    rows = validation.conform(rows, CONTRACT).sample(3000, seed=1)
+    X = features.model_matrix(rows, CONTRACT, features.learn_categories(rows, CONTRACT))
+    return X, np.log(rows[CONTRACT.target.name].to_numpy())
+
+
+def fitted(name, X, y):
+    return candidates.build(name, CONTRACT, 3).fit(X, y)
+
+
+# the converter's own use of numpy and onnx, not ours
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", candidates.RECIPES)
+def test_every_candidate_answers_the_same_when_exported(name, sample):
+    """Also where values are missing and where a category is unknown."""
+    X, y = sample
+    model = candidates.in_float32(fitted(name, X[:2000], y[:2000]))
+    holes = X[2000:].copy()
+    holes[np.random.default_rng(0).random(holes.shape) < 0.1] = np.nan
+    asked = np.vstack([X, holes, np.full((1, X.shape[1]), np.nan, np.float32)])
+    runtime = export.session(export.export(model, CONTRACT, X.shape[1]))
+    found = export.parity(np.exp(model.predict(asked)), export.predict(runtime, asked))
+    assert found["passed"], found
+
+
+def test_rounding_to_float32_changes_no_prediction(sample):
+    X, y = sample
+    model = fitted("hist_gradient_boosting", X[:2000], y[:2000])
+    before = model.predict(X)
+    assert np.allclose(candidates.in_float32(model).predict(X), before, rtol=1e-6, atol=0)
+
+
+def test_a_model_beats_the_baseline_and_a_shuffled_target_destroys_its_skill(sample):
+    X, y = sample
+
+    def r2(target):
+        model = fitted("hist_gradient_boosting", X[:2000], target[:2000])
+        return evaluation.metrics(target[2000:], model.predict(X[2000:]))["r2"]
+
+    simple = fitted("baseline", X[:2000], y[:2000]).predict(X[2000:])
+    assert r2(y) > evaluation.metrics(y[2000:], simple)["r2"] + 0.05
+    assert r2(np.random.default_rng(0).permutation(y)) < 0.05
+
+
+def test_no_input_is_the_target_in_disguise(sample):
+    """Neither alone (rank correlation) nor together (a straight line through all)."""
+    X, y = sample
+    ranks = pl.DataFrame(np.nan_to_num(np.column_stack([X, y]))).select(pl.all().rank())
+    assert np.abs(np.corrcoef(ranks.to_numpy().T)[-1, :-1]).max() < 0.95
+    line = fitted("ridge", X[:2000], y[:2000]).predict(X[2000:])
+    assert evaluation.metrics(y[2000:], line)["r2"] < 0.97
+
+
+def test_metrics_of_a_known_error():
+    """Ten per cent too much everywhere."""
+    observed = np.array([100.0, 200.0, 400.0])
+    found = evaluation.metrics(observed, observed * 1.1)
+    assert found["mape"] == pytest.approx(0.1)
+    assert found["median_ape"] == pytest.approx(0.1)
+    assert found["bias"] == pytest.approx(np.log(1.1))
+    assert found["rmse_log"] == pytest.approx(np.log(1.1))
+    assert found["mae"] == pytest.approx(70 / 3)
+    assert found["n"] == 3
+
+
+def test_a_paired_interval_covers_the_true_difference_as_often_as_it_says():
+    draw = np.random.default_rng(1)
+    covered = 0
+    for seed in range(200):
+        values = draw.normal(0.3, 1, 80)
+        i = evaluation.mean_interval(values, confidence=0.9, resamples=400, seed=seed)
+        covered += i.low <= 0.3 <= i.high
+    assert 165 <= covered <= 195
+
+
+def test_permutation_importance_finds_the_column_that_matters():
+    rows = pl.DataFrame({"used": np.arange(1.0, 501), "unused": np.arange(500.0)})
+    observed = rows["used"].to_numpy() * 10
+    table = evaluation.permutation_importance(
+        lambda some: some["used"].to_numpy() * 10, rows, observed, ["unused", "used"], seed=0
+    )
+    assert table["feature"].to_list() == ["used", "unused"]
+    assert table["rise"][1] == 0
+
+
+def evidence(**changes) -> promotion.Evidence:
+    """A challenger that passes every check, but for what a test changes."""
+    better = {ALL: Interval(-0.01, -0.012, -0.008, 900)}
+    usual = {"rows": 900, "parity": 1e-6, "latency_ms": 0.1}
+    usual |= {"against_baseline": better, "against_champion": better}
+    return promotion.Evidence(**usual | changes)
+
+
+def test_a_better_challenger_is_promoted():
+    decision = promotion.decide(evidence(), GATE)
+    assert decision.promoted
+    assert "better than the champion (-1.00 points on the same 900 rows" in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"parity": 2e-4}, "does not answer as the fitted model"),
+        ({"latency_ms": 11}, "one row takes 11.000 ms, allowed 10 ms"),
+        ({"rows": 199}, "199 rows that no compared model has seen, needed 200"),
+        (
+            {"against_baseline": {ALL: Interval(-0.01, -0.03, 0.001, 900)}},
+            "not better beyond doubt than the baseline",
+        ),
+        (
+            {"against_champion": {ALL: Interval(-0.001, -0.005, 0.003, 900)}},
+            "not better than the champion",
+        ),
+        (
+            {
+                "against_champion": {
+                    ALL: Interval(-0.01, -0.012, -0.008, 900),
+                    "zone b": Interval(0.05, 0.03, 0.07, 60),
+                }
+            },
+            "worse than the champion beyond doubt in zone b (+5.00 points, n = 60)",
+        ),
+        ({"same_as_champion": True}, "it is the model that serves already"),
+    ],
+)
+def test_each_check_of_the_gate_can_refuse_alone(changes, told):
+    decision = promotion.decide(evidence(**changes), GATE)
+    assert not decision.promoted
+    assert [check.passed for check in decision.checks].count(False) == 1
+    assert told in decision.sentence
