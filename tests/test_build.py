@@ -318,3 +318,44 @@ def test_a_wrong_setting_stops_before_any_work(restored, file, text, message):
     assert done.returncode == 1
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def again(folder: Path, task: str, old: str = "", changed: str = "") -> subprocess.CompletedProcess:
+    """Execute a copy of an executed notebook a second time and compare its outputs.
+
+    The copy writes to a folder of its own. `old` is replaced by `changed` in its
+    stored outputs first, to see that a tampered number is found.
+    """
+    notebook = json.loads((folder / f"var/build/{task}.ipynb").read_text())
+    for cell in notebook["cells"]:
+        if "injected-parameters" in cell["metadata"].get("tags", []):
+            lines = "".join(cell["source"]).splitlines(keepends=True)
+            own = [ln.replace("/build/", "/again/") if "product" in ln else ln for ln in lines]
+            cell["source"] = own
+        if old and cell["cell_type"] == "code":
+            cell["outputs"] = json.loads(json.dumps(cell["outputs"]).replace(old, changed))
+    copy = folder / "var/again" / f"{task}.ipynb"
+    copy.parent.mkdir(exist_ok=True)
+    copy.write_text(json.dumps(notebook))
+    options = ["-q", "--nbval", "-W", "default", "-p", "no:cacheprovider", "--rootdir", "."]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", *options, "-c", os.devnull, str(copy)],
+        cwd=folder,
+        env=environment(folder),
+        text=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.parametrize("task", ["validate", "build_features", "split"])
+def test_a_second_execution_of_a_notebook_gives_the_same_outputs(built, task):
+    done = again(built, task)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def test_a_tampered_number_in_a_notebook_is_found(built):
+    """The row count that `validate` showed, one too many."""
+    rows = pl.read_parquet(built / "var/build/valid_rows.parquet").height
+    done = again(built, "validate", old=f"{rows:,} rows keep", changed=f"{rows + 1:,} rows keep")
+    assert done.returncode == 1
+    assert "mismatch 'text/markdown'" in done.stdout

@@ -26,7 +26,11 @@ NO_TELEMETRY = {
     "SKOPS_TELEMETRY": "0",
 }
 # Notebooks hold results, not a library's chatter.
-QUIET = {"MLFLOW_LOGGING_LEVEL": "WARNING", "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false"}
+QUIET = {
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, about widgets that nobody needs
+}
 # Gradient boosting stalls for seconds when its threads outnumber idle cores;
 # loopbook runs notebooks side by side instead.
 ONE_THREAD = {
