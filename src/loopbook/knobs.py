@@ -78,7 +78,7 @@ def check_knobs(values: Mapping[str, Any], where: str) -> Knobs:
 def _fault(error: Mapping[str, Any]) -> str:
     key = str(error["loc"][0])
     if error["type"] == "missing":
-        return f"{key}: missing; add it (docs/knobs.md has the default)"
+        return f"{key}: missing; add it"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(key, Knobs.model_fields, n=1)
         return f"{key}: unknown knob; " + (f"did you mean {near[0]!r}?" if near else "remove it")
