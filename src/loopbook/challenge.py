@@ -111,8 +111,8 @@ def unseen_rows(
 ) -> pl.DataFrame:
     """The test rows that the champion was not fitted on.
 
-    If fewer than 30 are left, all test rows are given back: the champion is
-    then not asked (see `evidence`), and the gate refuses for want of rows.
+    If fewer than 30 are left, all test rows are given back, to be looked at;
+    `seen_by_champion` then tells the gate, which refuses for want of rows.
     """
     if champion is None or why_not:
         return rows
@@ -129,9 +129,11 @@ def _unseen_mask(rows: pl.DataFrame, fitted: Mapping[str, Any], contract: Contra
     return pl.Series([False] * rows.height)
 
 
-def seen_by_champion(rows: pl.DataFrame, champion: Champion | None, contract: Contract) -> int:
-    """How many of these rows the champion was fitted on."""
-    if champion is None:
+def seen_by_champion(
+    rows: pl.DataFrame, champion: Champion | None, contract: Contract, why_not: str | None
+) -> int:
+    """How many of these rows the champion was fitted on; 0 if it is not compared."""
+    if champion is None or why_not:
         return 0
     return int((~_unseen_mask(rows, champion.card["fitted"], contract)).sum())
 

@@ -1,0 +1,33 @@
+"""Who may judge whom: rows that a champion knows by heart do not count."""
+
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+
+from loopbook.challenge import Champion, seen_by_champion, unseen_rows
+from loopbook.contract import Contract
+from loopbook.tracking import Version
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+ROWS = pl.DataFrame({"event_ts": [START + timedelta(days=d) for d in range(100)]})
+
+
+def champion(until: int) -> Champion:
+    end = (START + timedelta(days=until)).isoformat()
+    fitted = {"since": START.isoformat(), "until": end, "key_fraction": None}
+    return Champion(Version("m", "1", "r", {}), b"", {"fitted": fitted})
+
+
+def test_only_rows_after_the_champions_training_judge():
+    contract = Contract.model_construct(key=["id"])
+    judged = unseen_rows(ROWS, champion(60), contract, None)
+    assert judged.height == 40
+    assert seen_by_champion(judged, champion(60), contract, None) == 0
+
+
+def test_where_the_champion_has_seen_nearly_all_rows_the_gate_is_told():
+    """All rows come back to be looked at, and 90 of 100 do not count."""
+    contract = Contract.model_construct(key=["id"])
+    judged = unseen_rows(ROWS, champion(90), contract, None)
+    assert judged.height == 100
+    assert judged.height - seen_by_champion(judged, champion(90), contract, None) == 10
