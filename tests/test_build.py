@@ -10,9 +10,11 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +51,7 @@ slices: {size: [100]}
 LEVEL = {"a": 1000, "b": 2000, "c": 3000}
 
 
-def small_table(rows: int = 3000) -> pl.DataFrame:
+def small_table(rows: int = 4000) -> pl.DataFrame:
     """Sales whose price is size × level of the zone × 0.99 ** age, give or take 5 per cent."""
     draw = np.random.default_rng(5)
     zone = draw.choice(list(LEVEL), rows)
@@ -159,7 +161,7 @@ def test_nothing_runs_again_that_need_not(built):
 
 def test_changed_source_bytes_run_everything_again(restored):
     """One more row in the table, and every task has something new to say."""
-    small_table(3001).write_parquet(restored / "data/sales.parquet")
+    small_table(4001).write_parquet(restored / "data/sales.parquet")
     assert would_run(restored) == ALL
 
 
@@ -276,7 +278,7 @@ def test_a_killed_build_leaves_no_kernel_and_the_next_one_recovers(built):
 
 def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
     """A file-size limit stands in for the full disk: writing the snapshot fails."""
-    small_table(4000).write_parquet(restored / "data/sales.parquet")
+    small_table(5000).write_parquet(restored / "data/sales.parquet")
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -289,17 +291,99 @@ def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
     assert sorted((restored / "var/snapshots").iterdir()) == before
 
 
+def typed(folder: Path, *words: str) -> subprocess.CompletedProcess:
+    """A command of the environment, as a person types it in the project."""
+    command = [str(Path(sys.executable).with_name(words[0])), *words[1:]]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), text=True, capture_output=True
+    )
+
+
 def test_ploomber_typed_bare_does_the_same(built):
     """`ploomber build` finds the executor, the hooks and the settings in the project."""
-    done = subprocess.run(
-        [str(Path(sys.executable).with_name("ploomber")), "build"],
-        cwd=built,
-        env=environment(built),
-        text=True,
-        capture_output=True,
-    )
+    done = typed(built, "ploomber", "build")
     assert done.returncode == 0, done.stderr
     assert "champion  small-houses v" in done.stdout
+    done = typed(built, "ploomber", "status")  # wraps names to the width of the terminal
+    assert done.returncode == 0, done.stderr
+    assert {"ingest", "promote"} <= set(done.stdout.split())
+
+
+def test_papermill_typed_bare_runs_one_notebook_with_its_parameters(built):
+    parameters = loopbook(built, "plan", "split").stdout
+    (built / "var/split.json").write_text(parameters.replace("/build/split", "/alone-split"))
+    words = ["notebooks/04_split.ipynb", "var/alone.ipynb", "-f", "var/split.json"]
+    done = typed(built, "papermill", "--no-progress-bar", *words)
+    assert done.returncode == 0, done.stderr
+    rows = pl.read_parquet(built / "var/alone-split_rows.parquet")
+    assert rows.equals(pl.read_parquet(built / "var/build/split_rows.parquet"))
+
+
+def test_mlflow_typed_bare_shows_the_projects_models(built):
+    """`mlflow ui` serves the project's database, on loopback and without being told."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("mlflow")), "ui", "--port", str(port)]
+    log = (built / "var/mlflow-ui.txt").open("w")
+    server = subprocess.Popen(command, cwd=built, env=environment(built), stdout=log, stderr=log)
+    try:
+        asked = f"http://127.0.0.1:{port}/api/2.0/mlflow/registered-models/get?name=small-houses"
+        deadline = time.monotonic() + 90
+        while True:
+            try:
+                with urllib.request.urlopen(asked, timeout=10) as answer:
+                    model = json.load(answer)["registered_model"]
+                break
+            except OSError:
+                assert time.monotonic() < deadline, (built / "var/mlflow-ui.txt").read_text()
+                time.sleep(0.5)
+        assert "champion" in {alias["alias"] for alias in model["aliases"]}
+        listening = {c.laddr.ip for c in psutil.Process(server.pid).net_connections("tcp")}
+        assert listening == {"127.0.0.1"}
+    finally:
+        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
+        for process in family:
+            process.terminate()
+        server.wait(30)
+        gone(family)
+        log.close()
+
+
+def test_a_champion_whose_file_was_changed_is_not_trusted(built):
+    """`evaluate` refuses to compare with it, and says which file and what to do."""
+    decision = json.loads((built / "var/build/decision.json").read_text())
+    card = next((built / "var/mlflow").rglob(f"{decision['champion']['run_id']}/*/*/card.json"))
+    honest = card.read_bytes()
+    card.write_bytes(honest.replace(b"small-houses", b"other-houses", 1))
+    try:
+        done = loopbook(built, "build", "--set", "bootstrap_resamples=300")
+    finally:
+        card.write_bytes(honest)
+    assert done.returncode == 1
+    assert "card.json has SHA-256" in done.stderr
+    assert "restore it, or roll back" in done.stderr
+    assert loopbook(built, "build").returncode == 0
+
+
+def test_a_stamp_that_is_no_stamp_runs_its_task_again(built):
+    """A half-written or empty metadata file is not taken for an up-to-date product."""
+    stamp = next((built / "var/build").glob(".split*.metadata"))
+    for content in ("", '{"timestamp": 17', "[]"):
+        stamp.write_text(content)
+        assert "split" in would_run(built)
+    assert loopbook(built, "build").returncode == 0
+    assert would_run(built) == []
+
+
+def test_a_build_as_of_an_earlier_day_does_not_judge_with_rows_the_champion_knows(built):
+    """All its test rows taught the champion, so the gate has nothing to judge from."""
+    done = loopbook(built, "build", "--set", "as_of=2025-05-01")
+    assert done.returncode == 0, done.stderr
+    decision = json.loads((built / "var/build/decision.json").read_text())
+    assert not decision["promoted"]
+    assert "0 rows that no compared model has seen" in decision["sentence"]
+    assert loopbook(built, "build").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -308,6 +392,8 @@ def test_ploomber_typed_bare_does_the_same(built):
         ("env.yaml", "test_days: -3", "test_days: found -3, expected greater than or equal to 1"),
         ("contract.yaml", "labl_delay_days: 3", "labl_delay_days: unknown key; did you mean"),
         ("contract.yaml", "[broken", "contract.yaml: line"),
+        ("contract.yaml", "source: {path: data/gone.parquet}", "data/gone.parquet: No such file"),
+        ("contract.yaml", "source: {path: env.yaml}", "env.yaml: is no readable Parquet file"),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(restored, file, text, message):

@@ -161,3 +161,43 @@ def test_every_pin_has_a_hash_and_conda_uses_the_same_uv():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
     uv = next(version for name, version, _ in pins if name == "uv")
     assert f"uv =={uv}" in conda
+
+
+def test_every_module_is_in_the_architecture_by_its_own_first_line():
+    page = (ROOT / "docs/architecture.md").read_text()
+    for module in MODULES:
+        if module.stem == "__init__":
+            continue
+        first = ast.get_docstring(ast.parse(module.read_text())).splitlines()[0]
+        line = f"| `{module.stem}` | {first.split(': ', 1)[-1].rstrip('.')} |"
+        assert line in page, f"docs/architecture.md needs the line {line}"
+    named = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert set(named) == {m.stem for m in MODULES} - {"__init__"}
+
+
+def test_every_link_of_a_page_leads_somewhere():
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data/README.md"]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_every_page_is_reached_from_the_readme():
+    waiting, seen = [ROOT / "README.md"], set()
+    while waiting:
+        page = waiting.pop()
+        seen.add(page.resolve())
+        for target in re.findall(r"\]\(([^)#:]+\.md)\)", page.read_text()):
+            if (page.parent / target).resolve() not in seen:
+                waiting.append(page.parent / target)
+    assert {p.resolve() for p in (ROOT / "docs").rglob("*.md")} <= seen
+
+
+def test_a_command_that_a_page_shows_exists_with_its_options():
+    """`loopbook …` and `make …` anywhere in the docs, the notebooks and the messages."""
+    known = {c.callback.__name__ for c in cli.app.registered_commands}
+    targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *NOTEBOOKS, *MODULES]:
+        text = page.read_text()
+        assert set(re.findall(r"`(?:\. )?loopbook ([a-z]+)", text)) <= known, page.name
+        assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets, page.name

@@ -1,5 +1,6 @@
 """What must be true of models and of the gate, whatever the table."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,11 @@ def test_a_better_challenger_is_promoted():
             },
             "worse than the champion beyond doubt in zone b (+5.00 points, n = 60)",
         ),
+        (
+            {"champion_obstacle": "houses v1 needs rooms, which the contract no longer has"},
+            "the champion cannot be compared: houses v1 needs rooms, which the contract no longer "
+            "has; to replace it all the same: loopbook build --set gate_incomparable",
+        ),
         ({"same_as_champion": True}, "it is the model that serves already"),
     ],
 )
@@ -149,3 +155,8 @@ def test_each_check_of_the_gate_can_refuse_alone(changes, told):
     assert not decision.promoted
     assert [check.passed for check in decision.checks].count(False) == 1
     assert told in decision.sentence
+
+
+def test_a_champion_that_cannot_be_compared_is_replaced_only_when_a_person_says_so():
+    gate = dataclasses.replace(GATE, incomparable_champion="replace")
+    assert promotion.decide(evidence(champion_obstacle="another target"), gate).promoted

@@ -8,7 +8,7 @@ import difflib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -35,6 +35,7 @@ class Knobs(BaseModel):
     gate_slice_margin: Share
     gate_min_rows: Annotated[int, Field(ge=30, le=10**9)]
     gate_min_slice_rows: Annotated[int, Field(ge=10, le=10**9)]
+    gate_incomparable_champion: Literal["keep", "replace"]
     gate_latency_ms: Annotated[float, Field(ge=0.01, le=10_000)]
     bootstrap_resamples: Annotated[int, Field(ge=200, le=100_000)]
 

@@ -6,7 +6,7 @@ carried out even when an earlier one failed, so that the record tells all.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from loopbook.evaluation import ALL, Interval
 
@@ -24,6 +24,7 @@ class Gate:
     slice_margin: float
     min_rows: int
     latency_ms: float
+    incomparable_champion: Literal["keep", "replace"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _champion(e: Evidence, gate: Gate) -> list[Check]:
     if e.same_as_champion:
         return [Check("champion", False, "it is the model that serves already; nothing to change")]
     if e.champion_obstacle:
-        return [Check("champion", True, f"the champion cannot be compared: {e.champion_obstacle}")]
+        return [_incomparable(e.champion_obstacle, gate)]
     if e.against_champion is None:
         return [
             Check("champion", True, "no champion stands, so the baseline is what it had to beat")
@@ -140,6 +141,14 @@ def _champion(e: Evidence, gate: Gate) -> list[Check]:
     verb = "better than" if passed else "not better than"
     slices = {name: i for name, i in e.against_champion.items() if name != ALL}
     return [_slices(slices, gate), Check("champion", passed, f"{verb} the champion ({found})")]
+
+
+def _incomparable(obstacle: str, gate: Gate) -> Check:
+    found = f"the champion cannot be compared: {obstacle}"
+    if gate.incomparable_champion == "replace":
+        return Check("champion", True, f"{found}; it is replaced, as asked for")
+    remedy = "loopbook build --set gate_incomparable_champion=replace"
+    return Check("champion", False, f"{found}; to replace it all the same: {remedy}")
 
 
 def _slices(slices: Mapping[str, Interval], gate: Gate) -> Check:
