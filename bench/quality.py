@@ -19,6 +19,7 @@ from loopbook import (
     evaluation,
     export,
     features,
+    history,
     knobs,
     project,
     sources,
@@ -33,11 +34,13 @@ TRAINING_ROWS = 10_000
 
 
 def prepared(root: Path) -> tuple[contract.Contract, pl.DataFrame]:
-    """The contract and all its rows, with clock and derived columns, as a build has them."""
+    """The contract and all its rows, with all that a build computes of them."""
     table = contract.read_contract(root / "contract.yaml")
     rows, _ = validation.without_known_faults(sources.read_source(table, root), table)
     rows = validation.conform(sources.with_clock(rows, table), table)
-    return table, features.with_derived(rows, table).sort(sources.EVENT_TS, *table.key)
+    rows = rows.sort(sources.EVENT_TS, *table.key)
+    rows = history.with_history(rows, history.facts(rows, table), table)
+    return table, features.with_derived(rows, table)
 
 
 def in_time(root: Path) -> list[str]:

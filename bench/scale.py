@@ -15,15 +15,17 @@ SIZES = (200_000, 2_000_000)
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from loopbook import contract, features, snapshots, sources, validation
+from loopbook import contract, features, history, snapshots, sources, validation
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
 table = contract.read_contract(root / "contract.yaml")
 start = time.perf_counter()
 raw = sources.read_source(table.model_copy(update={"source": contract.Source(path="big.parquet")}), folder)
 known, as_of = sources.known_by(raw, None, table, now=sources.utc_now())
-rows_raw = snapshots.read_snapshot(snapshots.write_snapshot(known, folder, as_of))
+rows_raw = snapshots.read_snapshot(snapshots.write_snapshot(known, folder, as_of, now=sources.utc_now()))
 kept, _ = validation.without_known_faults(rows_raw, table)
-built = features.with_derived(validation.conform(kept, table), table)
+rows = validation.conform(kept, table)
+rows = history.with_history(rows, history.facts(rows, table), table)
+built = features.with_derived(rows, table)
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({"rows": built.height, "seconds": seconds, "gib": peak}))

@@ -60,7 +60,7 @@ def test_every_fault_is_listed_at_once(written):
         (lambda c: c.update(slices={"grade": None}), "slices.grade: a number needs edges"),
         (
             lambda c: c.update(derived={"age": {"formula": "open('x')", "meaning": "Age."}}),
-            "derived.age.formula: 'open' is neither a numeric feature nor one of the functions",
+            "derived.age.formula: 'open' is neither a number that is known here nor one of the functions",
         ),
         (lambda c: c["features"]["view"].update(example=9), "example 9: expected it inside"),
     ],
@@ -108,7 +108,7 @@ def test_every_key_of_the_contract_is_documented():
     import loopbook.contract as module
 
     models = [module.Source, module.Target, module.Feature, module.Derived, module.Coordinates]
-    models += [module.KnownFault, Contract]
+    models += [module.KnownFault, module.Dialect, module.History, module.Trailing, Contract]
     keys = {name for model in models for name in model.model_fields}
     page = (ROOT / "docs/contract.md").read_text()
     documented = {ln.split("`")[1] for ln in page.splitlines() if ln.startswith("| `")}

@@ -6,8 +6,21 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import Ridge
 
-from loopbook import candidates, evaluation, export, features, promotion, sources, validation
+from loopbook import (
+    candidates,
+    evaluation,
+    export,
+    features,
+    grid,
+    history,
+    levels,
+    promotion,
+    sources,
+    validation,
+)
 from loopbook.contract import read_contract
 from loopbook.evaluation import ALL, Interval
 
@@ -21,7 +34,9 @@ def sample():
     """3,000 real sales: inputs, log price, and the same in dollars; 2,000 teach."""
     rows = sources.with_clock(sources.read_source(CONTRACT, ROOT), CONTRACT)
     rows, _ = validation.without_known_faults(rows, CONTRACT)
-    rows = validation.conform(rows, CONTRACT).sample(3000, seed=1)
+    rows = validation.conform(rows, CONTRACT)
+    rows = history.with_history(rows, history.facts(rows, CONTRACT), CONTRACT).sample(3000, seed=1)
+    rows = rows.sort(sources.EVENT_TS)
     X = features.model_matrix(rows, CONTRACT, features.learn_categories(rows, CONTRACT))
     return X, np.log(rows[CONTRACT.target.name].to_numpy())
 
@@ -160,3 +175,48 @@ def test_each_check_of_the_gate_can_refuse_alone(changes, told):
 def test_a_champion_that_cannot_be_compared_is_replaced_only_when_a_person_says_so():
     gate = dataclasses.replace(GATE, incomparable_champion="replace")
     assert promotion.decide(evidence(champion_obstacle="another target"), gate).promoted
+
+
+def test_a_contract_has_only_the_candidates_that_it_can_have():
+    """The names of the grid are those of the recipes, and each idea has its twin."""
+    assert set(grid.NEEDS) | set(grid.WITHOUT) | set(grid.WITHOUT.values()) <= set(
+        candidates.RECIPES
+    )
+    plain = CONTRACT.model_copy(update={"history": None, "event_time": None})
+    plain = plain.model_copy(update={"target": plain.target.model_copy(update={"level": None})})
+    assert not any(need(plain) for need in grid.NEEDS.values())
+    assert all(need(CONTRACT) for need in grid.NEEDS.values())
+
+
+def moving(rows: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A market that doubles while one input stays the same: inputs, log target, level."""
+    draw = np.random.default_rng(3)
+    time = np.arange(rows) / rows
+    size, level = draw.uniform(1, 2, rows), 100 * 2**time
+    X = np.column_stack([size, level]).astype(np.float32)
+    return X, np.log(size * level) + draw.normal(0, 0.02, rows), level
+
+
+def test_a_target_relative_to_its_level_follows_it_where_a_tree_cannot():
+    """Asked about a level a third above all that it has seen."""
+    X, y, _ = moving()
+    tree = HistGradientBoostingRegressor(random_state=0)
+    plain = tree.fit(X[:2000], y[:2000])
+    follows = levels.Relative(HistGradientBoostingRegressor(random_state=0), 1).fit(
+        X[:2000], y[:2000]
+    )
+    assert np.mean(y[2000:] - plain.predict(X[2000:])) > 0.1
+    assert abs(np.mean(y[2000:] - follows.predict(X[2000:]))) < 0.01
+    missing = X[:3].copy()
+    missing[:, 1] = np.nan
+    assert np.isfinite(follows.predict(missing)).all()
+
+
+def test_recalibration_finds_by_how_much_the_market_has_moved():
+    """Inputs without the level: the newest rows are 10 per cent above what was learned."""
+    draw = np.random.default_rng(3)
+    X = draw.uniform(1, 2, (3000, 1)).astype(np.float32)
+    y = np.log(X[:, 0]) + draw.normal(0, 0.05, 3000) + np.where(np.arange(3000) >= 2400, 0.1, 0)
+    model = levels.Recalibrated(Ridge(), Ridge(), recent_rows=600).fit(X, y)
+    assert model.offset_ == pytest.approx(0.1, abs=0.01)
+    assert np.allclose(model.predict(X), model.regressor_.predict(X) + model.offset_)

@@ -24,12 +24,16 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 from loopbook.contract import Contract
-from loopbook.features import input_names
+from loopbook.features import input_names, row_inputs
+from loopbook.levels import Recalibrated, Relative
 
 UNKNOWN = -1.0  # the code of a category that is missing or was not seen
 
 
-def build(name: str, contract: Contract, random_seed: int) -> Pipeline:
+Model = Pipeline | Relative | Recalibrated
+
+
+def build(name: str, contract: Contract, random_seed: int) -> Model:
     """A candidate, not fitted.
 
     Raises
@@ -47,9 +51,10 @@ def meaning(name: str) -> str:
     return (RECIPES[name].__doc__ or "").strip().splitlines()[0]
 
 
-def settings(model: Pipeline) -> dict[str, Any]:
+def settings(model: Model) -> dict[str, Any]:
     """The settings of a candidate's estimator, for the record."""
-    parameters = model[-1].get_params(deep=False)
+    inner = model if isinstance(model, Pipeline) else model.regressor
+    parameters = inner[-1].get_params(deep=False)
     return {f"model_{key}": value for key, value in parameters.items() if not callable(value)}
 
 
@@ -87,16 +92,49 @@ def ensemble(contract: Contract, random_seed: int) -> Pipeline:
     )
 
 
+def with_history(contract: Contract, random_seed: int) -> Pipeline:
+    """Gradient boosting that is also told about the rows before: counts, levels, trends."""
+    return _pipeline(
+        contract,
+        _boosting(random_seed),
+        "passthrough",
+        _target_mean(random_seed),
+        numbers=[n for n in input_names(contract) if n not in contract.categories],
+    )
+
+
+def relative(contract: Contract, random_seed: int) -> Relative:
+    """Gradient boosting of the target relative to its trailing level."""
+    level = input_names(contract).index(contract.target.level)
+    return Relative(hist_gradient_boosting(contract, random_seed), level)
+
+
+def recalibrated(contract: Contract, random_seed: int) -> Recalibrated:
+    """The mean of three gradient boostings, shifted by what the newest rows are off."""
+    return Recalibrated(
+        ensemble(contract, random_seed), hist_gradient_boosting(contract, random_seed)
+    )
+
+
 RECIPES: dict[str, Callable[[Contract, int], Pipeline]] = {
     recipe.__name__: recipe
-    for recipe in (baseline, ridge, extra_trees, hist_gradient_boosting, ensemble)
+    for recipe in (
+        baseline,
+        ridge,
+        extra_trees,
+        hist_gradient_boosting,
+        ensemble,
+        with_history,
+        relative,
+        recalibrated,
+    )
 }
 
 
 def _pipeline(contract: Contract, estimator, numeric_step, category_step, numbers=None) -> Pipeline:
     names = input_names(contract)
     if numbers is None:
-        numbers = [n for n in names if n not in contract.categories]
+        numbers = [n for n in row_inputs(contract) if n not in contract.categories]
     parts = [
         ("numbers", numeric_step, [names.index(n) for n in numbers]),
         ("categories", category_step, [names.index(n) for n in contract.categories]),
@@ -142,7 +180,7 @@ def _target_mean(random_seed: int) -> Pipeline:
     return make_pipeline(_known(), TargetEncoder(target_type="continuous", cv=folds))
 
 
-def in_float32(model: Pipeline) -> Pipeline:
+def in_float32(model: Model) -> Model:
     """Round a fitted model's numbers to what ONNX holds; the model is changed in place.
 
     Histogram gradient boosting compares with float64 thresholds and the
@@ -155,6 +193,10 @@ def in_float32(model: Pipeline) -> Pipeline:
         if isinstance(part, TargetEncoder):
             part.encodings_ = [_nearest_float32(e) for e in part.encodings_]
             part.target_mean_ = float(np.float32(part.target_mean_))
+        elif isinstance(part, Relative):
+            part.fallback_ = float(np.float32(part.fallback_))
+        elif isinstance(part, Recalibrated):
+            part.offset_ = float(np.float32(part.offset_))
         elif isinstance(part, HistGradientBoostingRegressor):
             for predictor in (p for stage in part._predictors for p in stage):
                 nodes = predictor.nodes = predictor.nodes.copy()
@@ -172,6 +214,8 @@ def _parts(model):
         inner = [step for _, step, _ in model.transformers_]
     elif isinstance(model, VotingRegressor):
         inner = model.estimators_
+    elif isinstance(model, Relative | Recalibrated):
+        inner = [model.regressor_]
     for part in inner:
         yield from _parts(part)
 

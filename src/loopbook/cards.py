@@ -85,6 +85,7 @@ def lineage(contract: Contract, snapshot: Snapshot, bounds: Mapping[str, Any]) -
         "contract_sha256": contract.digest(),
         "snapshot_sha256": snapshot.sha256,
         "snapshot_rows": str(snapshot.rows),
+        "snapshot_pointer": snapshot.pointer,
         "as_of": snapshot.as_of or "none",
         "window_start": bounds["train_start"] or "none",
         "window_end": bounds["end"] or "none",

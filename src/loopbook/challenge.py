@@ -152,6 +152,7 @@ def evidence(
     *,
     judged_rows: int,
     against: Mapping[str, Mapping[str, Interval]],
+    ablation: Mapping[str, Interval],
     errors: Mapping[str, Mapping[str, float]],
     champion: Champion | None,
     obstacle: str | None,
@@ -177,6 +178,7 @@ def evidence(
             other: {name: asdict(i) for name, i in intervals.items()}
             for other, intervals in against.items()
         },
+        "ablation": {pair: asdict(interval) for pair, interval in ablation.items()},
         "obstacle": obstacle,
         "same_as_champion": same,
         "importance": importance.to_dicts(),
@@ -228,6 +230,7 @@ def carry_out(
     else:
         tags = {
             "snapshot_sha256": snapshot.sha256,
+            "snapshot_pointer": snapshot.pointer,
             "as_of": snapshot.as_of or "none",
             "candidate": record["challenger"]["candidate"],
             "gate": "promoted" if decision.promoted else "refused",

@@ -103,6 +103,64 @@ def status() -> None:
     print("\n".join(present.describe(project.current())))
 
 
+features_app = typer.Typer(help="The feature store: what a row knows of earlier rows.")
+snapshots_app = typer.Typer(help="Snapshots: the rows that versions learned from.")
+app.add_typer(features_app, name="features", no_args_is_help=True)
+app.add_typer(snapshots_app, name="snapshots", invoke_without_command=True)
+AsOf = Annotated[
+    str, typer.Option("--as-of", metavar="DAY", help="A day or an instant in UTC, or newest.")
+]
+
+
+@features_app.command()
+def materialize(
+    as_of: AsOf = "newest",
+    rebuild: Annotated[bool, typer.Option(help="Fill the store anew, from all facts.")] = False,
+) -> None:
+    """Bring the feature store to what was known at a moment."""
+    from loopbook import feature_table
+
+    print("\n".join(feature_table.materialize(project.current(), as_of, rebuild=rebuild)))
+
+
+@features_app.command()
+def show(
+    entity: Annotated[str, typer.Argument(help="Whose features, such as 98115.")],
+    as_of: AsOf = "newest",
+) -> None:
+    """Print what was known about an entity at a moment, and what the store says."""
+    from loopbook import feature_table
+
+    print("\n".join(feature_table.show(project.current(), entity, as_of)))
+
+
+@snapshots_app.callback()
+def snapshots(context: typer.Context) -> None:
+    """List the snapshots: when, rows, window, size and which versions used them."""
+    if context.invoked_subcommand is None:
+        from loopbook import snapshot_uses
+
+        print("\n".join(snapshot_uses.table(project.current())))
+
+
+@snapshots_app.command()
+def prune() -> None:
+    """Delete the snapshots that no registered version and no standing build uses."""
+    from loopbook import snapshot_uses
+
+    print("\n".join(snapshot_uses.prune(project.current())))
+
+
+@snapshots_app.command()
+def restore(
+    snapshot: Annotated[str, typer.Argument(help="The first characters of its SHA-256.")],
+) -> None:
+    """Bring a snapshot that a version used back from the team's DVC remote."""
+    from loopbook import snapshot_uses
+
+    print("\n".join(snapshot_uses.restore(project.current(), snapshot)))
+
+
 def main() -> None:
     """Run a command; what a person did wrong ends in a message and exit code 1."""
     try:

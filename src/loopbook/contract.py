@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -45,10 +46,35 @@ class Ranged(Strict):
         return self
 
 
-class Source(Strict):
-    """Where the rows come from."""
+class Dialect(Strict):
+    """How a CSV file is written; without it, the separator is found from the first lines."""
 
-    path: str
+    separator: Annotated[str, Field(min_length=1, max_length=1)]
+    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    decimal_comma: bool = False
+
+
+class Source(Strict):
+    """Where the rows come from: a file or folder, a URL, or a query to a database."""
+
+    path: str | None = None
+    url: str | None = None
+    database: str | None = None
+    query: str | None = None
+    format: Literal["parquet", "csv", "jsonl"] | None = None
+    dialect: Dialect | None = None
+
+    @model_validator(mode="after")
+    def _is_one_place(self):
+        if sum(place is not None for place in (self.path, self.url, self.database)) != 1:
+            raise ValueError("expected one of path, url and database; keep one")
+        if (self.database is None) != (self.query is None):
+            raise ValueError("database and query belong together; give both or neither")
+        if self.database and (self.format or self.dialect):
+            raise ValueError("format and dialect are for files; remove them")
+        if self.url and not self.url.startswith(("http://", "https://", "${")):
+            raise ValueError(f"url {self.url!r}: expected http:// or https://")
+        return self
 
 
 class Target(Ranged):
@@ -57,6 +83,7 @@ class Target(Ranged):
     name: Name
     transform: Literal["log", "none"] = "none"
     per: Name | None = None
+    level: Name | None = None
 
 
 class Feature(Ranged):
@@ -65,6 +92,7 @@ class Feature(Ranged):
     type: Literal["integer", "number", "boolean", "category"]
     alias: Name | None = None
     required: bool = False
+    sensitive: Literal["no", "hash", "omit"] = "no"
     example: bool | int | float | str
     categories: list[str] | None = None
 
@@ -98,6 +126,25 @@ class Coordinates(Strict):
     longitude: Name
 
 
+class Trailing(Strict):
+    """A number about the facts of a trailing window, `[t - window, t)`, known at t."""
+
+    aggregate: Literal["count", "median", "min", "max"]
+    window_days: Annotated[float, Field(gt=0, le=3650)]
+    over: Literal["entity", "all"] = "entity"
+    minimum_count: Annotated[int, Field(ge=1)] = 1
+    maximum_age_days: Annotated[float, Field(gt=0, le=3650)] | None = None
+    meaning: str
+
+
+class History(Strict):
+    """What a row is told about earlier rows: of its entity, or of all."""
+
+    value: str
+    unit: str | None = None
+    features: Annotated[dict[Name, Trailing], Field(min_length=1)]
+
+
 class KnownFault(Strict):
     """Rows to leave out: those whose key columns have these values."""
 
@@ -114,15 +161,19 @@ class Contract(Strict):
     source: Source
     key: Annotated[list[Name], Field(min_length=1)]
     event_time: Name | None = None
+    known_time: Name | None = None
+    time_zone: str | None = None
     label_delay_days: Annotated[float, Field(ge=0, le=3650)] = 0
     entity: Name | None = None
     target: Target
     features: Annotated[dict[Name, Feature], Field(min_length=1)]
     derived: dict[Name, Derived] = {}
+    history: History | None = None
     coordinates: Coordinates | None = None
     slices: dict[Name, list[float] | None] = {}
     known_faults: list[KnownFault] = []
     ignored: list[Name] = []
+    out_of_range: Literal["answer", "refuse"] = "answer"
 
     @model_validator(mode="after")
     def _names_agree(self):
@@ -134,7 +185,8 @@ class Contract(Strict):
     @property
     def columns(self) -> list[str]:
         """Every column that the source must have, each once."""
-        parts = [*self.key, self.event_time, *self.features, self.target.name]
+        clock = [self.event_time, self.known_time]
+        parts = [*self.key, *clock, *self.features, self.target.name]
         return [name for name in dict.fromkeys(parts) if name is not None]
 
     @property
@@ -145,6 +197,11 @@ class Contract(Strict):
     def numbers(self) -> list[str]:
         """The features that are a number as they stand; booleans count as 0 and 1."""
         return [name for name in self.features if name not in self.categories]
+
+    @property
+    def trailing(self) -> dict[str, Trailing]:
+        """The features about earlier rows; all are numbers."""
+        return self.history.features if self.history else {}
 
     @cached_property
     def computed(self) -> dict[str, Derived]:
@@ -163,6 +220,8 @@ class Contract(Strict):
             about = self.target
         shown = (getattr(about, "alias", None) or name).replace("_", " ")
         unit = getattr(about, "unit", None)
+        if name in self.trailing:
+            unit = "count" if self.trailing[name].aggregate == "count" else self.history.unit
         return f"{shown} ({unit})" if unit else shown
 
     def digest(self) -> str:
@@ -279,17 +338,21 @@ def model_faults(error: ValidationError, model: type[BaseModel]) -> list[str]:
 
 
 def _known_keys(model: type[BaseModel]) -> set[str]:
-    models = (model, Source, Target, Feature, Derived, Coordinates, KnownFault)
+    parts = (Source, Dialect, Target, Feature, Derived, Coordinates, KnownFault, History, Trailing)
+    models = (model, *parts)
     return {name for m in models for name in m.model_fields}
 
 
 def _disagreements(c: Contract) -> list[str]:
     """Names in one part of the contract that another part does not bear out."""
-    faults = [*_role_faults(c), *_alias_faults(c)]
-    for name in sorted(set(c.derived) & {*c.features, c.target.name, *c.key, EVENT_YEAR}):
+    faults = [*_role_faults(c), *_clock_faults(c), *_alias_faults(c), *_history_faults(c)]
+    taken = {*c.features, *c.trailing, c.target.name, *c.key, EVENT_YEAR}
+    for name in sorted(set(c.derived) & taken):
         faults.append(f"derived.{name}: a column of that name exists; choose another")
     for name, derived in c.derived.items():
-        faults += [f"derived.{name}.formula: {fault}" for fault in _formula_faults(derived, c)]
+        known = {*c.numbers, *c.trailing, *([EVENT_YEAR] if c.event_time else [])}
+        told = _formula_faults(derived.formula, known)
+        faults += [f"derived.{name}.formula: {fault}" for fault in told]
     for name in vars(c.coordinates).values() if c.coordinates else ():
         if name not in c.numbers or c.features[name].range is None:
             faults.append(f"coordinates: {name!r} is not a numeric feature with a range; name one")
@@ -315,8 +378,6 @@ def _role_faults(c: Contract) -> list[str]:
         faults.append(f"target.per: {c.target.per!r} is not a numeric feature; name one")
     if c.target.transform == "log" and not (c.target.range and c.target.range[0] > 0):
         faults.append("target.range: a log needs a least value above 0; set it, or transform: none")
-    if c.label_delay_days and not c.event_time:
-        faults.append("label_delay_days: needs event_time; name it, or remove the delay")
     if not c.categories and not c.target.per:
         faults.append("features: the baseline needs a category or target.per; describe one")
     if len(set(c.key)) < len(c.key):
@@ -324,11 +385,52 @@ def _role_faults(c: Contract) -> list[str]:
     return faults
 
 
+def _clock_faults(c: Contract) -> list[str]:
+    """What the times do not bear out."""
+    faults = []
+    if c.label_delay_days and not c.event_time:
+        faults.append("label_delay_days: needs event_time; name it, or remove the delay")
+    if c.known_time and not c.event_time:
+        faults.append("known_time: needs event_time; name it, or remove known_time")
+    if c.known_time and c.label_delay_days:
+        faults.append("known_time: says itself when a row was known; remove label_delay_days")
+    if c.known_time and c.known_time in {*c.features, *c.key, c.event_time}:
+        faults.append(f"known_time: {c.known_time!r} is in use elsewhere; name another column")
+    if c.time_zone and c.time_zone not in available_timezones():
+        faults.append(f"time_zone: found {c.time_zone!r}, expected a name such as Europe/Paris")
+    return faults
+
+
+def _history_faults(c: Contract) -> list[str]:
+    """What the trailing features need and do not find."""
+    level = c.target.level
+    faults = []
+    if level and (c.trailing.get(level) is None or c.trailing[level].aggregate == "count"):
+        faults.append(f"target.level: {level!r} is no trailing median, min or max; name one")
+    if level and c.target.transform != "log":
+        faults.append("target.level: needs transform: log; set it, or remove the level")
+    if c.history is None:
+        return faults
+    if c.event_time is None:
+        faults.append("history: needs event_time; name it, or remove history")
+    for name in sorted(set(c.trailing) & {*c.features, c.target.name, *c.key}):
+        faults.append(f"history.features.{name}: a column of that name exists; choose another")
+    if c.entity is None and any(t.over == "entity" for t in c.trailing.values()):
+        faults.append("history: needs entity; name it, or say over: all")
+    known = {*c.numbers, c.target.name}
+    return faults + [f"history.value: {f}" for f in _formula_faults(c.history.value, known)]
+
+
+RESERVED = {"as_of", "explain"}  # what a request may say beside its features
+
+
 def _alias_faults(c: Contract) -> list[str]:
-    taken = {*c.features, *c.derived, *c.key, c.target.name}
+    taken = {*c.features, *c.derived, *c.trailing, *c.key, c.target.name}
     aliases = [f.alias for f in c.features.values() if f.alias]
     twice = dict.fromkeys(a for a in aliases if a in taken or aliases.count(a) > 1)
-    return [f"alias {a!r}: used twice, or a column's name; choose another" for a in twice]
+    told = [f"alias {a!r}: used twice, or a column's name; choose another" for a in twice]
+    names = [n for n in (*c.features, *aliases) if n in RESERVED]
+    return told + [f"features: {n!r} has a meaning in requests; choose another" for n in names]
 
 
 def formula_names(formula: str) -> set[str]:
@@ -337,14 +439,13 @@ def formula_names(formula: str) -> set[str]:
     return names - FUNCTIONS
 
 
-def _formula_faults(derived: Derived, c: Contract) -> list[str]:
+def _formula_faults(formula: str, known: set[str]) -> list[str]:
     try:
-        used = formula_names(derived.formula)
+        used = formula_names(formula)
     except SyntaxError as reason:
-        return [f"{derived.formula!r} is no formula ({reason.msg}); correct it"]
-    known = {*c.numbers, EVENT_YEAR} if c.event_time else set(c.numbers)
+        return [f"{formula!r} is no formula ({reason.msg}); correct it"]
     return [
-        f"{name!r} is neither a numeric feature nor one of the functions "
+        f"{name!r} is neither a number that is known here nor one of the functions "
         f"{', '.join(sorted(FUNCTIONS))}"
         for name in sorted(used - known)
     ]

@@ -13,11 +13,12 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
+from loopbook import landing
 from loopbook.contract import Contract, read_contract
 from loopbook.files import read_json, write_json
 from loopbook.knobs import read_knobs
 from loopbook.project import Project, current
-from loopbook.sources import source_digest, source_path
+from loopbook.sources import source_digest, source_files
 
 PACKAGE = "loopbook"
 SHORT = 16
@@ -44,6 +45,7 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
         Before any task runs, since the graph is loaded first.
     """
     project = current()
+    _forget_broken_stamps(project.var / "build")
     contract = _contract(project.contract)
     read_knobs(project.knobs)
     answer = {
@@ -59,6 +61,21 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
 def depends_on_in_grid(notebook: str) -> list[dict[str, str]]:
     """The same as the one value of a grid's parameter."""
     return [depends_on(notebook)]
+
+
+def _forget_broken_stamps(folder: Path) -> None:
+    """Delete "up to date" stamps that a kill left half written.
+
+    Ploomber would stop at the first of them; without it, the task runs again.
+    It reads them right after this module has told it the digests.
+    """
+    for stamp in folder.rglob(".*.metadata"):
+        try:
+            is_whole = {"timestamp", "stored_source_code"} <= set(read_json(stamp))
+        except (OSError, ValueError, TypeError):
+            is_whole = False
+        if not is_whole:
+            stamp.unlink(missing_ok=True)
 
 
 @lru_cache(maxsize=4)
@@ -127,12 +144,13 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def _remembered_source_digest(contract: Contract, project: Project) -> str:
-    """The digest of the source's bytes, read again only when its size or time changed."""
-    path = source_path(contract, project.root)
+    """The digest of the source's bytes; files are read again only when size or time changed."""
+    if landing.is_remote(contract.source):
+        return source_digest(contract, project.root)
     memory = project.var / "source-digest.json"
     try:
-        stat = path.stat()
-        stamp = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        stats = [(file, file.stat()) for file in source_files(contract, project.root)]
+        stamp = [[str(f), s.st_size, s.st_mtime_ns, s.st_ino] for f, s in stats]
         remembered = read_json(memory)
         if remembered["stamp"] == stamp:
             return remembered["sha256"]

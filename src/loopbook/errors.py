@@ -6,6 +6,8 @@
     ├── KnobError            env.yaml, or a parameter of a run, is wrong
     ├── SourceError          the source is missing, unreadable or not as described
     ├── DataError            rows break the contract; every broken rule is listed
+    ├── FeatureStoreError    the store of trailing features is away, older or ahead
+    ├── PredictionLogError   the log cannot be read or written
     ├── SplitError           too few rows in a window to learn or to judge from
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
@@ -41,6 +43,14 @@ class SourceError(LoopbookError):
 
 class DataError(LoopbookError):
     """Rows break the contract."""
+
+
+class FeatureStoreError(LoopbookError):
+    """The feature store cannot be used as it is."""
+
+
+class PredictionLogError(LoopbookError):
+    """The prediction log cannot be read or written."""
 
 
 class SplitError(LoopbookError):

@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 
 from loopbook.contract import Contract
 from loopbook.errors import ExportError
+from loopbook.levels import Recalibrated, Relative
 from loopbook.promotion import PARITY_TOLERANCE
 
 INPUT, OUTPUT = "features", "prediction"
@@ -36,12 +37,12 @@ def from_target_unit(observed: np.ndarray, contract: Contract) -> np.ndarray:
     return np.log(observed) if contract.target.transform == "log" else observed
 
 
-def export(model: Pipeline, contract: Contract, width: int) -> bytes:
+def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width: int) -> bytes:
     """The model as a serialised ONNX graph from `features` to `prediction`.
 
     Parameters
     ----------
-    model : fitted pipeline
+    model : fitted pipeline, or one of `levels` around it
         From a float32 matrix of `width` columns to the target as it is inside.
 
     Raises
@@ -49,25 +50,48 @@ def export(model: Pipeline, contract: Contract, width: int) -> bytes:
     ExportError
         If a step of the pipeline has no ONNX form.
     """
+    pipeline = model if isinstance(model, Pipeline) else model.regressor_
     try:
         graph = to_onnx(
-            model,
+            pipeline,
             initial_types=[(INPUT, FloatTensorType([None, width]))],
             target_opset={"": 18, "ai.onnx.ml": 3},
         )
     except (RuntimeError, NotImplementedError, ValueError) as reason:
-        steps = " → ".join(type(step).__name__ for _, step in model.steps)
+        steps = " → ".join(type(step).__name__ for _, step in pipeline.steps)
         raise ExportError(
             f"model {steps}: cannot be written as ONNX ({str(reason).splitlines()[0]}). "
             "Use steps that skl2onnx supports; docs/candidates.md lists those that were tried."
         ) from None
-    return _in_target_unit(graph, contract).SerializeToString(deterministic=True)
+    shift = _shift(model)
+    return _in_target_unit(graph, contract, shift).SerializeToString(deterministic=True)
 
 
-def _in_target_unit(graph: onnx.ModelProto, contract: Contract) -> onnx.ModelProto:
-    """Name the output, make it one number a row, and undo the target's transform."""
+def _shift(model: Pipeline | Relative | Recalibrated) -> list[onnx.NodeProto]:
+    """Nodes that compute `shift`, what a model of `levels` adds to its inner one."""
+    if isinstance(model, Recalibrated):
+        return [helper.make_node("Constant", [], ["shift"], value_floats=[model.offset_])]
+    if isinstance(model, Relative):
+        return [
+            helper.make_node("Constant", [], ["place"], value_ints=[model.level]),
+            helper.make_node("Constant", [], ["fallback"], value_floats=[model.fallback_]),
+            helper.make_node("Gather", [INPUT, "place"], ["found"], axis=1),
+            helper.make_node("IsNaN", ["found"], ["is_missing"]),
+            helper.make_node("Where", ["is_missing", "fallback", "found"], ["level"]),
+            helper.make_node("Log", ["level"], ["shift"]),
+        ]
+    return []
+
+
+def _in_target_unit(
+    graph: onnx.ModelProto, contract: Contract, shift: list[onnx.NodeProto]
+) -> onnx.ModelProto:
+    """Name the output, make it one number a row, shift it, and undo the target's transform."""
     inside = graph.graph.output[0].name
-    nodes = [helper.make_node("Constant", [], ["flat"], value_ints=[-1])]
+    nodes = [*shift, helper.make_node("Constant", [], ["flat"], value_ints=[-1])]
+    if shift:
+        nodes.append(helper.make_node("Add", [inside, "shift"], ["shifted"]))
+        inside = "shifted"
     if contract.target.transform == "log":
         nodes.append(helper.make_node("Exp", [inside], ["unit"]))
         inside = "unit"
@@ -135,7 +159,7 @@ def reference_statistics(rows: pl.DataFrame, contract: Contract) -> dict[str, An
     25, 50, 75, 95 and 99 per cent; categories have the share of each value.
     """
     statistics: dict[str, Any] = {}
-    for name in [*contract.numbers, *contract.computed]:
+    for name in [*contract.numbers, *contract.trailing, *contract.computed]:
         column = rows[name].cast(pl.Float64)
         quantiles = [0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99]
         statistics[name] = {

@@ -7,7 +7,9 @@ fitted. Nothing here looks at another row or at the clock.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import lru_cache
+from typing import Any
 
 import numexpr
 import numpy as np
@@ -18,12 +20,19 @@ from loopbook.sources import EVENT_TS
 
 
 def input_names(contract: Contract) -> list[str]:
-    """The model's columns in their order: numbers, derived numbers, categories."""
-    return [*contract.numbers, *contract.computed, *contract.categories]
+    """The model's columns in their order: numbers, trailing, derived, categories."""
+    return [*contract.numbers, *contract.trailing, *contract.computed, *contract.categories]
+
+
+def row_inputs(contract: Contract) -> list[str]:
+    """Those of `input_names` that follow from the row alone, not from earlier rows."""
+    earlier = set(contract.trailing)
+    earlier |= {n for n, d in contract.computed.items() if formula_names(d.formula) & earlier}
+    return [name for name in input_names(contract) if name not in earlier]
 
 
 @lru_cache(maxsize=256)
-def _compiled(formula: str) -> tuple[numexpr.NumExpr, tuple[str, ...]]:
+def compiled(formula: str) -> tuple[numexpr.NumExpr, tuple[str, ...]]:
     names = tuple(sorted(formula_names(formula)))
     return numexpr.NumExpr(formula, signature=[(name, np.float64) for name in names]), names
 
@@ -45,7 +54,7 @@ def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, n
     """
     derived = {}
     for name, about in contract.computed.items():
-        formula, used = _compiled(about.formula)
+        formula, used = compiled(about.formula)
         value = np.asarray(formula(*(columns[n] for n in used)), dtype=np.float64)
         derived[name] = np.where(np.isfinite(value), value, np.nan)
     return derived
@@ -53,7 +62,7 @@ def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, n
 
 def with_derived(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     """Rows with their derived columns (Float64, null where there is no value)."""
-    names = [n for n in contract.numbers if n in rows.columns]
+    names = [n for n in (*contract.numbers, *contract.trailing) if n in rows.columns]
     columns = {n: rows[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in names}
     if EVENT_TS in rows.columns:
         columns[EVENT_YEAR] = rows[EVENT_TS].dt.year().cast(pl.Float64).to_numpy()
@@ -94,10 +103,52 @@ def encode(
     for place, name in enumerate(names):
         column = rows[name]
         if name in categories:
-            codes = {value: float(code) for code, value in enumerate(categories[name])}
+            codes = _codes(tuple(categories[name]))
             column = column.replace_strict(codes, default=None, return_dtype=pl.Float64)
         matrix[:, place] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     return matrix
+
+
+def records_matrix(
+    records: Sequence[Mapping[str, Any]],
+    at: Sequence[datetime],
+    contract: Contract,
+    names: Sequence[str],
+    categories: Mapping[str, Sequence[str]],
+) -> np.ndarray:
+    """Requests as the model takes them: what `model_matrix` gives, without a table.
+
+    Parameters
+    ----------
+    records : sequence of mappings
+        Features and trailing features by name; None or absent is no value.
+    at : sequence of datetime in UTC
+        The instant of each, for `event_year`.
+
+    Returns
+    -------
+    numpy.ndarray of float32, shape (records, names)
+    """
+    columns = {
+        name: np.array([np.nan if (v := r.get(name)) is None else v for r in records], np.float64)
+        for name in (*contract.numbers, *contract.trailing)
+    }
+    if contract.event_time:
+        columns[EVENT_YEAR] = np.array([moment.year for moment in at], np.float64)
+    columns |= derive(columns, contract)
+    matrix = np.empty((len(records), len(names)), np.float32)
+    for place, name in enumerate(names):
+        if name in categories:
+            codes = _codes(tuple(categories[name]))
+            matrix[:, place] = [codes.get(r.get(name), np.nan) for r in records]
+        else:
+            matrix[:, place] = columns[name]
+    return matrix
+
+
+@lru_cache(maxsize=256)
+def _codes(vocabulary: tuple[str, ...]) -> dict[str, float]:
+    return {value: float(code) for code, value in enumerate(vocabulary)}
 
 
 def model_matrix(

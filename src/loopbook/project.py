@@ -86,6 +86,7 @@ class Project:
             # one worker and no job runners: 0.5 GB instead of 2.2
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "JUPYTER_CONFIG_PATH": str(self.root / "jupyter"),
+            "DVC_SITE_CACHE_DIR": str(self.var / "dvc"),
         }
 
 

@@ -24,7 +24,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from sklearn.pipeline import Pipeline
+from sklearn.base import BaseEstimator
 
 from loopbook.errors import TrackingError
 from loopbook.export import sha256
@@ -36,6 +36,8 @@ SERVICE = "service"
 ONNX, CARD = "model.onnx", "card.json"
 # What skops would otherwise refuse to read back: parts of scikit-learn's own models.
 TRUSTED_TYPES = [
+    "loopbook.levels.Recalibrated",
+    "loopbook.levels.Relative",
     "numpy.dtype",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.model_selection._split.KFold",
@@ -113,7 +115,7 @@ class CandidateRun:
     """All that is logged of one candidate."""
 
     name: str
-    model: Pipeline
+    model: BaseEstimator
     onnx: bytes
     card: Mapping[str, Any]
     params: Mapping[str, Any]
@@ -239,6 +241,18 @@ def holder(client: MlflowClient, name: str, alias: str) -> Version | None:
         if reason.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
+
+
+def versions(client: MlflowClient, name: str) -> list[Version]:
+    """Every registered version of a model, the newest first."""
+    found: list[Version] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+        found += [_as_version(version) for version in page]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: -int(version.number))
 
 
 def make_champion(

@@ -14,6 +14,8 @@ from pandera.errors import SchemaErrors
 
 from loopbook.contract import Contract, Feature
 from loopbook.errors import DataError, listed
+from loopbook.landing import KINDS
+from loopbook.sources import KNOWN_TS
 
 INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 NUMBERS = (*INTEGERS, pl.Float32, pl.Float64)
@@ -22,12 +24,6 @@ STORED = {
     "number": NUMBERS,
     "boolean": (pl.Boolean,),
     "category": (pl.String, pl.Categorical, pl.Enum, *INTEGERS),
-}
-CANONICAL = {
-    "integer": pl.Int64,
-    "number": pl.Float64,
-    "boolean": pl.Boolean,
-    "category": pl.String,
 }
 SHOWN = 3
 FINITE = 1.7976931348623157e308  # the largest double
@@ -98,7 +94,7 @@ def conform(rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     violations = validate(rows_raw, contract)
     if violations:
         raise DataError(refusal(violations, contract))
-    casts = [pl.col(name).cast(CANONICAL[f.type]) for name, f in contract.features.items()]
+    casts = [pl.col(name).cast(KINDS[f.type]) for name, f in contract.features.items()]
     casts.append(pl.col(contract.target.name).cast(pl.Float64))
     return rows_raw.with_columns(cs.float().fill_nan(None)).with_columns(casts)
 
@@ -207,12 +203,13 @@ def _target_violations(rows: pl.DataFrame, contract: Contract) -> list[Violation
 
 
 def _duplicate_keys(rows: pl.DataFrame, contract: Contract) -> list[Violation]:
-    repeated = rows.filter(pl.struct(contract.key).is_duplicated())
+    versions = [KNOWN_TS] if contract.known_time and KNOWN_TS in rows.columns else []
+    repeated = rows.filter(pl.struct(*contract.key, *versions).is_duplicated())
     if repeated.is_empty():
         return []
     first = repeated.select(contract.key).unique(maintain_order=True).head(SHOWN)
     shown = [", ".join(f"{k} {v}" for k, v in row.items()) for row in first.iter_rows(named=True)]
-    rule = "stands more than once"
+    rule = "stands more than once" + (" with one known time" if versions else "")
     return [
         Violation(f"key ({', '.join(contract.key)})", rule, repeated.height, rows.height, shown)
     ]

@@ -1,0 +1,200 @@
+"""What a row may know of earlier rows, held against the slowest honest way to find out."""
+
+import statistics
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from loopbook import history
+from loopbook.contract import Contract
+
+START = datetime(2025, 1, 1, tzinfo=UTC)
+CONTRACT = Contract.model_validate(
+    {
+        "name": "sales",
+        "meaning": "One row is a version of a sale.",
+        "task": "regression",
+        "source": {"path": "none.parquet"},
+        "key": ["id"],
+        "event_time": "day",
+        "known_time": "known",
+        "entity": "zone",
+        "target": {"name": "price", "range": [1, 1000], "transform": "log", "meaning": "Price."},
+        "features": {
+            "size": {"type": "number", "example": 1, "meaning": "Size."},
+            "zone": {"type": "category", "example": "a", "meaning": "Zone."},
+        },
+        "history": {
+            "value": "price / size",
+            "features": {
+                "sales_3d": {"aggregate": "count", "window_days": 3, "meaning": "Sales."},
+                "level_3d": {"aggregate": "median", "window_days": 3, "meaning": "Level."},
+                "lowest_9d": {
+                    "aggregate": "min",
+                    "window_days": 9,
+                    "minimum_count": 2,
+                    "meaning": "Lowest of at least two.",
+                },
+                "young_9d": {
+                    "aggregate": "median",
+                    "window_days": 9,
+                    "maximum_age_days": 2,
+                    "meaning": "Level, if something happened lately.",
+                },
+                "market_5d": {
+                    "aggregate": "median",
+                    "window_days": 5,
+                    "over": "all",
+                    "meaning": "Level of all.",
+                },
+                "market_sales_5d": {
+                    "aggregate": "count",
+                    "window_days": 5,
+                    "over": "all",
+                    "meaning": "Sales of all.",
+                },
+            },
+        },
+    }
+)
+hours = st.integers(0, 24 * 14)
+versions = st.lists(
+    st.tuples(
+        st.integers(0, 6),  # which sale: a small number, so that many are corrected
+        st.one_of(hours, st.integers(0, 14).map(lambda d: 24 * d)),  # when: ties are usual
+        st.one_of(st.just(0), st.integers(0, 24 * 8)),  # how late it was known
+        st.sampled_from(["a", "b", None]),
+        st.integers(1, 9),
+    ),
+    max_size=25,
+)
+
+
+def table(drawn) -> pl.DataFrame:
+    """Versions as rows with their clock; a key is known once an instant."""
+    rows = {
+        (sale, event + late): {
+            "id": sale,
+            "zone": zone,
+            "size": 1.0,
+            "price": float(price),
+            "event_ts": START + timedelta(hours=event),
+            "known_ts": START + timedelta(hours=event + late),
+        }
+        for sale, event, late, zone, price in drawn
+    }
+    kinds = {"id": pl.Int64, "zone": pl.String, "size": pl.Float64, "price": pl.Float64}
+    clock = {"event_ts": pl.Datetime("us", "UTC"), "known_ts": pl.Datetime("us", "UTC")}
+    return pl.DataFrame(list(rows.values()), schema=kinds | clock)
+
+
+def oracle(rows: pl.DataFrame, t: datetime, entity: str | None) -> dict[str, float | None]:
+    """Every feature at one instant, by looking at every version of every sale."""
+    newest = {}
+    for row in sorted(rows.iter_rows(named=True), key=lambda r: r["known_ts"]):
+        if row["known_ts"] <= t:
+            newest[row["id"]] = row
+    answer = {}
+    for name, about in CONTRACT.trailing.items():
+
+        def inside(days, about=about):
+            return [
+                row["price"]
+                for row in newest.values()
+                if t - timedelta(days=days) <= row["event_ts"] < t
+                and (about.over == "all" or (entity is not None and row["zone"] == entity))
+            ]
+
+        seen = inside(about.window_days)
+        if about.aggregate == "count":
+            answer[name] = float(len(seen))
+        elif len(seen) < about.minimum_count or (
+            about.maximum_age_days and not inside(about.maximum_age_days)
+        ):
+            answer[name] = None
+        else:
+            answer[name] = {"median": statistics.median, "min": min}[about.aggregate](seen)
+    return answer
+
+
+@settings(max_examples=150, deadline=None)
+@given(versions, st.lists(st.tuples(hours, st.sampled_from(["a", "b", "c", None])), min_size=1))
+def test_a_row_sees_what_was_known_at_its_moment_and_nothing_else(drawn, asked):
+    """Ties, gaps, late facts, corrections of value, time and zone, unknown zones."""
+    rows = table(drawn)
+    questions = pl.DataFrame(
+        [{"event_ts": START + timedelta(hours=h), "zone": zone} for h, zone in asked],
+        schema={"event_ts": pl.Datetime("us", "UTC"), "zone": pl.String},
+    )
+    answered = history.with_history(questions, history.facts(rows, CONTRACT), CONTRACT)
+    assert answered.select(questions.columns).equals(questions)
+    for row in answered.iter_rows(named=True):
+        told = {name: row[name] for name in CONTRACT.trailing}
+        assert told == oracle(rows, row["event_ts"], row["zone"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(versions, hours, st.integers(1, 24 * 6))
+def test_a_pass_that_starts_later_gives_the_same_numbers(drawn, since, length):
+    """From the facts within reach of `since`, as a nightly materialisation has them."""
+    first = START + timedelta(hours=since)
+    last = first + timedelta(hours=length)
+    facts = history.facts(table(drawn), CONTRACT)
+    near = facts.filter(pl.col("event_ts") >= first - history.reach(CONTRACT))
+    for scope in history.SCOPES:
+        whole = history.timeline(facts, CONTRACT, scope)
+        inside = (pl.col("valid_from") > first) & (pl.col("valid_from") <= last)
+        part = history.timeline(near, CONTRACT, scope, since=first, until=last)
+        assert part.equals(whole.filter(inside))
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 20), st.integers(1, 9), st.integers(0, 4)), min_size=1, max_size=40
+)
+
+
+@given(spans, st.sampled_from(["median", "min", "max"]), st.integers(0, 10))
+def test_both_passes_over_the_facts_agree(drawn, aggregate, first):
+    """One fact at a time, and merged in batches; also when the pass starts in the middle."""
+    enters, lengths, values = (np.array(column) for column in zip(*drawn, strict=True))
+    leaves, values = enters + lengths, values.astype(float)
+    times = np.unique(np.concatenate([enters, leaves]))
+    times = times[times >= first]
+    words = (times, enters, leaves, values, history.PICKS[aggregate])
+    merged, single = list(history.in_batches(*words)), list(history.one_by_one(*words))
+    np.testing.assert_array_equal(merged, single)
+
+
+def test_a_late_correction_changes_rows_after_it_was_known_and_none_before():
+    rows = table([(1, 0, 0, "a", 5), (1, 0, 24, "a", 9)])
+    rows = rows.with_columns(event_ts=pl.lit(START).cast(pl.Datetime("us", "UTC")))
+    asked = pl.DataFrame({"event_ts": [START + timedelta(hours=h) for h in (0, 1, 23, 24, 48)]})
+    asked = asked.with_columns(pl.col("event_ts").cast(pl.Datetime("us", "UTC")), zone=pl.lit("a"))
+    seen = history.with_history(asked, history.facts(rows, CONTRACT), CONTRACT)
+    assert seen["level_3d"].to_list() == [None, 5, 5, 9, 9]
+    assert seen["sales_3d"].to_list() == [0, 1, 1, 1, 1]
+
+
+def test_a_table_without_history_is_left_as_it_is():
+    plain = CONTRACT.model_copy(update={"history": None})
+    rows = table([(1, 0, 0, "a", 5)])
+    assert history.with_history(rows, rows, plain).equals(rows)
+    assert plain.trailing == {}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"event_time": None, "known_time": None}, "history: needs event_time"),
+        ({"entity": None}, "history: needs entity; name it, or say over: all"),
+        ({"label_delay_days": 3}, "known_time: says itself when a row was known"),
+        ({"time_zone": "Mars"}, "time_zone: found 'Mars', expected a name such as Europe/Paris"),
+    ],
+)
+def test_a_contract_whose_history_cannot_be_is_refused(change, told):
+    with pytest.raises(ValueError, match=told):
+        Contract.model_validate(CONTRACT.model_dump() | change)

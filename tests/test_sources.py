@@ -1,0 +1,256 @@
+"""Where rows come from: every kind of source gives the same rows, or says what is wrong."""
+
+import http.server
+import json
+import os
+import threading
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+import sqlalchemy as sa
+
+from loopbook import landing, sources
+from loopbook.contract import Contract, Source
+from loopbook.errors import SourceError
+
+CONTRACT = Contract.model_validate(
+    {
+        "name": "sales",
+        "meaning": "One row is a sale.",
+        "task": "regression",
+        "source": {"path": "sales.parquet"},
+        "key": ["id"],
+        "event_time": "day",
+        "target": {"name": "price", "meaning": "Price."},
+        "features": {
+            "rooms": {"type": "integer", "example": 3, "meaning": "Rooms."},
+            "size": {"type": "number", "example": 1.5, "meaning": "Size."},
+            "sea": {"type": "boolean", "example": True, "meaning": "At the sea."},
+            "zone": {"type": "category", "example": "01", "meaning": "Zone."},
+        },
+    }
+)
+ROWS = pl.DataFrame(
+    {
+        "id": [1, 2, 3],
+        "day": [date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)],
+        "rooms": [3, None, 5],
+        "size": [1.5, 2.25, None],
+        "sea": [True, False, None],
+        "zone": ["01", 'ü; "b"', None],
+        "price": [10.0, 20.5, 30.0],
+    }
+)
+
+
+def of(**source) -> Contract:
+    return CONTRACT.model_copy(update={"source": Source(**source)})
+
+
+def read(root, **source) -> pl.DataFrame:
+    return sources.read_source(of(**source), root)
+
+
+def same(found: pl.DataFrame) -> bool:
+    return found.select(ROWS.columns).equals(ROWS)
+
+
+def test_parquet_csv_and_json_lines_give_the_same_rows(tmp_path):
+    ROWS.write_parquet(tmp_path / "a.parquet")
+    ROWS.write_csv(tmp_path / "a.csv")
+    ROWS.write_csv(tmp_path / "tabs.tsv", separator="\t")
+    ROWS.write_csv(tmp_path / "half.csv", separator=";")
+    lines = [json.dumps(row, default=str) for row in ROWS.to_dicts()]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    for name in ("a.parquet", "a.csv", "tabs.tsv", "half.csv", "a.jsonl"):
+        assert same(read(tmp_path, path=name)), name
+
+
+def test_a_stated_dialect_and_a_comma_in_numbers(tmp_path):
+    text = "id|day|rooms|size|sea|zone|price\n1|2025-01-01|3|1,5|yes|'01'|10,0\n"
+    (tmp_path / "a.txt").write_text(text)
+    dialect = {"separator": "|", "quote": "'", "decimal_comma": True}
+    found = read(tmp_path, path="a.txt", dialect=dialect)
+    assert found.row(0) == (1, date(2025, 1, 1), 3, 1.5, True, "01", 10.0)
+
+
+def test_a_folder_is_its_files_and_another_file_changes_its_digest(tmp_path):
+    folder = tmp_path / "sales"
+    folder.mkdir()
+    ROWS[:1].write_csv(folder / "2025-01.csv")
+    ROWS[1:2].write_csv(folder / "2025-02.csv")
+    before = sources.source_digest(of(path="sales"), tmp_path)
+    assert read(tmp_path, path="sales")["id"].to_list() == [1, 2]
+    ROWS[2:].write_csv(folder / "2025-03.csv")
+    assert same(read(tmp_path, path="sales"))
+    assert sources.source_digest(of(path="sales"), tmp_path) != before
+    (folder / "notes.md").write_text("hello")
+    with pytest.raises(SourceError, match="expected files of one format"):
+        read(tmp_path, path="sales")
+
+
+def test_instants_keep_their_zone_and_naive_ones_need_a_contract_that_names_it(tmp_path):
+    rows = ROWS.with_columns(day=pl.Series(["2025-07-01T02:00:00+02:00"] * 3))
+    rows.write_csv(tmp_path / "a.csv")
+    clocked = sources.with_clock(read(tmp_path, path="a.csv"), CONTRACT)
+    assert clocked["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
+    ROWS.with_columns(day=pl.Series(["2025-07-01 02:00:00"] * 3)).write_csv(tmp_path / "a.csv")
+    naive = read(tmp_path, path="a.csv")
+    with pytest.raises(SourceError, match=r"timestamps without a zone.*Say time_zone"):
+        sources.with_clock(naive, CONTRACT)
+    paris = CONTRACT.model_copy(update={"time_zone": "Europe/Paris"})
+    assert sources.with_clock(naive, paris)["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
+
+
+def test_a_row_known_before_it_happened_is_refused():
+    both = CONTRACT.model_copy(update={"known_time": "known"})
+    rows = ROWS.with_columns(known=pl.col("day") - timedelta(days=1))
+    with pytest.raises(SourceError, match=r"3 of 3 rows were known \(known\) before they happened"):
+        sources.with_clock(rows, both)
+
+
+def test_of_a_corrected_row_the_newest_known_version_counts():
+    both = CONTRACT.model_copy(update={"known_time": "known"})
+    rows = pl.concat([ROWS, ROWS[:1].with_columns(price=pl.lit(99.0))])
+    rows = rows.with_columns(known=pl.Series([date(2025, 1, d) for d in (4, 5, 6, 9)]))
+    for day, price in ((8, 10.0), (9, 99.0)):
+        as_of = datetime(2025, 1, day, tzinfo=UTC)
+        known, _ = sources.known_by(rows, as_of, both, now=as_of)
+        newest = sources.newest_versions(known, both)
+        assert newest["id"].to_list() == ([1, 2, 3])
+        assert newest.filter(id=1)["price"].item() == price
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("a.csv", "id,day,rooms,size,sea,zone,price\n1,2025-01-01,three,1,true,a,1\n", "rooms"),
+        (
+            "a.csv",
+            "id,day,rooms,size,sea,zone,price\n1,2025-01-01,3,1,perhaps,a,1\n",
+            "have a sea that is no truth value; first: 'perhaps'",
+        ),
+        (
+            "a.csv",
+            "id,day,rooms,size,sea,zone,price\n1,first of May,3,1,true,a,1\n",
+            "day is no day or instant everywhere; first: 'first of May'",
+        ),
+        ("a.csv", "id,day,rooms\n1,2025-01-01,3\n", "missing: size, sea, zone, price"),
+        ("a.csv", "", "found 0 columns"),
+        ("a.jsonl", '{"id": 1, "day"', "is no readable JSON lines file"),
+        ("a.xlsx", "PK", "the name tells no format"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(tmp_path, name, text, told):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(SourceError) as caught:
+        read(tmp_path, path=name)
+    assert told in str(caught.value)
+    assert name in str(caught.value)
+
+
+@pytest.fixture
+def web(tmp_path):
+    """A web server over a folder; it answers 304 to whoever has the newest, and counts."""
+    folder, sent = tmp_path / "web", []
+    folder.mkdir()
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *words, **named):
+            super().__init__(*words, directory=folder, **named)
+
+        def log_request(self, code="-", size="-"):
+            sent.append(int(code))
+
+        def log_message(self, *words):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}", sent
+        server.shutdown()
+
+
+def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_landed(
+    tmp_path, web
+):
+    folder, address, sent = web
+    ROWS[:2].write_csv(folder / "sales.csv")
+    os.utime(folder / "sales.csv", (1e9, 1e9))
+    where = {"url": f"{address}/sales.csv?token=secret"}
+    first = sources.source_digest(of(**where), tmp_path)
+    assert read(tmp_path, **where).height == 2
+    assert sources.source_digest(of(**where), tmp_path) == first
+    assert sent == [200, 304]
+    ROWS.write_csv(folder / "sales.csv")
+    assert sources.source_digest(of(**where), tmp_path) != first
+    assert same(read(tmp_path, **where))
+    (folder / "sales.csv").unlink()
+    with pytest.raises(SourceError, match=r"answered 404.*Nothing was changed") as caught:
+        sources.source_digest(of(**where), tmp_path)
+    assert "secret" not in str(caught.value)
+    assert same(read(tmp_path, **where))
+
+
+def test_an_address_that_nobody_answers_and_a_variable_that_is_not_set(tmp_path):
+    with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x\.csv: cannot be reached"):
+        read(tmp_path, url="http://me:secret@127.0.0.1:9/x.csv")
+    with pytest.raises(SourceError, match="needs NO_SUCH_NAME in the environment"):
+        read(tmp_path, url="${NO_SUCH_NAME}/x.csv")
+    assert not list((tmp_path / "var/landing").iterdir())
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, request, kind):
+    """More rows than a batch, in any order; the address comes from the environment."""
+    address = f"sqlite:///{tmp_path / 'sales.db'}"
+    if kind == "postgresql":
+        address = request.getfixturevalue("postgresql").replace("://", "+psycopg://")
+    monkeypatch.setenv("SALES_DATABASE", address)
+    monkeypatch.setattr(landing, "BATCH_ROWS", 2)
+    engine = sa.create_engine(address)
+    table = sa.Table(
+        "sales",
+        sa.MetaData(),
+        sa.Column("id", sa.Integer),
+        sa.Column("day", sa.Date),
+        sa.Column("rooms", sa.Integer),
+        sa.Column("size", sa.Float),
+        sa.Column("sea", sa.Boolean),
+        sa.Column("zone", sa.String),
+        sa.Column("price", sa.Float),
+    )
+    with engine.begin() as connection:
+        table.drop(connection, checkfirst=True)
+        table.create(connection)
+        connection.execute(table.insert(), ROWS.to_dicts())
+    where = {"database": "${SALES_DATABASE}", "query": "SELECT * FROM sales ORDER BY id DESC"}
+    asked = CONTRACT.model_copy(update={"source": Source(**where)})
+    first = sources.source_digest(asked, tmp_path)
+    assert same(sources.read_source(asked, tmp_path).sort("id"))
+    with engine.begin() as connection:
+        connection.execute(table.update().where(table.c.id == 1).values(price=11.0))
+    assert sources.source_digest(asked, tmp_path) != first
+    engine.dispose()
+    wrong = asked.model_copy(update={"source": Source(**where | {"query": "SELECT * FROM gone"})})
+    with pytest.raises(SourceError, match=r"the query failed .*gone"):
+        sources.source_digest(wrong, tmp_path)
+    empty = where | {"query": "SELECT * FROM sales WHERE id > 99"}
+    with pytest.raises(SourceError, match="the query found 0 rows"):
+        sources.source_digest(asked.model_copy(update={"source": Source(**empty)}), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ({}, "expected one of path, url and database"),
+        ({"path": "a", "url": "http://b"}, "expected one of path, url and database"),
+        ({"database": "sqlite:///a"}, "database and query belong together"),
+        ({"url": "ftp://b/c"}, "expected http:// or https://"),
+        ({"database": "sqlite:///a", "query": "x", "format": "csv"}, "format and dialect are"),
+    ],
+)
+def test_a_source_that_is_no_one_place_is_refused(source, told):
+    with pytest.raises(ValueError, match=told):
+        Source(**source)
