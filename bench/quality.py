@@ -20,6 +20,7 @@ from loopbook import (
     export,
     features,
     history,
+    inference,
     knobs,
     project,
     sources,
@@ -60,8 +61,8 @@ def in_time(root: Path) -> list[str]:
     lines = ["| as of 1 October 2014, on October | MAPE | bias |", "|---|---|---|"]
     for name in candidates.RECIPES:
         model = candidates.in_float32(candidates.build(name, table, settings.random_seed).fit(X, y))
-        graph = export.session(export.export(model, table, X.shape[1]))
-        found = evaluation.metrics(observed, export.predict(graph, X_october))
+        graph = inference.session(export.export(model, table, X.shape[1]))
+        found = evaluation.metrics(observed, inference.predict(graph, X_october))
         lines.append(f"| {name} | {found['mape']:.2%} | {found['bias']:+.3f} |")
     before = rows.filter(pl.col(sources.EVENT_TS) < AS_OF)
     plain = HistGradientBoostingRegressor(random_state=0)

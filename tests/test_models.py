@@ -16,6 +16,7 @@ from loopbook import (
     features,
     grid,
     history,
+    inference,
     levels,
     promotion,
     sources,
@@ -55,8 +56,8 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     holes = X[2000:].copy()
     holes[np.random.default_rng(0).random(holes.shape) < 0.1] = np.nan
     asked = np.vstack([X, holes, np.full((1, X.shape[1]), np.nan, np.float32)])
-    runtime = export.session(export.export(model, CONTRACT, X.shape[1]))
-    found = export.parity(np.exp(model.predict(asked)), export.predict(runtime, asked))
+    runtime = inference.session(export.export(model, CONTRACT, X.shape[1]))
+    found = export.parity(np.exp(model.predict(asked)), inference.predict(runtime, asked))
     assert found["passed"], found
 
 

@@ -17,8 +17,8 @@ from loopbook import tracking
 from loopbook.contract import Contract, parse_instant
 from loopbook.errors import LoopbookError
 from loopbook.evaluation import Interval
-from loopbook.export import predict, session
 from loopbook.features import encode
+from loopbook.inference import predict, session
 from loopbook.promotion import Decision, Evidence
 from loopbook.snapshots import Snapshot
 from loopbook.sources import EVENT_TS

@@ -103,6 +103,75 @@ def status() -> None:
     print("\n".join(present.describe(project.current())))
 
 
+keys_app = typer.Typer(help="API keys of the service.")
+app.add_typer(keys_app, name="keys", no_args_is_help=True)
+
+
+@keys_app.command()
+def create(
+    owner: Annotated[str, typer.Argument(help="Who will use it.")],
+    scope: Annotated[
+        list[str] | None, typer.Option(help="predict, feedback or admin; may be repeated.")
+    ] = None,
+) -> None:
+    """Make a key and show it, once."""
+    from loopbook import api_keys
+
+    store = api_keys.connect(project.current())
+    secret, key = store.create(owner, frozenset(scope or ["predict", "feedback"]))
+    print(f"{secret}")
+    print(f"Key {key.id} of {owner} ({', '.join(sorted(key.scopes))}). It is not shown again.")
+
+
+@keys_app.command(name="list")
+def list_keys() -> None:
+    """List every key that was made, without its secret."""
+    from loopbook import api_keys
+
+    for key in api_keys.connect(project.current()).listed():
+        state = f"revoked {key.revoked_at[:10]}" if key.revoked_at else "valid"
+        print(
+            f"{key.id}  {key.made_at[:10]}  {state:18}  {' '.join(sorted(key.scopes))}  {key.owner}"
+        )
+
+
+@keys_app.command()
+def revoke(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="From loopbook keys list.")],
+) -> None:
+    """Let a key open nothing any more."""
+    from loopbook import api_keys
+
+    api_keys.connect(project.current()).revoke(key_id)
+    print(f"Key {key_id} is revoked; a running service knows within two seconds.")
+
+
+log_app = typer.Typer(help="The prediction log.")
+app.add_typer(log_app, name="log", no_args_is_help=True)
+
+
+@log_app.command()
+def export(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="The Parquet file to write.")],
+    since: Annotated[str, typer.Option(metavar="DAY", help="From this day on.")] = "",
+    until: Annotated[str, typer.Option(metavar="DAY", help="Before this day.")] = "",
+) -> None:
+    """Write the log with its ground truth to a Parquet file."""
+    from loopbook import log_files
+
+    print("\n".join(log_files.export(project.current(), path, since, until)))
+
+
+@log_app.command(name="prune")
+def prune_log(
+    older_than: Annotated[str, typer.Option(metavar="DAYS", help="Such as 90, or 2025-01-01.")],
+) -> None:
+    """Delete answers received before then, and the ground truth of them alone."""
+    from loopbook import log_files
+
+    print("\n".join(log_files.prune(project.current(), older_than)))
+
+
 features_app = typer.Typer(help="The feature store: what a row knows of earlier rows.")
 snapshots_app = typer.Typer(help="Snapshots: the rows that versions learned from.")
 app.add_typer(features_app, name="features", no_args_is_help=True)

@@ -6,6 +6,7 @@ table.
 """
 
 import sqlite3
+import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -48,11 +49,12 @@ def told_as(error: type[LoopbookError], what: str, variable: str) -> Iterator[No
 
 
 class Database:
-    """One connection. Statements have `?` for values, `{blob}` and `{serial}` for types."""
+    """One connection, for any thread, one transaction at a time. Statements have `?` for values, `{blob}` and `{serial}` for types."""
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
         self.kind = KINDS[urlsplit(address).scheme]
         self.variable, self.error, self.what = variable, error, shown(address)
+        self._one_at_a_time = threading.Lock()
         with self.told():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
 
@@ -69,7 +71,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor; what it did counts when the block ends well, or not at all."""
-        with self.told(), closing(self.connection.cursor()) as cursor:
+        with self._one_at_a_time, self.told(), closing(self.connection.cursor()) as cursor:
             cursor.execute("BEGIN IMMEDIATE" if self.kind == "sqlite" else "BEGIN")
             try:
                 yield cursor

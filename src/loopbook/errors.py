@@ -11,6 +11,8 @@
     ├── SplitError           too few rows in a window to learn or to judge from
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
+    ├── RegistryError        the service cannot ask the registry, or refuses what it has
+    ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped
 
@@ -63,6 +65,14 @@ class ExportError(LoopbookError):
 
 class TrackingError(LoopbookError):
     """The registry and its artifacts disagree."""
+
+
+class RegistryError(LoopbookError):
+    """The registry is away, or a version's files are not what it says."""
+
+
+class KeyStoreError(LoopbookError):
+    """An API key cannot be made, found or revoked."""
 
 
 class BuildRunning(LoopbookError):

@@ -5,7 +5,6 @@ model. The graph takes the float32 matrix of `features.encode` and answers in
 the target's unit; the card says how to fill that matrix.
 """
 
-import hashlib
 import time
 from typing import Any
 
@@ -20,10 +19,10 @@ from sklearn.pipeline import Pipeline
 
 from loopbook.contract import Contract
 from loopbook.errors import ExportError
+from loopbook.inference import INPUT, OUTPUT
 from loopbook.levels import Recalibrated, Relative
 from loopbook.promotion import PARITY_TOLERANCE
 
-INPUT, OUTPUT = "features", "prediction"
 CARD_VERSION = 1
 
 
@@ -107,21 +106,6 @@ def _in_target_unit(
     return graph
 
 
-def session(graph: bytes) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on one thread, for many callers at once."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-
-
-def predict(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.ndarray:
-    """Predictions in the target's unit, float64, shape (rows,)."""
-    (answer,) = runtime.run([OUTPUT], {INPUT: matrix})
-    return answer.astype(np.float64)
-
-
 def parity(fitted: np.ndarray, exported: np.ndarray) -> dict[str, Any]:
     """How far the exported model's answers are from the fitted one's.
 
@@ -177,8 +161,3 @@ def reference_statistics(rows: pl.DataFrame, contract: Contract) -> dict[str, An
             "shares": dict(counts.iter_rows()),
         }
     return statistics
-
-
-def sha256(content: bytes) -> str:
-    """The digest by which the registry knows a file."""
-    return hashlib.sha256(content).hexdigest()

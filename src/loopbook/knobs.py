@@ -38,6 +38,14 @@ class Knobs(BaseModel):
     gate_incomparable_champion: Literal["keep", "replace"]
     gate_latency_ms: Annotated[float, Field(ge=0.01, le=10_000)]
     bootstrap_resamples: Annotated[int, Field(ge=200, le=100_000)]
+    serve_batch_rows: Annotated[int, Field(ge=1, le=100_000)]
+    serve_body_bytes: Annotated[int, Field(ge=1_000, le=10**9)]
+    serve_timeout_s: Annotated[float, Field(ge=0.1, le=600)]
+    serve_requests_per_second: Annotated[float, Field(ge=0, le=10**6)]
+    serve_watch_s: Annotated[float, Field(ge=0.1, le=3600)]
+    serve_challenger: Literal["off", "shadow", "canary"]
+    serve_canary_share: Annotated[float, Field(ge=0, le=1)]
+    serve_shadow_queue: Annotated[int, Field(ge=1, le=10**6)]
 
     @field_validator("as_of", mode="before")
     @classmethod

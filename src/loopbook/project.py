@@ -90,6 +90,11 @@ class Project:
         }
 
 
+def tracking_address(project: Project) -> str:
+    """Where runs and versions are: `MLFLOW_TRACKING_URI`, or SQLite below `var/`."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or project.environment()["MLFLOW_TRACKING_URI"]
+
+
 def find_root(start: Path | None = None) -> Path | None:
     """The nearest folder at or above `start` (default: here) that is a project."""
     try:

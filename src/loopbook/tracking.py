@@ -27,13 +27,12 @@ from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
 from loopbook.errors import TrackingError
-from loopbook.export import sha256
-from loopbook.project import Project
+from loopbook.inference import sha256
+from loopbook.project import Project, tracking_address
+from loopbook.registry import CARD, ONNX, SERVICE
 from loopbook.snapshots import Snapshot
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
-SERVICE = "service"
-ONNX, CARD = "model.onnx", "card.json"
 # What skops would otherwise refuse to read back: parts of scikit-learn's own models.
 TRUSTED_TYPES = [
     "loopbook.levels.Recalibrated",
@@ -53,7 +52,7 @@ def connect(project: Project) -> MlflowClient:
     SQLite file is made by one process only: eight that start on a missing file
     break it for good.
     """
-    address = os.environ.get("MLFLOW_TRACKING_URI") or project.environment()["MLFLOW_TRACKING_URI"]
+    address = tracking_address(project)
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     if address.startswith("sqlite:///"):

@@ -1,0 +1,1 @@
+"""The prediction service: it imports the library, never a notebook."""

@@ -1,0 +1,410 @@
+"""The application: routes, and the documentation that is made from the contract."""
+
+import asyncio
+import contextlib
+import gc
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from datetime import UTC
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from fastapi_offline import FastAPIOffline
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+
+from loopbook import api_keys, feature_store, prediction_log, registry
+from loopbook.contract import read_contract
+from loopbook.knobs import read_knobs
+from loopbook.prediction_log import Truth, key_text
+from loopbook.project import Project, tracking_address
+from serving import open_inference
+from serving.exchange import JSON, answer_json, answered, body_of, checked, flag, query_of
+from serving.guard import Guard
+from serving.metrics import Metrics
+from serving.refusals import ErrorAnswer, Refusal, of_validation
+from serving.schemas import Feedback, Schemas, Told
+from serving.service import Service
+
+
+def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Guard:
+    """The service of a project as an ASGI application.
+
+    Parameters
+    ----------
+    needs_keys : bool
+        Whether every caller needs a key. `/admin` always does.
+    quiet : bool
+        Whether to leave out the log line of a request.
+
+    Raises
+    ------
+    LoopbookError
+        If the contract or env.yaml is wrong, or the log cannot be opened.
+    """
+    contract, knobs = read_contract(project.contract), read_knobs(project.knobs)
+    metrics = Metrics()
+    service = Service(
+        contract=contract,
+        knobs=knobs,
+        registry=registry.connect(tracking_address(project)),
+        log=prediction_log.connect(project, contract),
+        features=feature_store.connect(project, contract) if contract.history else None,
+        metrics=metrics,
+    )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.refresh()
+        gc.collect()
+        gc.freeze()  # what is there now stays; looking through it again would stop every answer
+        tasks = [asyncio.create_task(watch(service)), asyncio.create_task(service.run_shadow())]
+        yield
+        for task in tasks:
+            task.cancel()
+        service.log.close()
+
+    app = FastAPIOffline(
+        title=contract.name,
+        description=contract.meaning,
+        version="1",
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
+    )
+    app.router.route_class = Plain
+    for add in (add_predictions, add_feedback, add_health, add_administration):
+        add(app, service)
+    open_inference.add_routes(app, service)
+    app.openapi = lambda: describe(app, service)
+    app.add_exception_handler(HTTPException, _unrouted)
+    app.add_exception_handler(Refusal, _refused)
+    app.add_exception_handler(Exception, _broken)
+    store: list[api_keys.KeyStore] = []
+
+    def keys() -> api_keys.KeyStore:
+        if not store:
+            store.append(api_keys.connect(project))
+        return store[0]
+
+    guard = Guard(app, metrics=metrics, knobs=knobs, keys=keys, needs_keys=needs_keys, quiet=quiet)
+    guard.service = service
+    return guard
+
+
+class Plain(APIRoute):
+    """A route whose handler reads the request itself.
+
+    The contract is known when a version is loaded and not when the code is
+    written, so FastAPI's signatures cannot check a row. What it would do all
+    the same (parse the query, solve dependencies) takes longer than the answer.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
+async def watch(service: Service) -> None:
+    """Follow the aliases in the background, in a thread, for as long as the service runs."""
+    while True:
+        await asyncio.sleep(service.knobs.serve_watch_s)
+        await asyncio.to_thread(service.refresh)
+
+
+async def _refused(request: Request, refusal: Refusal) -> Response:
+    state = request.scope["state"]
+    state["refused"] = refusal.code
+    body = refusal.body(state["request_id"])
+    return Response(body, refusal.status, headers=refusal.headers, media_type=JSON)
+
+
+async def _unrouted(request: Request, error: HTTPException) -> Response:
+    code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
+    headers = dict(error.headers or {})
+    told = Refusal(error.status_code, code, str(error.detail), hint="see /docs", headers=headers)
+    return await _refused(request, told)
+
+
+async def _broken(request: Request, _: Exception) -> Response:
+    told = Refusal(500, "internal_error", "something went wrong here", hint="see the log")
+    return await _refused(request, told)
+
+
+def add_predictions(app: FastAPI, service: Service) -> None:
+    """One row as a query or as JSON, or many."""
+
+    async def one(request: Request, given: Any, *, explain: bool, texts: bool) -> Response:
+        deployment = service.ready()
+        row = checked(deployment, given, texts=texts)
+        started = request.scope["state"]["started"]
+        job = service.job(deployment, row, given, "predict", started)
+        (answer,) = await service.answer([job])
+        told = answered(answer)
+        if explain:
+            told["explanation"] = await asyncio.to_thread(
+                service.explain, answer.deployment, job.record, job.at
+            )
+        return answer_json(told)
+
+    @app.get("/predict", tags=["predictions"])
+    async def predict(request: Request) -> Response:
+        """Answer one row, given as a query."""
+        given = query_of(request)
+        return await one(request, given, explain=flag(given.pop("explain", None)), texts=True)
+
+    @app.post("/predict", tags=["predictions"])
+    async def predict_body(request: Request) -> Response:
+        """Answer one row, given as JSON."""
+        explain = flag(query_of(request).get("explain"))
+        return await one(request, await body_of(request), explain=explain, texts=False)
+
+    @app.post("/predict/batch", tags=["predictions"])
+    async def predict_batch(request: Request) -> Response:
+        """Answer many rows; all of them, or none if one is wrong."""
+        deployment, given = service.ready(), await body_of(request)
+        rows = given.get("rows") if isinstance(given, dict) else None
+        if not isinstance(rows, list) or set(given) != {"rows"}:
+            raise Refusal(422, "invalid_value", 'expected {"rows": [row, …]}', field="rows")
+        largest = service.knobs.serve_batch_rows
+        if not 1 <= len(rows) <= largest:
+            raise Refusal(
+                422,
+                "wrong_batch_size",
+                f"rows: found {len(rows):,}, expected 1 to {largest:,}",
+                field="rows",
+                hint="send fewer at a time, or use loopbook score for a file",
+            )
+        started = request.scope["state"]["started"]
+        jobs = [
+            service.job(
+                deployment,
+                checked(deployment, row, texts=False, where=f"rows.{place}."),
+                row,
+                "batch",
+                started,
+            )
+            for place, row in enumerate(rows)
+        ]
+        return answer_json({"predictions": [answered(a) for a in await service.answer(jobs)]})
+
+
+def add_feedback(app: FastAPI, service: Service) -> None:
+    """Ground truth."""
+
+    @app.post("/feedback", tags=["feedback"])
+    async def feedback(request: Request) -> Response:
+        """Take observed targets, late, again or corrected."""
+        given = await body_of(request)
+        many = isinstance(given, dict) and "truths" in given
+        try:
+            asked = Feedback.model_validate(given if many else {"truths": [given]})
+        except ValidationError as error:
+            raise of_validation(error) from None
+        now = time.time_ns() // 1000
+        truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
+        outcomes = await asyncio.to_thread(service.log.tell, truths)
+        told = {name: outcomes.count(name) for name in Told.model_fields if name != "outcomes"}
+        if told["unknown"] == len(outcomes):
+            first = asked.truths[0]
+            named = first.prediction_id or first.key
+            raise Refusal(
+                404,
+                "no_such_prediction",
+                f"no prediction has the id or key {str(named)[:100]}",
+                field="prediction_id" if first.prediction_id else "key",
+                hint="use the prediction_id of an answer, or the key that was sent with the row",
+            )
+        return answer_json(told | {"outcomes": outcomes})
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    """Whether it runs, whether it can answer, with what, and how it went."""
+
+    @app.get("/health/live", tags=["health"])
+    async def live(_: Request) -> Response:
+        """Whether the process runs."""
+        return answer_json({"live": True})
+
+    @app.get("/health/ready", tags=["health"])
+    async def is_ready(_: Request) -> Response:
+        """Whether it can answer, and the reason if not."""
+        ready = service.current is not None
+        return answer_json({"ready": ready, "reason": service.reason}, 200 if ready else 503)
+
+    @app.get("/metadata", tags=["health"])
+    async def metadata(_: Request) -> Response:
+        """Which version answers, and where it comes from."""
+        servable = service.ready().servable
+        tags, card = servable.version.tags, servable.card
+        return answer_json(
+            {
+                "model": servable.version.name,
+                "version": servable.number,
+                "candidate": card["candidate"],
+                "run_id": servable.version.run_id,
+                "snapshot_sha256": card["snapshot_sha256"],
+                "contract_sha256": card["contract_sha256"],
+                "as_of": card["as_of"],
+                "git_commit": tags.get("git_commit"),
+                "gate": tags.get("gate_reason"),
+                "promoted_at": tags.get("promoted_at"),
+                "onnx_sha256": tags.get("onnx_sha256"),
+                "fitted": card["fitted"],
+                "previous_version": service.previous and service.previous.servable.number,
+                "challenger_version": service.challenger and service.challenger.servable.number,
+                "challenger_role": service.knobs.serve_challenger,
+            }
+        )
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics(_: Request) -> Response:
+        """All counts, for Prometheus."""
+        age = await asyncio.to_thread(service.feature_age)
+        if age is not None:
+            service.metrics.feature_age.set(age.total_seconds())
+        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
+
+
+def add_administration(app: FastAPI, service: Service) -> None:
+    """What only an administrator may do."""
+
+    @app.post("/admin/reload", tags=["administration"])
+    async def reload(_: Request) -> Response:
+        """Follow the alias now."""
+        swapped = await asyncio.to_thread(service.refresh)
+        return answer_json({"swapped": swapped, "version": service.ready().servable.number})
+
+    @app.post("/admin/rollback", tags=["administration"])
+    async def rollback(_: Request) -> Response:
+        """Answer with the previous version again, at once."""
+        deployment = service.roll_back()
+        return answer_json({"version": deployment.servable.number})
+
+
+def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
+    if (truth.prediction_id is None) == (truth.key is None):
+        raise Refusal(
+            422,
+            "invalid_value",
+            f"truths.{place}: expected either prediction_id or key",
+            field="prediction_id",
+        )
+    key = None
+    if truth.key is not None:
+        names = list(service.contract.key)
+        key = key_text(service.contract, truth.key)
+        if key is None or set(truth.key) != set(names):
+            raise Refusal(
+                422,
+                "invalid_value",
+                f"truths.{place}.key: expected {', '.join(names)}, and nothing else",
+                field="key",
+            )
+    known = truth.known_at
+    if known is not None:
+        known = known.replace(tzinfo=UTC) if known.tzinfo is None else known
+    known_us = round(known.timestamp() * 1e6) if known else now_us
+    return Truth(truth.prediction_id, key, truth.observed, known_us, now_us)
+
+
+def describe(app: FastAPI, service: Service) -> dict[str, Any]:
+    """The OpenAPI document, true for the version that answers now.
+
+    Without one, it is that of the project's contract.
+    """
+    largest = service.knobs.serve_batch_rows
+    schemas = service.current.schemas if service.current else Schemas(service.contract, largest)
+    document = get_openapi(
+        title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    models: dict[str, type[BaseModel]] = {
+        "Row": schemas.Row,
+        "Batch": schemas.Batch,
+        "Answer": schemas.Answer,
+        "Answers": schemas.Answers,
+        "Feedback": Feedback,
+        "Told": Told,
+        "ErrorAnswer": ErrorAnswer,
+        **open_inference.MODELS,
+    }
+    defined: dict[str, Any] = {}
+    for name, model in models.items():
+        one = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        defined |= one.pop("$defs", {})
+        defined[name] = one
+    document["components"] = {
+        "schemas": defined,
+        "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            _describe(operation, path, method, defined)
+    return document
+
+
+BODIES = {
+    ("/predict", "post"): "Row",
+    ("/predict/batch", "post"): "Batch",
+    ("/feedback", "post"): "Feedback",
+    ("/v2/models/{name}/infer", "post"): "InferenceRequest",
+}
+ANSWERS = {
+    ("/predict", "get"): "Answer",
+    ("/predict", "post"): "Answer",
+    ("/predict/batch", "post"): "Answers",
+    ("/feedback", "post"): "Told",
+    ("/v2/models/{name}/infer", "post"): "InferenceResponse",
+    ("/v2/models/{name}", "get"): "ModelMetadata",
+}
+EXPLAIN = {
+    "name": "explain",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+    "description": "Also say what each feature contributes.",
+}
+
+
+def _describe(operation: dict, path: str, method: str, defined: Mapping[str, Any]) -> None:
+    """Fill in what the handlers check by themselves."""
+
+    def of(name: str) -> dict[str, Any]:
+        return {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
+
+    if name := BODIES.get((path, method)):
+        operation["requestBody"] = {"required": True, "content": of(name)}
+    if path == "/predict":
+        operation.setdefault("parameters", []).append(EXPLAIN)
+    if (path, method) == ("/predict", "get"):
+        row = defined["Row"]
+        for field, schema in row["properties"].items():
+            about = {k: v for k, v in schema.items() if k not in ("title", "examples")}
+            operation["parameters"].append(
+                {
+                    "name": field,
+                    "in": "query",
+                    "required": field in row.get("required", []),
+                    "schema": about,
+                    "description": schema.get("description", ""),
+                    **({"example": schema["examples"][0]} if "examples" in schema else {}),
+                }
+            )
+    if path == "/metrics":
+        good: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+    elif name := ANSWERS.get((path, method)):
+        good = of(name)
+    else:
+        good = {JSON: {"schema": {"type": "object"}}}
+    statuses = ["400", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
+    operation["responses"] = {"200": {"description": "Done.", "content": good}} | {
+        status: {"description": "Refused, with the reason.", "content": of("ErrorAnswer")}
+        for status in statuses
+    }
+    if path == "/health/ready":
+        operation["responses"]["503"] = {
+            "description": "Not ready, with the reason.",
+            "content": good,
+        }
+    operation["security"] = [{}, {"key": []}] if not path.startswith("/admin") else [{"key": []}]

@@ -1,0 +1,102 @@
+"""Refusals: the one shape of every error that the service answers with.
+
+    {"error": {"code", "message", "field", "hint", "details": [{…}, …]}}
+
+`code` is for programs, `message` says what was found, `hint` what to do.
+`details` lists every fault where there are several. No row, secret or stack
+trace is ever part of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+MOST_SHOWN = 40
+
+
+class Fault(BaseModel):
+    """One thing that is wrong."""
+
+    code: str
+    message: str
+    field: str | None = None
+    hint: str | None = None
+
+
+class ErrorBody(Fault):
+    """The first fault, and all of them."""
+
+    details: list[Fault] = []
+    request_id: str | None = None
+
+
+class ErrorAnswer(BaseModel):
+    """What every answer with a status of 400 or more holds."""
+
+    error: ErrorBody
+
+
+class Refusal(Exception):
+    """An answer with an error status."""
+
+    def __init__(
+        self,
+        status: int,
+        code: str,
+        message: str,
+        *,
+        field: str | None = None,
+        hint: str | None = None,
+        details: Sequence[dict[str, Any]] = (),
+        headers: Mapping[str, str] | None = None,
+    ):
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+        self.field, self.hint = field, hint
+        self.details, self.headers = details, dict(headers or {})
+
+    def body(self, request_id: str | None = None) -> bytes:
+        told = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
+        details = list(self.details)[:MOST_SHOWN]
+        return orjson.dumps({"error": {**told, "details": details, "request_id": request_id}})
+
+
+def of_validation(
+    error: ValidationError, prefix: str = "", names: dict[str, str] | None = None
+) -> Refusal:
+    """Pydantic's errors as a refusal: which field, what was found, what is expected."""
+    faults = [_fault(e, prefix, names or {}) for e in error.errors(include_url=False)]
+    first = faults[0]
+    return Refusal(
+        422,
+        first["code"],
+        first["message"],
+        field=first["field"],
+        hint=first["hint"],
+        details=faults,
+    )
+
+
+def _fault(error: Any, prefix: str, names: dict[str, str]) -> dict[str, Any]:
+    path = [names.get(str(part), str(part)) for part in error["loc"]]
+    where = ".".join([prefix, *path] if prefix else path) or None
+    kind, found = error["type"], error.get("input")
+    shown = _shown(found)
+    if kind == "missing":
+        message, hint = "is missing", "give it a value"
+    elif kind == "extra_forbidden":
+        message, hint = "is not a field of this model", "see /docs for the fields"
+    else:
+        expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
+        message, hint = f"found {shown}, expected {expected}", "correct the value"
+    code = {"missing": "missing_field", "extra_forbidden": "unknown_field"}.get(
+        kind, "invalid_value"
+    )
+    return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
+
+
+def _shown(found: Any) -> str:
+    text = repr(found)
+    return text if len(text) <= 60 else f"{text[:57]}…"

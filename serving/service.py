@@ -1,0 +1,444 @@
+"""The service: which versions answer, and how an answer comes about.
+
+An answer is prepared (features looked up), computed by one version, written
+to the prediction log, and only then given. Requests that are there together
+are computed and written together. A swap replaces one reference: an answer is
+of one version throughout.
+"""
+
+import asyncio
+import hashlib
+import os
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+
+from loopbook import prediction_log
+from loopbook.contract import Contract
+from loopbook.errors import FeatureStoreError, LoopbookError, PredictionLogError, RegistryError
+from loopbook.feature_store import FeatureStore
+from loopbook.knobs import Knobs
+from loopbook.prediction_log import Entry, PredictionLog, key_text
+from loopbook.registry import Held, Registry
+from loopbook.servable import Servable, load
+from serving.metrics import Metrics
+from serving.refusals import Refusal
+from serving.schemas import Schemas
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+INLINE_ROWS = 64  # more are computed in a thread, so that others need not wait
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A version that answers, with the schemas of its contract."""
+
+    servable: Servable
+    schemas: Schemas
+
+
+@dataclass(slots=True)
+class Job:
+    """One row to answer."""
+
+    record: dict[str, Any]
+    request: Mapping[str, Any]
+    at: datetime
+    route: str
+    key: str | None
+    started: float
+    received_us: int
+
+
+@dataclass(slots=True)
+class Answer:
+    """One answer, as it is in the log."""
+
+    id: str
+    value: float
+    deployment: Deployment
+    at: datetime
+    notes: dict[str, list[str]]
+
+
+class Service:
+    """The state of one process; `app` puts HTTP around it."""
+
+    def __init__(
+        self,
+        *,
+        contract: Contract,
+        knobs: Knobs,
+        registry: Registry,
+        log: PredictionLog,
+        features: FeatureStore | None,
+        metrics: Metrics,
+    ):
+        self.contract, self.knobs, self.registry = contract, knobs, registry
+        self.log, self.features, self.metrics = log, features, metrics
+        self.current: Deployment | None = None
+        self.previous: Deployment | None = None
+        self.challenger: Deployment | None = None
+        self.reason = "no version was loaded yet"
+        self._rolled_back_from: str | None = None
+        self._pending: list[tuple[Job, asyncio.Future]] = []
+        self._shadow: deque[tuple[Job, str]] = deque(maxlen=knobs.serve_shadow_queue)
+        self._shadow_waits = asyncio.Event()
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
+        self._inline = log.database.kind == "sqlite"
+        self._refused: tuple[str, str] | None = None
+
+    # -- versions ---------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Follow the aliases once; True if another version answers now.
+
+        Whatever goes wrong, the version that answers goes on.
+        """
+        try:
+            held = self.registry.held(self.contract.name, CHAMPION)
+        except LoopbookError as error:
+            self.metrics.reload_failed("registry")
+            if self.current is None:
+                self.reason = str(error)
+            return False
+        if held is None:
+            if self.current is None:
+                self.reason = "there is no champion yet; make one: make build"
+            return False
+        swapped = False
+        if self.current is None or (
+            held.number not in (self.current.servable.number, self._rolled_back_from)
+        ):
+            swapped = self._let_in(held)
+        self._follow_challenger()
+        return swapped
+
+    def _let_in(self, held: Held) -> bool:
+        if self._refused == (held.number, held.tags.get("onnx_sha256", "")):
+            return False  # told once; the registry has to change first
+        try:
+            deployment = self._deployment(held)
+        except RegistryError as error:
+            self._refused = (held.number, held.tags.get("onnx_sha256", ""))
+            self.metrics.reload_failed("artifact")
+            self.metrics.refused.labels(version=held.number).set(1)
+            if self.current is None:
+                self.reason = str(error)
+            return False
+        self._refused = None
+        self._swap(deployment)
+        self._rolled_back_from = None
+        return True
+
+    def _deployment(self, held: Held) -> Deployment:
+        for known in (self.previous, self.challenger):
+            if known and known.servable.number == held.number:
+                return known
+        servable = load(self.registry, held)
+        self.log.know_inputs(servable.card_sha256, servable.inputs)
+        return Deployment(servable, Schemas(servable.contract, self.knobs.serve_batch_rows))
+
+    def _swap(self, deployment: Deployment) -> None:
+        before, self.current = self.current, deployment
+        self.previous = before or self.previous
+        self.reason = "ready"
+        if before:
+            self.metrics.served.labels(version=before.servable.number).set(0)
+        self.metrics.served.labels(version=deployment.servable.number).set(1)
+        self.metrics.swaps.inc()
+
+    def roll_back(self) -> Deployment:
+        """Answer with the previous version again, at once, until the alias moves.
+
+        Raises
+        ------
+        Refusal
+            If this process has had no other version.
+        """
+        if self.current is None or self.previous is None:
+            raise Refusal(
+                409,
+                "no_previous_version",
+                "this process has served no other version",
+                hint="move the alias champion instead",
+            )
+        self._rolled_back_from = self.current.servable.number
+        back = self.previous
+        self._swap(back)
+        return back
+
+    def _follow_challenger(self) -> None:
+        if self.knobs.serve_challenger == "off":
+            return
+        try:
+            held = self.registry.held(self.contract.name, CHALLENGER)
+            same = held and self.current and held.number == self.current.servable.number
+            if held is None or same:
+                self.challenger = None
+            elif self.challenger is None or self.challenger.servable.number != held.number:
+                self.challenger = self._deployment(held)
+        except LoopbookError:
+            self.challenger = None
+            self.metrics.reload_failed("challenger")
+
+    def ready(self) -> Deployment:
+        """The version that answers.
+
+        Raises
+        ------
+        Refusal
+            503 with the reason, if there is none.
+        """
+        if self.current is None:
+            raise Refusal(503, "not_ready", self.reason, hint="see /health/ready")
+        return self.current
+
+    # -- answers ----------------------------------------------------------
+
+    def job(
+        self,
+        deployment: Deployment,
+        row: Any,
+        request: Mapping[str, Any],
+        route: str,
+        started: float,
+    ) -> Job:
+        """A valid row as a job, with its trailing features looked up."""
+        given = {n: getattr(row, n) for n in row.model_fields_set}
+        at = given.pop("as_of", None)
+        contract = deployment.servable.contract
+        at = _utc(at) if at else datetime.now(UTC)
+        record = {n: given.get(n) for n in contract.features}
+        if contract.history and self.features:
+            record |= self._looked_up(record.get(contract.entity) if contract.entity else None, at)
+        return Job(
+            record, request, at, route, key_text(contract, given), started, time.time_ns() // 1000
+        )
+
+    def _looked_up(self, entity: str | None, at: datetime) -> dict[str, float | None]:
+        try:
+            return self.features.get(entity, at).values
+        except FeatureStoreError:
+            self.metrics.feature_store_errors.inc()
+            return {}  # imputed, and the answer says so
+
+    async def answer(self, jobs: Sequence[Job]) -> list[Answer]:
+        """Answers to rows, each in the log before this returns.
+
+        Raises
+        ------
+        Refusal
+            503, if no version is there or the log cannot be written.
+        """
+        if len(jobs) > INLINE_ROWS or not self._inline:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, self._compute, list(jobs))
+        loop = asyncio.get_running_loop()
+        if not self._pending:
+            loop.call_soon(self._flush)
+        futures = [loop.create_future() for _ in jobs]
+        self._pending += zip(jobs, futures, strict=True)
+        return [await future for future in futures]
+
+    def _flush(self) -> None:
+        """Answer all that wait, in one run of the graph and one transaction."""
+        pending, self._pending = self._pending, []
+        try:
+            answers = self._compute([job for job, _ in pending])
+        except Exception as error:
+            for _, future in pending:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(pending, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def _compute(self, jobs: list[Job]) -> list[Answer]:
+        champion, challenger = self.ready(), self.challenger
+        by: dict[int, tuple[Deployment, str, list[int]]] = {}
+        for place, job in enumerate(jobs):
+            is_canary = challenger is not None and self._is_canary(job)
+            chosen = challenger if is_canary else champion
+            role = prediction_log.CANARY if is_canary else prediction_log.CHAMPION
+            by.setdefault(id(chosen), (chosen, role, []))[2].append(place)
+        answers: list[Answer | None] = [None] * len(jobs)
+        entries: list[Entry] = []
+        for deployment, role, places in by.values():
+            some = [jobs[place] for place in places]
+            for place, (answer, entry) in zip(
+                places, self._answers(deployment, role, some), strict=True
+            ):
+                answers[place] = answer
+                entries.append(entry)
+        try:
+            self.log.append(entries)
+        except PredictionLogError as error:
+            self.metrics.log_errors.inc()
+            raise Refusal(
+                503,
+                "log_unavailable",
+                "the prediction log cannot be written, so nothing is answered",
+                hint=str(error),
+            ) from None
+        self.metrics.count(entries)
+        if challenger is not None and self.knobs.serve_challenger == "shadow":
+            self._mirror(jobs, answers)
+        return answers
+
+    def _answers(
+        self, deployment: Deployment, role: str, jobs: Sequence[Job], shadow_of: Sequence[str] = ()
+    ) -> list[tuple[Answer, Entry]]:
+        servable = deployment.servable
+        matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
+        values = servable.predict(matrix)
+        now = time.perf_counter()
+        made = []
+        for place, (job, value) in enumerate(zip(jobs, values.tolist(), strict=True)):
+            notes = servable.notes(job.record)
+            answer = Answer(_new_id(), value, deployment, job.at, notes)
+            made.append(
+                (
+                    answer,
+                    Entry(
+                        id=answer.id,
+                        received_us=job.received_us,
+                        as_of_us=round(job.at.timestamp() * 1e6),
+                        model=servable.version.name,
+                        version=servable.number,
+                        role=role,
+                        shadow_of=shadow_of[place] if shadow_of else None,
+                        route=job.route,
+                        key=job.key,
+                        request=job.request,
+                        features=matrix[place],
+                        inputs=servable.card_sha256,
+                        notes=notes,
+                        answer=value,
+                        latency_us=round((now - job.started) * 1e6),
+                    ),
+                )
+            )
+        return made
+
+    # -- challenger -------------------------------------------------------
+
+    def _is_canary(self, job: Job) -> bool:
+        """Whether the challenger answers: the same key (or request) always the same way."""
+        if self.knobs.serve_challenger != "canary":
+            return False
+        name = job.key or repr(sorted(job.request.items(), key=lambda pair: pair[0]))
+        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
+        return int.from_bytes(digest, "big") / 2**64 < self.knobs.serve_canary_share
+
+    def _mirror(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
+        full = len(self._shadow) + len(jobs) - (self._shadow.maxlen or 0)
+        if full > 0:
+            self.metrics.shadow_dropped.inc(full)
+        self._shadow += [(job, answer.id) for job, answer in zip(jobs, answers, strict=True)]
+        self._shadow_waits.set()
+
+    async def run_shadow(self) -> None:
+        """Let the challenger answer what was answered already; nobody waits for it."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._shadow_waits.wait()
+            while self._shadow:
+                self.metrics.queue.labels(queue="shadow").set(len(self._shadow))
+                part = [self._shadow.popleft() for _ in range(min(len(self._shadow), INLINE_ROWS))]
+                await loop.run_in_executor(self._pool, self._shadowed, part)
+                await asyncio.sleep(0)
+            self._shadow_waits.clear()
+            self.metrics.queue.labels(queue="shadow").set(0)
+
+    def _shadowed(self, part: Sequence[tuple[Job, str]]) -> None:
+        challenger = self.challenger
+        if challenger is None:
+            return
+        jobs, ids = [job for job, _ in part], [i for _, i in part]
+        try:
+            made = self._answers(challenger, prediction_log.SHADOW, jobs, ids)
+            self.log.append([entry for _, entry in made])
+        except Exception:
+            # a challenger that cannot answer is its own trouble, and is counted
+            self.metrics.shadow_errors.inc(len(jobs))
+
+    # -- explanations -----------------------------------------------------
+
+    def explain(self, deployment: Deployment, record: Mapping[str, Any], at: datetime) -> dict:
+        """How much each feature moved this answer away from that for a usual row.
+
+        Shapley values with a usual row (medians and most frequent categories)
+        as the baseline, estimated from 16 random orders of the features, each
+        taken forwards and backwards. Along one order the changes add up to the
+        difference exactly, and so does their mean.
+
+        Notes
+        -----
+        Štrumbelj and Kononenko, Explaining prediction models and individual
+        predictions with feature contributions, Knowledge and Information
+        Systems 41 (2014); Sundararajan and Najmi (2020) for the baseline. It
+        costs 32 × (features + 1) rows of the graph.
+        """
+        servable = deployment.servable
+        usual = _usual_row(servable)
+        names = [*servable.contract.features, *servable.contract.trailing]
+        draw = np.random.default_rng(0)
+        orders = [draw.permutation(len(names)) for _ in range(16)]
+        orders += [order[::-1] for order in orders]
+        records = []
+        for order in orders:
+            row = dict(usual)
+            records.append(dict(row))
+            for place in order:
+                row[names[place]] = record.get(names[place])
+                records.append(dict(row))
+        values = servable.predict(servable.matrix(records, [at] * len(records)))
+        values = values.reshape(len(orders), len(names) + 1)
+        steps = np.diff(values, axis=1)
+        parts = np.zeros(len(names))
+        for order, step in zip(orders, steps, strict=True):
+            parts[order] += step / len(orders)
+        told = [
+            {"feature": name, "value": record.get(name), "contribution": float(part)}
+            for name, part in zip(names, parts, strict=True)
+        ]
+        told.sort(key=lambda c: -abs(c["contribution"]))
+        method = "Shapley values against a usual row, 32 orders"
+        return {"base": float(values[0, 0]), "contributions": told, "method": method}
+
+    def feature_age(self) -> timedelta | None:
+        """How long ago the feature store was brought up to date."""
+        try:
+            stands_at = self.features.as_of() if self.features else None
+        except FeatureStoreError:
+            return None
+        return datetime.now(UTC) - stands_at if stands_at else None
+
+
+def _usual_row(servable: Servable) -> dict[str, Any]:
+    reference = servable.card["reference"]
+    row: dict[str, Any] = {}
+    for name in (*servable.contract.features, *servable.contract.trailing):
+        about = reference.get(name, {})
+        if "shares" in about:
+            row[name] = next(iter(about["shares"]), None)
+        else:
+            row[name] = about.get("quantiles", {}).get("0.5")
+    return row
+
+
+def _new_id() -> str:
+    """An id that sorts by time: 12 hex digits of milliseconds, 20 of chance (as UUID 7 does)."""
+    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+
+
+def _utc(instant: datetime) -> datetime:
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
