@@ -43,15 +43,19 @@ lab: $(READY) ## JupyterLab, with every notebook's real parameters
 mlflow: $(READY) ## the tracking pages: runs, models, versions, at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --workers 1
 
+.PHONY: serve
+serve: $(READY) ## the champion answers, at http://127.0.0.1:8000/docs
+	@$(BIN)/python -m serving
+
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
 check: $(READY) ## the fast part of the tests, and the linter: under a minute
-	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src tests bench
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile -p no:cacheprovider
 
 .PHONY: test
 test: $(READY) ## everything: library, notebooks, graph, builds, browser
-	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src tests bench
+	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
 
 .PHONY: bench
@@ -65,6 +69,7 @@ picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
 .PHONY: lock
 lock: $(READY) ## choose versions anew: pyproject.toml -> requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --custom-compile-command 'make lock' --output-file deploy/service.lock deploy/service.in
 
 .PHONY: clean
 clean: ## delete all that runs have made (var/); the environment stays

@@ -375,6 +375,10 @@ def _describe(operation: dict, path: str, method: str, defined: Mapping[str, Any
 
     if name := BODIES.get((path, method)):
         operation["requestBody"] = {"required": True, "content": of(name)}
+    if "{name}" in path:
+        about = {"description": "The model's name.", "schema": {"type": "string"}}
+        name_there = {"name": "name", "in": "path", "required": True, **about}
+        operation.setdefault("parameters", []).append(name_there)
     if path == "/predict":
         operation.setdefault("parameters", []).append(EXPLAIN)
     if (path, method) == ("/predict", "get"):

@@ -82,6 +82,34 @@ def plan(
 
 
 @app.command()
+def score(
+    rows: Annotated[str, typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines.")],
+    target: Annotated[str, typer.Argument(metavar="OUT", help="Parquet or CSV.")],
+    as_of: Annotated[
+        str,
+        typer.Option("--as-of", metavar="DAY", help="Answer for this day; else each row's own."),
+    ] = "",
+    scheduler: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, or local.")
+    ] = "",
+) -> None:
+    """Score a file with the champion, whatever its size."""
+    from pathlib import Path
+
+    from loopbook import scoring
+    from loopbook.contract import read_contract
+    from loopbook.knobs import read_moment
+
+    here = project.current()
+    moment = read_moment(as_of, "--as-of") if as_of else None
+    contract = read_contract(here.contract)
+    words = {"as_of": moment, "scheduler": scheduler or None}
+    done = scoring.score(here, contract, Path(rows), Path(target), **words)
+    resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
+    print(f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}{resumed}.")
+
+
+@app.command()
 def picture(path: Annotated[str, typer.Argument(help="The SVG file to write.")]) -> None:
     """Draw the graph of pipeline.yaml as an SVG."""
     from pathlib import Path

@@ -17,7 +17,8 @@ from loopbook import landing
 from loopbook.contract import Contract, read_contract
 from loopbook.files import read_json, write_json
 from loopbook.knobs import read_knobs
-from loopbook.project import Project, current
+from loopbook.project import Project, current, tracking_address
+from loopbook.registry import connect
 from loopbook.sources import source_digest, source_files
 
 PACKAGE = "loopbook"
@@ -76,6 +77,16 @@ def _forget_broken_stamps(folder: Path) -> None:
             is_whole = False
         if not is_whole:
             stamp.unlink(missing_ok=True)
+
+
+def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
+    """The digests of a task that lets the champion answer the rows of a file."""
+    project = current()
+    answer = depends_on(notebook)
+    held = connect(tracking_address(project)).held(_contract(project.contract).name, "champion")
+    answer["champion"] = held.number if held else "none"
+    answer["rows"] = _file_digest(project.root / rows)[:SHORT]
+    return answer
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
     ├── RegistryError        the service cannot ask the registry, or refuses what it has
+    ├── ScoringError         a file cannot be scored
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped
@@ -69,6 +70,10 @@ class TrackingError(LoopbookError):
 
 class RegistryError(LoopbookError):
     """The registry is away, or a version's files are not what it says."""
+
+
+class ScoringError(LoopbookError):
+    """A file cannot be scored."""
 
 
 class KeyStoreError(LoopbookError):

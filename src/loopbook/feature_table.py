@@ -10,8 +10,7 @@ import polars as pl
 
 from loopbook import feature_store, history, sources, validation
 from loopbook.contract import Contract, read_contract
-from loopbook.errors import KnobError
-from loopbook.knobs import read_as_of
+from loopbook.knobs import read_moment
 from loopbook.project import Project
 
 
@@ -31,19 +30,12 @@ def known_facts(
     return history.facts(validation.conform(kept, contract), contract), meant
 
 
-def _moment(as_of: str) -> datetime | None:
-    try:
-        return read_as_of(as_of)
-    except (ValueError, TypeError):
-        raise KnobError(f"--as-of {as_of}: expected a day such as 2014-10-01, or newest.") from None
-
-
 def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:
     """Bring the store to `as_of`, and say in a few lines what was done."""
     contract = read_contract(project.contract)
     store = feature_store.connect(project, contract)
     try:
-        facts, moment = known_facts(project, contract, _moment(as_of))
+        facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
         done = store.materialize(facts, moment, rebuild=rebuild)
     finally:
         store.close()
@@ -62,7 +54,7 @@ def show(project: Project, entity: str, as_of: str) -> list[str]:
     contract = read_contract(project.contract)
     store = feature_store.connect(project, contract)
     try:
-        facts, moment = known_facts(project, contract, _moment(as_of))
+        facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
         asked = pl.DataFrame(
             {sources.EVENT_TS: [moment], contract.entity or "_all": [entity]},
             schema_overrides={sources.EVENT_TS: history.INSTANT},

@@ -63,6 +63,20 @@ def read_as_of(value: str) -> datetime | None:
     return None if value == NEWEST else parse_instant(value)
 
 
+def read_moment(text: str, option: str) -> datetime | None:
+    """The instant that a person gave to a command, or None for the newest in the table.
+
+    Raises
+    ------
+    KnobError
+        If it is no day and no instant.
+    """
+    try:
+        return read_as_of(text)
+    except (ValueError, TypeError):
+        raise KnobError(f"{option} {text}: expected a day such as 2014-10-01, or newest.") from None
+
+
 def read_knobs(path: Path, changes: Mapping[str, Any] | None = None) -> Knobs:
     """Read env.yaml, with `changes` for this run on top.
 

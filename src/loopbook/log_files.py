@@ -6,23 +6,20 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from loopbook import prediction_log
-from loopbook.contract import parse_instant, read_contract
+from loopbook.contract import read_contract
 from loopbook.errors import KnobError, PredictionLogError
 from loopbook.files import replacing
+from loopbook.knobs import read_moment
 from loopbook.project import Project
-
-
-def _day(text: str, option: str) -> datetime | None:
-    try:
-        return parse_instant(text) if text else None
-    except (ValueError, TypeError):
-        raise KnobError(f"{option} {text}: expected a day such as 2025-01-01.") from None
 
 
 def export(project: Project, path: str, since: str, until: str) -> list[str]:
     """Write the log to Parquet, some thousand rows at a time, whole or not at all."""
     log = prediction_log.connect(project, read_contract(project.contract))
-    window = {"since": _day(since, "--since"), "until": _day(until, "--until")}
+    window = {
+        "since": read_moment(since, "--since") if since else None,
+        "until": read_moment(until, "--until") if until else None,
+    }
     count, writer = 0, None
     try:
         with replacing(Path(path)) as target:
@@ -48,7 +45,7 @@ def prune(project: Project, older_than: str) -> list[str]:
     if older_than.isdigit():
         before = datetime.now(UTC) - timedelta(days=int(older_than))
     else:
-        before = _day(older_than, "--older-than")
+        before = read_moment(older_than, "--older-than")
     if before is None:
         raise KnobError("--older-than: expected days such as 90, or a day such as 2025-01-01.")
     log = prediction_log.connect(project, read_contract(project.contract))

@@ -6,7 +6,8 @@ start and end is a line.
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -71,6 +72,34 @@ class Progress:
             self.live.remove_task(self.bars.pop(name))
             seconds = time.monotonic() - self.since[name]
             self.console.print(f"{self.ended:3d}/{self.total} {name:<28} {word} {seconds:6.1f} s")
+
+
+@contextmanager
+def counted(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar over rows: give the block a function that takes how many more are done.
+
+    Where there is no terminal, every tenth of the way is a line.
+    """
+    console, at = Console(highlight=False), done
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+    )
+    bar = RichProgress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    )
+    task = bar.add_task(what, total=total, completed=done)
+
+    def advance(more: int) -> None:
+        nonlocal at
+        before, at = at, at + more
+        bar.advance(task, more)
+        if not console.is_terminal and before * 10 // total < at * 10 // total:
+            console.print(f"  {what}: {at:,} of {total:,} rows")
+
+    with bar:
+        yield advance
 
 
 def outcome_lines(

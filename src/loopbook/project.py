@@ -9,6 +9,7 @@ standard library only, and never fails.
 """
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,8 @@ def apply_environment() -> None:
     if root is not None:
         defaults = defaults | Project(root).environment()
         os.environ["LOOPBOOK_PROJECT"] = str(root)
+        # env.yaml has the knobs of every graph and of the service; Ploomber counts those unused
+        warnings.filterwarnings("ignore", message="The following placeholders are declared")
     for name, value in defaults.items():
         if os.environ.get(name) in (None, inherited.get(name)):
             os.environ[name] = value

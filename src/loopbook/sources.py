@@ -178,28 +178,54 @@ def sniffed(file: Path) -> Dialect:
     return Dialect(separator=most if lines[0].count(most) else found)
 
 
+def scan(contract: Contract) -> pl.LazyFrame:
+    """The one file of a contract's source, lazily, whatever columns it has.
+
+    Raises
+    ------
+    SourceError
+        If its name tells no format.
+    """
+    path = Path(contract.source.path)
+    form = _format_of(path, contract.source)
+    if form is None:
+        raise SourceError(f"{path}: the name tells no format, expected {', '.join(SUFFIXES)}.")
+    return _scan([path], form, contract)
+
+
 def _as_declared(rows: pl.DataFrame, form: str, contract: Contract) -> pl.DataFrame:
     """Text as what the contract says it is: truth values, days and instants."""
     if form == "parquet" and not contract.source.database:
         return rows
     booleans = [n for n, f in contract.features.items() if f.type == "boolean"]
     for name in booleans if form == "csv" else ():
-        said = rows[name].str.strip_chars().str.to_lowercase()
-        wrong = said.filter(~said.is_in([*SAID_YES, *SAID_NO]) & said.is_not_null() & (said != ""))
-        if wrong.len():
-            raise SourceError(
-                f"source {landing.described(contract.source)}: {wrong.len():,} of "
-                f"{rows.height:,} rows have a {name} that is no truth value; first: {wrong[0]!r}. "
-                "Expected true or false, yes or no, 1 or 0."
-            )
-        truth = pl.when(said.is_in(list(SAID_YES))).then(True).when(said.is_in(list(SAID_NO)))
-        rows = rows.with_columns(truth.then(False).alias(name))
+        rows = rows.with_columns(as_truth(rows[name], contract))
     clock = [n for n in (contract.event_time, contract.known_time) if n]
     texts = [rows[name] for name in clock if rows.schema[name] == pl.String]
-    return rows.with_columns(_as_instants(text, contract) for text in texts)
+    return rows.with_columns(as_instants(text, contract) for text in texts)
 
 
-def _as_instants(text: pl.Series, contract: Contract) -> pl.Series:
+def as_truth(text: pl.Series, contract: Contract) -> pl.Series:
+    """Words as truth values: true, yes, 1 and their opposites; nothing is no value.
+
+    Raises
+    ------
+    SourceError
+        If a word is neither.
+    """
+    said = text.str.strip_chars().str.to_lowercase()
+    wrong = said.filter(~said.is_in([*SAID_YES, *SAID_NO]) & said.is_not_null() & (said != ""))
+    if wrong.len():
+        raise SourceError(
+            f"source {landing.described(contract.source)}: {wrong.len():,} of {text.len():,} rows "
+            f"have a {text.name} that is no truth value; first: {wrong[0]!r}. "
+            "Expected true or false, yes or no, 1 or 0."
+        )
+    truths = dict.fromkeys(SAID_YES, True) | dict.fromkeys(SAID_NO, False)
+    return said.replace_strict(truths, default=None, return_dtype=pl.Boolean)
+
+
+def as_instants(text: pl.Series, contract: Contract) -> pl.Series:
     """Days (2014-05-02) as dates; instants (ISO 8601) in UTC, or naive where no offset stands."""
     there = text.drop_nulls()
     if there.str.contains(r"^\d{4}-\d{2}-\d{2}$").all():

@@ -1,0 +1,168 @@
+"""A small project of the real table, with champions made in a second, and a service on it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+
+from loopbook import (
+    candidates,
+    cards,
+    contract,
+    export,
+    features,
+    history,
+    inference,
+    project,
+    snapshots,
+    sources,
+    tracking,
+    validation,
+)
+
+ROOT = Path(__file__).parents[1]
+FULL = {
+    "size": 1800, "rooms": 3, "bathrooms": 2.25, "lot": 6000, "floors": 1, "waterfront": False,
+    "view": 0, "condition": 3, "grade": 7, "sqft_above": 1400, "basement": 400, "built": 1975,
+    "renovated": 0, "neighbourhood": "98115", "latitude": 47.68, "longitude": -122.28,
+    "sqft_living15": 1800, "sqft_lot15": 6000, "as_of": "2015-03-01T00:00:00Z",
+}  # fmt: skip
+
+
+def environment(folder: Path, **more: str) -> dict[str, str]:
+    own = ("LOOPBOOK_PROJECT", "PYTHONDONTWRITEBYTECODE", "LOOPBOOK_PREDICTION_LOG")
+    clean = {k: v for k, v in os.environ.items() if k not in own and not k.startswith("MLFLOW_")}
+    return clean | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}"} | more
+
+
+MAKE = """
+import sys
+from small_house import register
+register(*sys.argv[1:])
+"""
+
+
+def make_project(folder: Path, **knobs: str) -> Path:
+    """A project of the real table, without a champion, its feature store as of March 2015."""
+    folder.mkdir(parents=True)
+    for name in ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"):
+        text = (ROOT / name).read_text()
+        for knob, value in knobs.items() if name == "env.yaml" else ():
+            text = re.sub(rf"^{knob}:.*$", f"{knob}: {value}", text, flags=re.MULTILINE)
+        (folder / name).write_text(text)
+    (folder / "data").symlink_to(ROOT / "data")
+    return folder
+
+
+def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", "from loopbook.cli import main; main()", *words]
+    return subprocess.run(
+        command, cwd=folder, env=environment(folder), text=True, capture_output=True, **options
+    )
+
+
+def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -> None:
+    """Train a candidate of the real table on 3,000 rows and give its version an alias."""
+    here = project.current()
+    table = contract.read_contract(here.contract)
+    known, _ = sources.known_by(
+        sources.read_source(table, here.root),
+        datetime(2015, 3, 1, tzinfo=UTC),
+        table,
+        now=sources.utc_now(),
+    )
+    kept, _ = validation.without_known_faults(known, table)
+    rows = validation.conform(kept, table)
+    rows = history.with_history(rows, history.facts(rows, table), table)
+    rows = features.with_derived(rows.sample(3000, seed=int(seed)).sort(sources.EVENT_TS), table)
+    vocabulary = features.learn_categories(rows, table)
+    names = features.input_names(table)
+    X = features.encode(rows, names, vocabulary)
+    model = candidates.build(candidate, table, int(seed))
+    model.fit(X, export.from_target_unit(rows[table.target.name].to_numpy(), table))
+    model = candidates.in_float32(model)
+    graph = export.export(model, table, len(names))
+    answers = inference.predict(inference.session(graph), X[:5])
+    snapshot = snapshots.Snapshot(
+        "0" * 64, str(here.root / "none"), 3000, 1, None, None, None, "2015-03-01", ""
+    )
+    bounds = {"test_start": "2015-03-01T00:00:00+00:00", "holdout_share": None}
+    bounds |= {"train_start": None, "end": None}
+    card = cards.make_card(
+        table,
+        candidate=candidate,
+        categories=vocabulary,
+        fitted_on=rows,
+        bounds=bounds,
+        snapshot=snapshot,
+        parity={"passed": True},
+        validation={"mape": 0.1},
+        examples=(X[:5], answers),
+    )
+    client = tracking.connect(here)
+    run = tracking.CandidateRun(candidate, model, graph, card, {}, {}, {}, {})
+    logged = tracking.log_candidate(
+        client, tracking.experiment_id(client, table.name), run, snapshot
+    )
+    version = tracking.register(client, table.name, logged, {"gate_reason": "a test"})
+    if alias == tracking.CHAMPION:
+        tracking.make_champion(client, version, {})
+
+
+def give(folder: Path, seed: int, alias: str, candidate: str = "hist_gradient_boosting") -> None:
+    more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])}
+    done = subprocess.run(
+        [sys.executable, "-c", MAKE, str(seed), alias, candidate],
+        cwd=folder,
+        env=environment(folder) | more,
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+class Running:
+    """A service in a process of its own."""
+
+    def __init__(self, folder: Path, *words: str, **more: str):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
+        self.errors = folder / "stderr.txt"
+        command = [sys.executable, "-m", "serving", "--port", str(self.port), *words]
+        with self.errors.open("a") as errors:
+            self.process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=environment(folder, **more),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
+        self.http = httpx.Client(base_url=self.address, timeout=20)
+        deadline = time.monotonic() + 60
+        while not self.lives():
+            assert self.process.poll() is None, self.errors.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def lives(self) -> bool:
+        try:
+            return self.http.get("/health/live").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.http.close()
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait(30)

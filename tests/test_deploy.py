@@ -1,0 +1,65 @@
+"""What is shipped: the container holds what the service imports, and nothing else."""
+
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[1]
+
+
+def pins(path: str) -> set[tuple[str, str]]:
+    text = (ROOT / path).read_text()
+    return set(re.findall(r"^([a-z0-9._-]+)==(\S+)", text, re.MULTILINE))
+
+
+def test_the_container_has_the_locks_pins_and_no_tool_for_training_or_tests():
+    assert pins("deploy/service.lock") <= pins("requirements.lock")
+    names = {name for name, _ in pins("deploy/service.lock")}
+    unwanted = {"mlflow", "scikit-learn", "jupyterlab", "ploomber", "pytest", "uv", "skops", "dvc"}
+    assert not names & unwanted
+    text = (ROOT / "deploy/service.lock").read_text()
+    assert "index-url" not in text
+    assert text.count("--hash=sha256") >= len(names)
+
+
+def test_what_the_service_imports_is_in_the_container():
+    """Every distribution behind a module of a loaded service has its pin."""
+    code = (
+        "import json, sys, serving.app, serving.__main__, loopbook.cli, uvloop, httptools\n"
+        "import httptools, uvicorn.protocols.http.httptools_impl, sqlalchemy, httpx\n"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, check=True
+    )
+    known = packages_distributions()
+    normal = lambda name: re.sub(r"[-_.]+", "-", name).lower()  # noqa: E731
+    there = {name for name, _ in pins("deploy/service.lock")} | {"loopbook"}
+    behind = {m: {normal(d) for d in known[m]} for m in json.loads(done.stdout) if m in known}
+    absent = {m for m, distributions in behind.items() if not distributions & there}
+    # httpx, anyio and numpy use these where they happen to be
+    assert absent <= {"brotli", "_brotli", "sniffio", "setuptools", "_distutils_hack"}, absent
+
+
+def test_the_compose_file_keeps_its_schema_and_the_image_its_promises():
+    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
+    done = subprocess.run([*words, ROOT / "deploy/compose.yaml"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    service = yaml.safe_load((ROOT / "deploy/compose.yaml").read_text())["services"]["service"]
+    assert service["read_only"]
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
+    last = lines[max(i for i, line in enumerate(lines) if line.startswith("FROM")) :]
+    assert "USER service" in last
+    assert any(line.startswith("HEALTHCHECK") for line in last)
+    for line in lines:
+        if line.startswith("COPY ") and "--from" not in line:
+            *sources, _ = line.split()[1:]
+            assert all((ROOT / source).exists() for source in sources), line
+    tag = re.search(r"mlflow/mlflow:v([\d.]+)", (ROOT / "deploy/compose.yaml").read_text())[1]
+    assert ("mlflow", tag) in {(n, v) for n, v in pins("requirements.lock")}

@@ -1,0 +1,129 @@
+"""Batch scoring: many rows through the champion, with the numbers of the service."""
+
+import signal
+import subprocess
+import sys
+
+import polars as pl
+import pytest
+from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
+
+from loopbook import tracking
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    folder = make_project(tmp_path_factory.mktemp("scoring") / "a project")
+    give(folder, 1, tracking.CHAMPION, "ensemble")
+    done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_file_and_the_service_give_the_same_numbers_to_the_last_digit(house):
+    """1,000 real rows, as Parquet by columns and as CSV by aliases."""
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").filter(pl.col("bedrooms") <= 15)
+    rows = rows.sample(1000, seed=2)
+    rows.write_parquet(house / "in.parquet")
+    aliased = rows.drop("price", "id", "date").rename({"sqft_living": "size", "bedrooms": "rooms"})
+    aliased.write_csv(house / "in.csv")
+    for source, target in (("in.parquet", "out.parquet"), ("in.csv", "out.csv")):
+        done = loopbook(house, "score", source, target, "--as-of", "2015-03-01")
+        assert done.returncode == 0, done.stderr
+        assert "Wrote 1,000 rows" in done.stdout
+    scored = pl.read_parquet(house / "out.parquet")
+    assert scored.drop("predicted_price", "model_version").equals(rows)
+    text = pl.read_csv(house / "out.csv")
+    assert text["predicted_price"].to_list() == scored["predicted_price"].to_list()
+    sent = [r | {"as_of": FULL["as_of"]} for r in rows.drop("price", "id", "date").to_dicts()]
+    with Running(house, "--quiet") as service:
+        answers = service.http.post("/predict/batch", json={"rows": sent}).json()["predictions"]
+        single = [service.http.post("/predict", json=row).json() for row in sent[:30]]
+    served = [a["predicted_price"] for a in answers]
+    assert served == scored["predicted_price"].to_list()
+    assert [a["predicted_price"] for a in single] == served[:30]
+
+
+def test_each_row_is_answered_for_its_own_day(house):
+    """Without --as-of, the event time of the row decides what was known about its place."""
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(300)
+    rows.write_parquet(house / "own.parquet")
+    done = loopbook(house, "score", "own.parquet", "own-out.parquet")
+    assert done.returncode == 0, done.stderr
+    assert pl.read_parquet(house / "own-out.parquet").height == 300
+
+
+KILLED = """
+import os, signal, sys
+from loopbook import scoring
+scoring.PART_ROWS = 100
+before = scoring._answered
+count = 0
+def some(*words):
+    global count
+    count += 1
+    if count > 4:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(*words)
+scoring._answered = some
+from loopbook.cli import main
+sys.argv = ["loopbook", "score", "killed.parquet", "killed-out.parquet", "--as-of", "2015-03-01"]
+main()
+"""
+
+
+def test_a_scoring_that_was_killed_goes_on_where_it_stopped(house):
+    """Nothing is at the output's place until all is done; the second run does the rest."""
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(1000)
+    rows.write_parquet(house / "killed.parquet")
+    done = subprocess.run([sys.executable, "-c", KILLED], cwd=house, env=environment(house))
+    assert done.returncode == -signal.SIGKILL
+    assert not (house / "killed-out.parquet").exists()
+    again = KILLED.replace("count > 4", "False")
+    done = subprocess.run(
+        [sys.executable, "-c", again],
+        cwd=house,
+        env=environment(house),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "400 of them done before" in done.stdout
+    whole = pl.read_parquet(house / "killed-out.parquet")
+    assert whole.drop("predicted_price", "model_version").equals(rows)
+    assert not list((house / "var/scoring").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("write", "told"),
+    [
+        (lambda p: None, "there is no such file"),
+        (lambda p: pl.DataFrame({"rooms": [1]}).write_parquet(p), "lacks sqft_living"),
+        (lambda p: pl.DataFrame({"size": ["big"]}).write_parquet(p), "not of its feature's type"),
+        (lambda p: pl.DataFrame({"size": []}).cast(pl.Int64).write_parquet(p), "found 0 rows"),
+        (lambda p: p.write_text("no table"), "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_scored_says_why(house, write, told):
+    write(house / "wrong.parquet")
+    done = loopbook(house, "score", "wrong.parquet", "wrong-out.parquet")
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (house / "wrong-out.parquet").exists()
+    (house / "wrong.parquet").unlink(missing_ok=True)
+
+
+def test_on_dask_the_numbers_are_the_same(house):
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(500)
+    rows.write_parquet(house / "dask.parquet")
+    words = ["--as-of", "2015-03-01"]
+    here = loopbook(house, "score", "dask.parquet", "here.parquet", *words)
+    assert here.returncode == 0, here.stderr
+    there = loopbook(
+        house, "score", "dask.parquet", "there.parquet", *words, "--scheduler", "local"
+    )
+    assert there.returncode == 0, there.stderr
+    assert pl.read_parquet(house / "here.parquet").equals(pl.read_parquet(house / "there.parquet"))

@@ -1,0 +1,518 @@
+"""The service as its callers meet it: over HTTP, with a small champion of its own."""
+
+import contextlib
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import numpy as np
+import polars as pl
+import pytest
+from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
+
+from loopbook import (
+    contract,
+    features,
+    history,
+    prediction_log,
+    project,
+    sources,
+    tracking,
+    validation,
+)
+
+
+@pytest.fixture(autouse=True)
+def own_registry(monkeypatch):
+    """The project's own settings, and not those of the repository that the tests are in."""
+    for name in ("LOOPBOOK_PROJECT", *project.Project(ROOT).environment()):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A project with a champion, a service on it, and its address."""
+    folder = make_project(tmp_path_factory.mktemp("serving") / "a project", serve_watch_s="0.3")
+    give(folder, 1, tracking.CHAMPION)
+    done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def running(house):
+    with Running(house) as service:
+        yield service
+
+
+def admin(folder: Path) -> dict[str, str]:
+    made = loopbook(folder, "keys", "create", "tester", "--scope", "admin")
+    return {"X-API-Key": made.stdout.splitlines()[0]}
+
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_row_is_answered_by_names_and_by_aliases_alike(running):
+    """As a query and as JSON, with what was imputed, and the very same number."""
+    by_alias = running.http.get("/predict", params=FULL).json()
+    assert set(by_alias) >= {"predicted_price", "prediction_id", "version", "as_of", "imputed"}
+    named = {"sqft_living" if n == "size" else n: v for n, v in FULL.items()}
+    by_name = running.http.post("/predict", json=named).json()
+    assert by_name["predicted_price"] == by_alias["predicted_price"] > 0
+    assert by_name["imputed"] == []
+    little = running.http.get("/predict?size=1800&rooms=3").json()
+    assert {"bathrooms", "zipcode", "lat"} <= set(little["imputed"])
+    assert little["prediction_id"] != by_name["prediction_id"]
+
+
+def test_a_batch_has_the_same_answers_in_the_same_order(running):
+    rows = [FULL | {"size": size} for size in range(1000, 3000, 10)]
+    many = running.http.post("/predict/batch", json={"rows": rows}).json()["predictions"]
+    single = [running.http.post("/predict", json=row).json() for row in rows[:20]]
+    assert [a["predicted_price"] for a in many[:20]] == [a["predicted_price"] for a in single]
+    assert len({a["prediction_id"] for a in many}) == len(rows)
+
+
+def test_the_service_computes_what_training_computed(running, house):
+    """1,000 logged requests: every input that the model saw is the offline one, to the bit."""
+    table = contract.read_contract(ROOT / "contract.yaml")
+    known, _ = sources.known_by(
+        sources.read_source(table, ROOT),
+        datetime(2015, 3, 1, tzinfo=UTC),
+        table,
+        now=sources.utc_now(),
+    )
+    rows = validation.conform(validation.without_known_faults(known, table)[0], table)
+    asked = rows.sample(1000, seed=3)
+    at = datetime(2015, 3, 1, tzinfo=UTC)
+    offline = history.with_history(
+        asked.with_columns(pl.lit(at).cast(history.INSTANT).alias(sources.EVENT_TS)),
+        history.facts(rows, table),
+        table,
+    )
+    sent = asked.select(list(table.features)).to_dicts()
+    body = {"rows": [r | {"as_of": at.isoformat(), "id": f"skew-{i}"} for i, r in enumerate(sent)]}
+    body["rows"] = [r | {"date": "2015-03-01"} for r in body["rows"]]
+    answers = running.http.post("/predict/batch", json=body).json()["predictions"]
+    log = prediction_log.connect(project.Project(house), table)
+    logged = pl.concat(log.rows(since=at, until=at + timedelta(seconds=1)), how="diagonal")
+    log.close()
+    ids = pl.DataFrame({"id": [a["prediction_id"] for a in answers]})
+    logged = ids.join(logged, on="id", how="left", maintain_order="left")
+    names = features.input_names(table)
+    card = Path(next((house / "var/mlflow").rglob("card.json"))).read_text()
+    vocabulary = json.loads(card)["categories"]
+    matrix = features.model_matrix(offline, table, vocabulary)
+    seen = logged.select(f"feature_{n}" for n in names).fill_null(np.nan).to_numpy()
+    np.testing.assert_array_equal(seen, matrix)
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "told"),
+    [
+        ("", "missing_field", "sqft_living: is missing"),
+        ("size=abc", "invalid_value", "size: found 'abc', expected a valid integer"),
+        ("size=1800&colour=red", "unknown_field", "colour: is not a field of this model"),
+        ("size=1800&size=1900", "given_twice", "size: stands more than once"),
+        ("size=1800&sqft_living=1800", "given_twice", "is given by its name and by its alias"),
+        ("size=1800&lat=nan", "invalid_value", "lat: found 'nan', expected a finite number"),
+        ("size=1800&lat=inf", "invalid_value", "lat: found 'inf', expected a finite number"),
+        ("size=" + "9" * 400, "invalid_value", "size: found '9999"),
+        ("size=1800&zipcode=" + "9" * 300, "invalid_value", "at most 200 characters"),
+        ("size=1800&as_of=yesterday", "invalid_value", "as_of: found 'yesterday'"),
+        ("size=1800&explain=perhaps", "invalid_value", "explain: found 'perhaps'"),
+        ("size=%FF", "broken_query", "the query cannot be read"),
+    ],
+)
+def test_a_refusal_says_which_field_what_was_found_and_what_is_expected(running, query, code, told):
+    answer = running.http.get(f"/predict?{query}")
+    assert answer.status_code in (400, 422)
+    error = answer.json()["error"]
+    assert error["code"] == code
+    assert told in error["message"]
+    assert set(error) == {"code", "message", "field", "hint", "details", "request_id"}
+
+
+@pytest.mark.parametrize(
+    ("path", "sent", "status", "code"),
+    [
+        ("/predict", {"content": b'{"size": 18'}, 400, "broken_json"),
+        ("/predict", {"content": b'{"size": NaN}'}, 400, "broken_json"),
+        ("/predict", {"content": b"[1]"}, 422, "invalid_value"),
+        ("/predict", {"content": b"a=1", "headers": {"Content-Type": "text/csv"}}, 415, "wrong_content_type"),
+        ("/predict/batch", {"json": {"rows": []}}, 422, "wrong_batch_size"),
+        ("/predict/batch", {"json": {"rows": [{"size": 1}] * 1001}}, 422, "wrong_batch_size"),
+        ("/predict/batch", {"json": {"rows": [{"size": 1800}, {"size": None}]}}, 422, "invalid_value"),
+        ("/predict/batch", {"json": [1]}, 422, "invalid_value"),
+        ("/predict/batch", {"content": b" " * 2_000_001}, 413, "body_too_large"),
+        ("/feedback", {"json": {"prediction_id": "none", "observed": 1}}, 404, "no_such_prediction"),
+        ("/feedback", {"json": {"observed": 1}}, 422, "invalid_value"),
+        ("/feedback", {"json": {"key": {"id": 1}, "observed": 1}}, 422, "invalid_value"),
+        ("/v2/models/other/infer", {"json": {"inputs": []}}, 404, "no_such_model"),
+        ("/nowhere", {"json": {}}, 404, "no_such_page"),
+        ("/health/live", {"json": {}}, 405, "wrong_method"),
+        ("/admin/reload", {"json": {}}, 401, "no_key"),
+    ],
+)  # fmt: skip
+def test_every_error_has_one_shape(running, path, sent, status, code):
+    sent = {"headers": {"Content-Type": "application/json"}} | sent
+    answer = running.http.post(path, **sent)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert "Traceback" not in answer.text
+
+
+def test_what_is_unusual_is_answered_flagged_and_counted(running):
+    odd = FULL | {"size": 90_000, "neighbourhood": "00000"}
+    answer = running.http.post("/predict", json=odd).json()
+    assert answer["out_of_range"] == ["sqft_living"]
+    assert answer["unknown"] == ["zipcode"]
+    assert answer["predicted_price"] > 0
+    page = running.http.get("/metrics").text
+    assert 'loopbook_out_of_range_total{feature="sqft_living"}' in page
+    assert 'loopbook_unknown_category_total{feature="zipcode"}' in page
+    assert 'loopbook_version_served{version="1"} 1.0' in page
+    assert "loopbook_feature_age_seconds" in page
+
+
+def test_contributions_add_up_to_the_answer(running):
+    answer = running.http.post("/predict?explain=true", json=FULL).json()
+    told = answer["explanation"]
+    total = told["base"] + sum(c["contribution"] for c in told["contributions"])
+    assert total == pytest.approx(answer["predicted_price"], rel=1e-6)
+    large = running.http.post("/predict?explain=true", json=FULL | {"size": 5000}).json()
+    part = [
+        next(
+            c["contribution"]
+            for c in a["explanation"]["contributions"]
+            if c["feature"] == "sqft_living"
+        )
+        for a in (answer, large)
+    ]
+    assert part[1] > part[0] + 100_000
+
+
+def test_feedback_may_be_late_repeated_and_corrected(running, house):
+    """By id and by key; the same again changes nothing, another value is a correction."""
+    key = {"id": "truth-1", "date": "2015-03-01"}
+    prediction_id = running.http.post("/predict", json=FULL | key).json()["prediction_id"]
+
+    def tell(**truth):
+        answer = running.http.post("/feedback", json={"truths": [truth]}).json()
+        return answer["outcomes"]
+
+    assert tell(prediction_id=prediction_id, observed=500_000) == ["accepted"]
+    assert tell(prediction_id=prediction_id, observed=500_000) == ["unchanged"]
+    assert tell(prediction_id=prediction_id, observed=510_000) == ["corrected"]
+    assert tell(key=key, observed=520_000, known_at="2035-01-01T00:00:00Z") == ["accepted"]
+    out = house / "log.parquet"
+    done = loopbook(house, "log", "export", str(out))
+    assert done.returncode == 0, done.stderr
+    row = pl.read_parquet(out).filter(id=prediction_id).row(0, named=True)
+    assert row["observed"] == 520_000
+    assert row["corrections"] == 2
+    assert row["key"] == "truth-1|2015-03-01"
+    mixed = [{"prediction_id": prediction_id, "observed": 1}, {"prediction_id": "x", "observed": 1}]
+    answer = running.http.post("/feedback", json={"truths": mixed}).json()
+    assert answer["outcomes"] == ["corrected", "unknown"]
+
+
+def test_the_open_inference_protocol_with_a_real_client(running):
+    """Triton's own client: health, metadata, inference; the numbers of /predict."""
+    triton = pytest.importorskip("tritonclient.http")
+    client = triton.InferenceServerClient(url=f"127.0.0.1:{running.port}")
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert client.is_model_ready("house-prices")
+    metadata = client.get_model_metadata("house-prices")
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in metadata["inputs"]}
+    row = {n: v for n, v in FULL.items() if n != "as_of"}
+    aliases = contract.read_contract(ROOT / "contract.yaml").aliases
+    numpy_kinds = {"INT64": np.int64, "FP64": np.float64, "BOOL": np.bool_, "BYTES": np.object_}
+    tensors = []
+    for name, value in row.items():
+        kind = kinds[aliases.get(name, name)]
+        tensor = triton.InferInput(name, [2], kind)
+        tensor.set_data_from_numpy(np.array([value] * 2, numpy_kinds[kind]), binary_data=False)
+        tensors.append(tensor)
+    wanted = triton.InferRequestedOutput("prediction", binary_data=False)
+    found = client.infer("house-prices", tensors, outputs=[wanted]).as_numpy("prediction")
+    direct = running.http.post("/predict", json=row).json()["predicted_price"]
+    assert found.tolist() == [direct, direct]
+    client.close()
+
+
+def test_the_document_is_true_and_no_request_breaks_the_service(running, house):
+    """Schemathesis over the whole OpenAPI document finds no answer above 499."""
+    st = str(Path(sys.executable).with_name("schemathesis"))
+    words = ["run", f"{running.address}/openapi.json", "--checks", "not_a_server_error", "-n", "25"]
+    done = subprocess.run(
+        [st, *words, "--phases", "examples,coverage,fuzzing", "--generation-deterministic"],
+        cwd=house,
+        env=environment(house),
+        text=True,
+        capture_output=True,
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
+    document = running.http.get("/openapi.json").json()
+    example = document["components"]["schemas"]["Row"]["example"]
+    assert running.http.post("/predict", json=example).status_code == 200
+    assert "swagger" in running.http.get("/docs").text
+    assert "cdn" not in running.http.get("/docs").text
+
+
+def test_nothing_secret_and_no_row_is_in_the_logs(running):
+    running.http.get("/predict", params=FULL, headers={"X-API-Key": "lb_very-secret"})
+    running.http.get("/predict?size=123454321")
+    text = running.errors.read_text()
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    assert {"request_id", "route", "status", "milliseconds"} <= set(lines[-1])
+    assert "very-secret" not in text
+    assert "123454321" not in text
+    assert not [line for line in lines if line["event"] == "error"]
+
+
+FLOOD = 8
+
+
+@contextlib.contextmanager
+def flood(service: Running) -> Iterator[list[dict]]:
+    """Requests from some threads while the block runs; every answer is in the list."""
+    answers: list[dict] = []
+    enough = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=service.address, timeout=20) as client:
+            while not enough.is_set():
+                try:
+                    found = client.get("/predict", params=FULL)
+                    answers.append(found.json() | {"status": found.status_code})
+                except httpx.TransportError:
+                    return
+
+    threads = [threading.Thread(target=ask) for _ in range(FLOOD)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_swap_under_load_fails_and_mixes_nothing_and_can_be_rolled_back(house):
+    """Another champion while requests pour in: each answer is of the version it names."""
+    with Running(house) as service:
+        key = admin(house)
+        truth = {}
+        before = service.http.get("/predict", params=FULL).json()
+        truth[before["version"]] = before["predicted_price"]
+        with flood(service) as answers:
+            give(house, 2, tracking.CHAMPION)
+            deadline = time.monotonic() + 20
+            while service.http.get("/metadata").json()["version"] == before["version"]:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            after = service.http.get("/predict", params=FULL).json()
+            truth[after["version"]] = after["predicted_price"]
+            time.sleep(0.5)
+            back = service.http.post("/admin/rollback", headers=key).json()
+            assert back["version"] == before["version"]
+            time.sleep(1)
+            assert service.http.get("/metadata").json()["version"] == before["version"]
+        assert len(truth) == 2
+        assert {a["status"] for a in answers} == {200}
+        assert {(a["version"], a["predicted_price"]) for a in answers} == set(truth.items())
+
+
+def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(house):
+    with Running(house) as service:
+        before = service.http.get("/metadata").json()["version"]
+        give(house, 3, tracking.CHALLENGER)
+        client = tracking.connect(project.Project(house))
+        challenger = tracking.holder(client, "house-prices", tracking.CHALLENGER)
+        card = next((house / "var/mlflow").rglob(f"{challenger.run_id}/*/*/card.json"))
+        honest = card.read_text()
+        card.write_text(honest.replace("house-prices", "other-prices", 1))
+        tracking.make_champion(client, challenger, {})
+        deadline = time.monotonic() + 20
+        while "loopbook_version_refused{" not in (page := service.http.get("/metrics").text):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert f'loopbook_version_refused{{version="{challenger.number}"}} 1.0' in page
+        assert service.http.get("/metadata").json()["version"] == before
+        assert service.http.get("/predict", params=FULL).status_code == 200
+        card.write_text(honest)
+
+
+def test_a_registry_that_goes_away_changes_nothing(house):
+    with Running(house) as service:
+        database = house / "var/mlflow/mlflow.db"
+        before = service.http.get("/metadata").json()["version"]
+        database.rename(database.with_suffix(".away"))
+        time.sleep(1.5)
+        try:
+            assert service.http.get("/predict", params=FULL).json()["version"] == before
+            assert service.http.get("/health/ready").status_code == 200
+        finally:
+            database.with_suffix(".away").rename(database)
+
+
+def test_what_a_client_received_is_in_the_log_whenever_the_process_is_killed(house):
+    """SIGKILL under load, three times: every answer is logged, and once."""
+    received: list[str] = []
+    for moment in (0.4, 0.9, 1.7):
+        service = Running(house, "--quiet")
+        with flood(service) as answers:
+            time.sleep(moment)
+            service.process.send_signal(signal.SIGKILL)
+            service.process.wait(30)
+        service.http.close()
+        received += [a["prediction_id"] for a in answers]
+    assert len(received) > 50
+    with sqlite3.connect(house / "var/predictions.db") as database:
+        logged = [row[0] for row in database.execute("SELECT id FROM predictions")]
+    assert set(received) <= set(logged)
+    assert len(logged) == len(set(logged))
+
+
+def test_without_a_champion_it_starts_not_ready_and_says_why(tmp_path):
+    folder = make_project(tmp_path / "empty", serve_watch_s="0.3")
+    with Running(folder) as service:
+        answer = service.http.get("/health/ready")
+        assert answer.status_code == 503
+        assert "make build" in answer.json()["reason"]
+        refused = service.http.get("/predict?size=1800")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
+        assert service.http.get("/openapi.json").status_code == 200
+        give(folder, 1, tracking.CHAMPION)
+        deadline = time.monotonic() + 20
+        while service.http.get("/health/ready").status_code != 200:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
+def test_keys_open_what_their_scope_says_and_nothing_when_revoked(house):
+    made = loopbook(house, "keys", "create", "a caller")
+    secret, about = made.stdout.splitlines()
+    number = about.split()[1]
+    with Running(house, "--require-keys") as service:
+        key = {"X-API-Key": secret}
+        assert service.http.get("/health/ready").status_code == 200
+        assert service.http.get("/predict", params=FULL).status_code == 401
+        assert service.http.get("/metrics").status_code == 401
+        assert service.http.get("/predict", params=FULL, headers=key).status_code == 200
+        bearer = {"Authorization": f"Bearer {secret}"}
+        assert service.http.get("/predict", params=FULL, headers=bearer).status_code == 200
+        assert (
+            service.http.post("/admin/reload", headers=key).json()["error"]["code"] == "wrong_scope"
+        )
+        assert loopbook(house, "keys", "revoke", number).returncode == 0
+        time.sleep(2.1)
+        assert service.http.get("/predict", params=FULL, headers=key).status_code == 401
+    assert secret not in (house / "var/keys.db").read_bytes().decode("latin-1")
+    listed = loopbook(house, "keys", "list").stdout
+    assert f"{number}" in listed
+    assert "revoked" in listed
+
+
+def test_a_caller_who_asks_too_much_is_told_to_wait(tmp_path):
+    folder = make_project(tmp_path / "slow", serve_requests_per_second="5")
+    with Running(folder) as service:
+        codes = [service.http.get("/metadata").status_code for _ in range(30)]
+    assert codes[0] == 503
+    assert 429 in codes
+
+
+@pytest.mark.parametrize("role", ["shadow", "canary"])
+def test_a_challenger_is_mirrored_or_given_its_share_and_the_log_tells(tmp_path, role):
+    """Shadow answers are only logged; a canary answers the same keys always."""
+    folder = make_project(
+        tmp_path / role, serve_challenger=f'"{role}"', serve_canary_share="0.3", serve_watch_s="0.3"
+    )
+    give(folder, 1, tracking.CHAMPION)
+    give(folder, 2, tracking.CHALLENGER)
+    with Running(folder, "--quiet") as service:
+        assert service.http.get("/metadata").json()["challenger_version"] == "2"
+        rows = [FULL | {"id": f"house-{n}", "date": "2015-03-01"} for n in range(200)]
+        first, again = (
+            service.http.post("/predict/batch", json={"rows": rows}).json()["predictions"]
+            for _ in range(2)
+        )
+        time.sleep(2)
+    versions = [a["version"] for a in first]
+    assert versions == [a["version"] for a in again]
+    log = prediction_log.connect(
+        project.Project(folder), contract.read_contract(ROOT / "contract.yaml")
+    )
+    logged = pl.concat(log.rows(), how="diagonal")
+    log.close()
+    if role == "canary":
+        assert 0.2 < versions.count("2") / 200 < 0.4
+        assert set(logged["role"]) == {"champion", "canary"}
+        return
+    assert set(versions) == {"1"}
+    mirrored = logged.filter(role="shadow")
+    assert mirrored.height == 400
+    pairs = mirrored.join(logged, left_on="shadow_of", right_on="id", suffix="_champion")
+    assert pairs.height == 400
+    assert (pairs["answer"] != pairs["answer_champion"]).all()
+
+
+def test_the_service_never_unpickles_and_never_imports_a_training_library(house):
+    """With pickle made to raise, it loads, answers and follows the alias."""
+    code = (
+        "import pickle, sys\n"
+        "def never(*_, **__): raise AssertionError('unpickled')\n"
+        "pickle.loads = pickle.load = never\n"
+        "class Never:\n    def __init__(self, *_, **__): never()\n"
+        "pickle.Unpickler = Never\n"
+        "from fastapi.testclient import TestClient\n"
+        "from loopbook import project\n"
+        "from serving.app import create_app\n"
+        "app = create_app(project.current(), needs_keys=False, quiet=True)\n"
+        "with TestClient(app) as client:\n"
+        "    assert client.get('/predict?size=1800').status_code == 200\n"
+        "heavy = {'mlflow', 'sklearn', 'evidently', 'IPython', 'jupyter_server', 'ploomber', 'skops'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        cwd=house,
+        env=environment(house),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_registry_read_without_mlflow_is_what_mlflow_says(house):
+    from loopbook import registry
+
+    here = project.Project(house)
+    client = tracking.connect(here)
+    light = registry.connect(here.environment()["MLFLOW_TRACKING_URI"])
+    for alias in (tracking.CHAMPION, tracking.CHALLENGER, "nobody"):
+        ours, theirs = (
+            light.held("house-prices", alias),
+            tracking.holder(client, "house-prices", alias),
+        )
+        assert (ours is None) == (theirs is None)
+        if ours:
+            assert (ours.number, ours.run_id, ours.tags) == (
+                theirs.number,
+                theirs.run_id,
+                theirs.tags,
+            )
+            onnx, _ = tracking.load_service_files(client, theirs)
+            assert light.content(ours, "model.onnx") == onnx
