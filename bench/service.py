@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -178,8 +178,9 @@ def _server(words: list, folder: Path, port: int):
         "MLSERVER_METRICS_PORT": str(port + 2),
         "MLSERVER_PARALLEL_WORKERS": "0",
         "BENTOML_DO_NOT_TRACK": "True",
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
-    with tempfile.TemporaryFile("w") as log:
+    with (project.current().var / "bench" / f"{Path(words[0]).name}.log").open("w") as log:
         command = [str(port) if w == "PORT" else str(w) for w in words]
         process = subprocess.Popen(
             command,
@@ -192,7 +193,8 @@ def _server(words: list, folder: Path, port: int):
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it may have ended by itself
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -299,6 +299,7 @@ class Service:
         servable = deployment.servable
         matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
         values = servable.predict(matrix)
+        shown = servable.loggable(matrix)
         now = time.perf_counter()
         made = []
         for place, (job, value) in enumerate(zip(jobs, values.tolist(), strict=True)):
@@ -318,7 +319,7 @@ class Service:
                         route=job.route,
                         key=job.key,
                         request=job.request,
-                        features=matrix[place],
+                        features=shown[place],
                         inputs=servable.card_sha256,
                         notes=notes,
                         answer=value,

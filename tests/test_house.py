@@ -220,3 +220,10 @@ def test_a_command_that_a_page_shows_exists_with_its_options():
         text = page.read_text()
         assert set(re.findall(r"`(?:\. )?loopbook ([a-z]+)", text)) <= known, page.name
         assert set(re.findall(r"`make ([a-z]+)`", text)) <= targets, page.name
+
+
+def test_every_route_is_documented_and_every_documented_one_exists():
+    text = "\n".join(p.read_text() for p in (ROOT / "serving").glob("*.py"))
+    routes = {f"{m.upper()} {p}" for m, p in re.findall(r'@app\.(get|post)\(\s*"([^"]+)"', text)}
+    page = (ROOT / "docs/serving.md").read_text()
+    assert set(re.findall(r"^\| `((?:GET|POST) [^`]+)` \|", page, re.MULTILINE)) == routes

@@ -89,9 +89,10 @@ class PredictionLog:
     def __init__(self, database: Database, contract: Contract):
         self.database = database
         self.hidden = {
-            name: feature.sensitive
+            called: feature.sensitive
             for name, feature in contract.features.items()
-            if feature.sensitive != "no"
+            for called in (name, feature.alias)
+            if called and feature.sensitive != "no"
         }
         with database.transaction() as cursor:
             for statement in TABLES:
@@ -131,7 +132,7 @@ class PredictionLog:
 
     def _shown(self, name: str, value: Any) -> Any:
         if name in self.hidden and value is not None:
-            return hashlib.sha256(str(value).encode()).hexdigest()[:16]
+            return hashed(value)
         return value
 
     def tell(self, truths: Sequence[Truth]) -> list[str]:
@@ -271,7 +272,14 @@ def key_text(contract: Contract, values: Mapping[str, Any]) -> str | None:
     parts = [values.get(name) for name in contract.key]
     if any(part is None for part in parts):
         return None
-    return "|".join(str(part) for part in parts)
+    hidden = {n for n, f in contract.features.items() if f.sensitive != "no"}
+    told = zip(contract.key, parts, strict=True)
+    return "|".join(hashed(part) if name in hidden else str(part) for name, part in told)
+
+
+def hashed(value: Any) -> str:
+    """What stands in the log for a sensitive value: the same for the same value."""
+    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
 
 
 def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:

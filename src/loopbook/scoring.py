@@ -139,8 +139,8 @@ class Work:
 
 
 @lru_cache(maxsize=1)
-def _ready(work: Work) -> tuple[Contract, Servable, pl.DataFrame | None]:
-    """The contract, the version and the facts, loaded once a process."""
+def _ready(work: Work) -> tuple[Contract, Servable, dict[str, pl.DataFrame] | None]:
+    """The contract, the version and the change points of its features, once a process."""
     project = Project(work.root)
     contract = read_contract(project.contract)
     servable = champion(project, contract)
@@ -149,14 +149,17 @@ def _ready(work: Work) -> tuple[Contract, Servable, pl.DataFrame | None]:
             f"{contract.name}: the champion changed from v{work.version} to v{servable.number} "
             "while a file was scored. Score it again."
         )
-    return contract, servable, pl.read_parquet(work.facts) if work.facts.exists() else None
+    if contract.history is None:
+        return contract, servable, None
+    facts = pl.read_parquet(work.facts)
+    return contract, servable, {s: history.timeline(facts, contract, s) for s in history.SCOPES}
 
 
 def score_part(work: Work, place: int) -> int:
     """Score the rows from `place` on, keep the part, and say how many they were."""
-    contract, servable, facts = _ready(work)
+    contract, servable, timelines = _ready(work)
     some = pl.scan_parquet(work.rows).slice(place, PART_ROWS).collect()
-    answered = _answered(some, facts, servable, contract, work.as_of)
+    answered = _answered(some, timelines, servable, contract, work.as_of)
     with replacing(work.part(place)) as path:
         answered.write_parquet(path)
     return some.height
@@ -194,15 +197,15 @@ def _work_name(source: Path, servable: Servable, as_of: datetime | None) -> str:
 
 def _answered(
     rows: pl.DataFrame,
-    facts: pl.DataFrame | None,
+    timelines: dict[str, pl.DataFrame] | None,
     servable: Servable,
     contract: Contract,
     as_of: datetime | None,
 ) -> pl.DataFrame:
     """A part with its predictions."""
     prepared = prepare(rows, contract, as_of)
-    if facts is not None:
-        prepared = history.with_history(prepared, facts, contract)
+    if timelines is not None:
+        prepared = history.joined(prepared, timelines, contract)
     prepared = features.with_derived(prepared, contract)
     matrix = features.encode(prepared, servable.inputs, servable.card["categories"])
     return rows.with_columns(

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from loopbook.contract import Contract
+from loopbook.contract import Contract, formula_names
 from loopbook.errors import RegistryError
 from loopbook.features import records_matrix
 from loopbook.inference import predict, session, sha256
@@ -34,6 +34,7 @@ class Servable:
     runtime: onnxruntime.InferenceSession
     vocabularies: Mapping[str, frozenset[str]]
     ranges: Mapping[str, tuple[float, float]]
+    hidden: list[int]
 
     @property
     def number(self) -> str:
@@ -55,6 +56,17 @@ class Servable:
     def predict(self, matrix: np.ndarray) -> np.ndarray:
         """Predictions in the target's unit, float64, shape (rows,)."""
         return predict(self.runtime, matrix)
+
+    def loggable(self, matrix: np.ndarray) -> np.ndarray:
+        """The features as used, without those that the contract calls sensitive.
+
+        What is derived from a sensitive feature is left out (NaN) too.
+        """
+        if not self.hidden:
+            return matrix
+        shown = matrix.copy()
+        shown[:, self.hidden] = np.nan
+        return shown
 
     def notes(self, record: Mapping[str, Any]) -> dict[str, list[str]]:
         """What was unusual about a request.
@@ -110,9 +122,17 @@ def load(registry: Registry, version: Held) -> Servable:
         runtime,
         vocabularies={n: frozenset(v) for n, v in card["categories"].items()},
         ranges={n: tuple(f.range) for n, f in contract.features.items() if f.range},
+        hidden=_hidden(contract, card["inputs"]),
     )
     _check_itself(servable)
     return servable
+
+
+def _hidden(contract: Contract, inputs: Sequence[str]) -> list[int]:
+    """The places of sensitive inputs and of those that are derived from them."""
+    sensitive = {n for n, f in contract.features.items() if f.sensitive != "no"}
+    derived = {n for n, d in contract.computed.items() if formula_names(d.formula) & sensitive}
+    return [place for place, name in enumerate(inputs) if name in sensitive | derived]
 
 
 def _check_itself(servable: Servable) -> None:

@@ -225,6 +225,8 @@ def register(
         version = found[0]
     else:
         digests = {key: logged[key] for key in ("onnx_sha256", "card_sha256")}
+        commit = client.get_run(run_id).data.tags.get("git_commit", "none")
+        digests["git_commit"] = commit
         version = client.create_model_version(
             name, logged["model_uri"], run_id=run_id, tags={**digests, **tags}
         )

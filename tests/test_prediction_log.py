@@ -1,0 +1,171 @@
+"""The prediction log on both kinds of database: nothing lost, nothing twice, nothing personal."""
+
+import threading
+import time
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+from small_house import ROOT
+
+from loopbook import prediction_log
+from loopbook.contract import read_contract
+from loopbook.errors import PredictionLogError
+from loopbook.prediction_log import Entry, Truth
+from loopbook.project import Project
+
+TABLE = read_contract(ROOT / "contract.yaml")
+HOUR = 3_600_000_000
+START = datetime(2025, 1, 1, tzinfo=UTC)
+FIRST = round(START.timestamp() * 1e6)
+
+
+def contract(**sensitive):
+    features = {
+        n: f.model_copy(update={"sensitive": sensitive.get(n, "no")})
+        for n, f in TABLE.features.items()
+    }
+    return TABLE.model_copy(update={"features": features})
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def address(request, tmp_path, monkeypatch):
+    if request.param == "sqlite":
+        found = f"sqlite:///{tmp_path / 'log.db'}"
+    else:
+        found = request.getfixturevalue("postgresql")
+    monkeypatch.setenv(prediction_log.ADDRESS, found)
+    return found
+
+
+@pytest.fixture
+def log(address, tmp_path):
+    opened = prediction_log.connect(Project(tmp_path), contract())
+    with opened.database.transaction() as cursor:
+        for table in ("predictions", "ground_truth", "inputs"):
+            cursor.execute(f"DELETE FROM {table}")
+    opened.know_inputs("layout", ["size", "rooms"])
+    yield opened
+    opened.close()
+
+
+def entry(number: int, **changes) -> Entry:
+    usual = {
+        "id": f"id-{number:06d}",
+        "received_us": FIRST + number * HOUR,
+        "as_of_us": FIRST + number * HOUR,
+        "model": "houses",
+        "version": "1",
+        "role": "champion",
+        "shadow_of": None,
+        "route": "predict",
+        "key": f"house-{number}|2025-01-01",
+        "request": {"size": 1800, "rooms": 3},
+        "features": np.array([1800, np.nan], np.float32),
+        "inputs": "layout",
+        "notes": {"imputed": ["rooms"], "unknown": [], "out_of_range": []},
+        "answer": 500_000.0 + number,
+        "latency_us": 900,
+    }
+    return Entry(**usual | changes)
+
+
+def everything(log, **window) -> pl.DataFrame:
+    return pl.concat(log.rows(**window), how="diagonal")
+
+
+def test_what_was_answered_comes_back_whole_in_its_window(log, monkeypatch):
+    """Several pages, half-open windows, features by name, missing ones null."""
+    monkeypatch.setattr(prediction_log, "EXPORT_ROWS", 3)
+    log.append([entry(n) for n in range(10)])
+    found = everything(log)
+    assert found["id"].to_list() == [f"id-{n:06d}" for n in range(10)]
+    row = found.row(0, named=True)
+    assert (row["feature_size"], row["feature_rooms"]) == (1800.0, None)
+    assert row["imputed"] == ["rooms"]
+    assert row["answer"] == 500_000.0
+    assert row["as_of_ts"] == START
+    middle = everything(log, since=START.replace(hour=2), until=START.replace(hour=5))
+    assert middle["id"].to_list() == ["id-000002", "id-000003", "id-000004"]
+    assert list(log.rows(since=START.replace(day=9))) == []
+
+
+def test_an_id_is_written_once_and_a_batch_is_written_whole_or_not_at_all(log):
+    log.append([entry(1)])
+    with pytest.raises(PredictionLogError):
+        log.append([entry(2), entry(1)])
+    assert everything(log)["id"].to_list() == ["id-000001"]
+
+
+def test_the_newest_known_truth_counts_by_id_and_by_key_and_corrections_are_kept(log):
+    log.append([entry(1), entry(2)])
+
+    def tell(observed, known, **whose):
+        truth = Truth(whose.get("id"), whose.get("key"), observed, known, known)
+        return log.tell([truth])
+
+    assert tell(1.0, FIRST + 10, id="id-000001") == ["accepted"]
+    assert tell(1.0, FIRST + 20, id="id-000001") == ["unchanged"]
+    assert tell(2.0, FIRST + 30, key="house-1|2025-01-01") == ["accepted"]
+    assert tell(3.0, FIRST + 40, key="house-1|2025-01-01") == ["corrected"]
+    assert tell(9.0, FIRST + 40, id="nobody") == ["unknown"]
+    first, second = everything(log).iter_rows(named=True)
+    assert (first["observed"], first["corrections"]) == (3.0, 2)
+    assert (second["observed"], second["corrections"]) == (None, 0)
+
+
+def test_pruning_takes_old_answers_with_their_truth_and_no_others(log):
+    log.append([entry(n) for n in range(4)])
+    for n in range(4):
+        log.tell([Truth(f"id-{n:06d}", None, 1.0, FIRST + 50 * HOUR, FIRST + 50 * HOUR)])
+    assert log.prune(START.replace(hour=2)) == 2
+    left = everything(log)
+    assert left["id"].to_list() == ["id-000002", "id-000003"]
+    assert left["observed"].to_list() == [1.0, 1.0]
+
+
+def test_sensitive_values_are_hashed_or_left_out_by_name_and_by_alias(address, tmp_path):
+    hiding = contract(sqft_living="hash", bedrooms="omit", zipcode="hash")
+    opened = prediction_log.connect(Project(tmp_path), hiding)
+    opened.know_inputs("layout", ["size", "rooms"])
+    request = {"size": 1234567, "rooms": 7, "neighbourhood": "98115", "grade": 7}
+    moment = time.time_ns() // 1000
+    opened.append([entry(0, id=f"secret-{moment}", as_of_us=moment, request=request)])
+    since = datetime.fromtimestamp(moment / 1e6 - 1, UTC)
+    text = everything(opened, since=since)["request"][0]
+    opened.close()
+    assert "1234567" not in text
+    assert "98115" not in text
+    assert "rooms" not in text
+    assert '"grade":7' in text
+    assert prediction_log.key_text(
+        hiding.model_copy(update={"key": ["zipcode"]}), {"zipcode": "98115"}
+    ) == prediction_log.hashed("98115")
+
+
+def test_several_writers_lose_nothing(log, tmp_path):
+    """Threads of one process on one connection, and a second connection beside them."""
+    other = prediction_log.connect(Project(tmp_path), contract())
+
+    def write(which, first):
+        for n in range(first, first + 50):
+            which.append([entry(n)])
+
+    threads = [
+        threading.Thread(target=write, args=(which, first))
+        for which, first in ((log, 0), (log, 1000), (other, 2000))
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    other.close()
+    assert log.count() == 150
+
+
+def test_a_log_that_is_away_is_told_without_its_password(tmp_path, monkeypatch):
+    monkeypatch.setenv(prediction_log.ADDRESS, "postgresql://me:secret@127.0.0.1:9/x")
+    with pytest.raises(PredictionLogError, match=r"postgresql://127.0.0.1:9/x") as caught:
+        prediction_log.connect(Project(tmp_path), contract())
+    assert "secret" not in str(caught.value)
