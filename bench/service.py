@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -193,8 +192,10 @@ def _server(words: list, folder: Path, port: int):
         try:
             yield process
         finally:
-            with suppress(ProcessLookupError):  # it may have ended by itself
-                os.killpg(process.pid, signal.SIGKILL)
+            with suppress(psutil.NoSuchProcess):  # it may have ended by itself
+                family = psutil.Process(process.pid).children(recursive=True)
+                for one in [*family, psutil.Process(process.pid)]:
+                    one.kill()
             process.wait()
 
 

@@ -273,7 +273,7 @@ def add_administration(app: FastAPI, service: Service) -> None:
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
         """Follow the alias now."""
-        swapped = await asyncio.to_thread(service.refresh)
+        swapped = await asyncio.to_thread(service.refresh, by_hand=True)
         return answer_json({"swapped": swapped, "version": service.ready().servable.number})
 
     @app.post("/admin/rollback", tags=["administration"])
@@ -369,6 +369,7 @@ EXPLAIN = {
 
 def _describe(operation: dict, path: str, method: str, defined: Mapping[str, Any]) -> None:
     """Fill in what the handlers check by themselves."""
+    operation["summary"] = operation.get("description", "").split(".")[0].split(";")[0]
 
     def of(name: str) -> dict[str, Any]:
         return {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}

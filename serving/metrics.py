@@ -58,6 +58,9 @@ class Metrics:
         self.feature_age = Gauge(
             "loopbook_feature_age_seconds", "Since the feature store was brought up to date.", **put
         )
+        self.features_ready = Gauge(
+            "loopbook_features_ready", "1 if the feature store holds what the version needs.", **put
+        )
         self.feature_store_errors = Counter(
             "loopbook_feature_store_errors", "Lookups that failed and were imputed.", **put
         )

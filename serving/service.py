@@ -9,6 +9,7 @@ of one version throughout.
 import asyncio
 import hashlib
 import os
+import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -21,8 +22,14 @@ import numpy as np
 
 from loopbook import prediction_log
 from loopbook.contract import Contract
-from loopbook.errors import FeatureStoreError, LoopbookError, PredictionLogError, RegistryError
-from loopbook.feature_store import FeatureStore
+from loopbook.errors import (
+    FeatureStoreError,
+    LoopbookError,
+    PredictionLogError,
+    RegistryError,
+    VersionRefused,
+)
+from loopbook.feature_store import FeatureStore, declaration
 from loopbook.knobs import Knobs
 from loopbook.prediction_log import Entry, PredictionLog, key_text
 from loopbook.registry import Held, Registry
@@ -32,6 +39,7 @@ from serving.refusals import Refusal
 from serving.schemas import Schemas
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+REFUSED_S = 30  # until a version that was refused is tried again
 INLINE_ROWS = 64  # more are computed in a thread, so that others need not wait
 
 
@@ -92,15 +100,27 @@ class Service:
         self._shadow_waits = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
         self._inline = log.database.kind == "sqlite"
-        self._refused: tuple[str, str] | None = None
+        self._refused: tuple[str, float] | None = None
+        self._features_fit = False
+        self._one_at_a_time = threading.Lock()
 
     # -- versions ---------------------------------------------------------
 
-    def refresh(self) -> bool:
+    def refresh(self, *, by_hand: bool = False) -> bool:
         """Follow the aliases once; True if another version answers now.
 
-        Whatever goes wrong, the version that answers goes on.
+        Whatever goes wrong, the version that answers goes on. A version that
+        was refused is tried again after a while, or at once `by_hand`.
         """
+        with self._one_at_a_time:
+            if by_hand:
+                self._refused = None
+            swapped = self._follow_champion()
+            self._follow_challenger()
+            self._check_features()
+        return swapped
+
+    def _follow_champion(self) -> bool:
         try:
             held = self.registry.held(self.contract.name, CHAMPION)
         except LoopbookError as error:
@@ -112,27 +132,29 @@ class Service:
             if self.current is None:
                 self.reason = "there is no champion yet; make one: make build"
             return False
-        swapped = False
-        if self.current is None or (
-            held.number not in (self.current.servable.number, self._rolled_back_from)
-        ):
-            swapped = self._let_in(held)
-        self._follow_challenger()
-        return swapped
+        answering = self.current.servable.number if self.current else None
+        if held.number == answering:
+            self.metrics.refused.clear()
+        if held.number in (answering, self._rolled_back_from):
+            return False
+        return self._let_in(held)
 
     def _let_in(self, held: Held) -> bool:
-        if self._refused == (held.number, held.tags.get("onnx_sha256", "")):
-            return False  # told once; the registry has to change first
+        number, since = self._refused or ("", 0.0)
+        if number == held.number and time.monotonic() - since < REFUSED_S:
+            return False
         try:
             deployment = self._deployment(held)
         except RegistryError as error:
-            self._refused = (held.number, held.tags.get("onnx_sha256", ""))
+            if isinstance(error, VersionRefused):
+                self._refused = (held.number, time.monotonic())
+                self.metrics.refused.labels(version=held.number).set(1)
             self.metrics.reload_failed("artifact")
-            self.metrics.refused.labels(version=held.number).set(1)
             if self.current is None:
                 self.reason = str(error)
             return False
         self._refused = None
+        self.metrics.refused.clear()
         self._swap(deployment)
         self._rolled_back_from = None
         return True
@@ -169,9 +191,10 @@ class Service:
                 "this process has served no other version",
                 hint="move the alias champion instead",
             )
-        self._rolled_back_from = self.current.servable.number
-        back = self.previous
-        self._swap(back)
+        with self._one_at_a_time:
+            self._rolled_back_from = self.current.servable.number
+            back = self.previous
+            self._swap(back)
         return back
 
     def _follow_challenger(self) -> None:
@@ -187,6 +210,19 @@ class Service:
         except LoopbookError:
             self.challenger = None
             self.metrics.reload_failed("challenger")
+
+    def _check_features(self) -> None:
+        """Whether the store holds the features that the version that answers was told about."""
+        if self.features is None or self.current is None:
+            return
+        theirs = declaration(self.current.servable.contract)
+        try:
+            self._features_fit = (
+                self.features.as_of() is not None and declaration(self.contract) == theirs
+            )
+        except FeatureStoreError:
+            self._features_fit = False
+        self.metrics.features_ready.set(self._features_fit)
 
     def ready(self) -> Deployment:
         """The version that answers.
@@ -223,11 +259,13 @@ class Service:
         )
 
     def _looked_up(self, entity: str | None, at: datetime) -> dict[str, float | None]:
+        if not self._features_fit:
+            return {}  # imputed, and the answer says so
         try:
             return self.features.get(entity, at).values
         except FeatureStoreError:
             self.metrics.feature_store_errors.inc()
-            return {}  # imputed, and the answer says so
+            return {}
 
     async def answer(self, jobs: Sequence[Job]) -> list[Answer]:
         """Answers to rows, each in the log before this returns.

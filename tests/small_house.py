@@ -60,11 +60,23 @@ def make_project(folder: Path, **knobs: str) -> Path:
     return folder
 
 
-def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from loopbook.cli import main; main()", *words]
+def loopbook(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
+    """A command of ours in a project; `more` are variables of its environment."""
     return subprocess.run(
-        command, cwd=folder, env=environment(folder), text=True, capture_output=True, **options
+        [sys.executable, "-c", "from loopbook.cli import main; main()", *words],
+        cwd=folder,
+        env=environment(folder, **more),
+        text=True,
+        capture_output=True,
     )
+
+
+def answers(address: str) -> bool:
+    """Whether a page answers well."""
+    try:
+        return httpx.get(address, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
 
 
 def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -> None:
@@ -115,12 +127,21 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
         tracking.make_champion(client, version, {})
 
 
-def give(folder: Path, seed: int, alias: str, candidate: str = "hist_gradient_boosting") -> None:
-    more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])}
+def give(
+    folder: Path,
+    seed: int,
+    alias: str,
+    candidate: str = "hist_gradient_boosting",
+    **variables: str,
+) -> None:
+    """Let `register` run in a project, in a process of its own."""
+    more = variables | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])
+    }
     done = subprocess.run(
         [sys.executable, "-c", MAKE, str(seed), alias, candidate],
         cwd=folder,
-        env=environment(folder) | more,
+        env=environment(folder, **more),
         text=True,
         capture_output=True,
     )

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -15,8 +16,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import polars as pl
+import psutil
 import pytest
-from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
+from conftest import free_port, wait_for
+from small_house import FULL, ROOT, Running, answers, environment, give, loopbook, make_project
 
 from loopbook import (
     contract,
@@ -353,6 +356,9 @@ def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(house):
         assert service.http.get("/metadata").json()["version"] == before
         assert service.http.get("/predict", params=FULL).status_code == 200
         card.write_text(honest)
+        answer = service.http.post("/admin/reload", headers=admin(house)).json()
+        assert answer == {"swapped": True, "version": challenger.number}
+        assert "loopbook_version_refused{" not in service.http.get("/metrics").text
 
 
 def test_a_registry_that_goes_away_changes_nothing(house):
@@ -516,3 +522,52 @@ def test_the_registry_read_without_mlflow_is_what_mlflow_says(house):
             )
             onnx, _ = tracking.load_service_files(client, theirs)
             assert light.content(ours, "model.onnx") == onnx
+
+
+def test_a_tracking_server_and_other_databases_do_as_well(tmp_path, postgresql, redis_address):
+    """A real MLflow server hands out the files; the log is in PostgreSQL, features in Redis."""
+    folder = make_project(tmp_path / "a team", serve_watch_s="0.3")
+    port, mlflow = free_port(), Path(sys.executable).with_name("mlflow")
+    address = f"http://127.0.0.1:{port}"
+    words = ["server", "--port", str(port), "--workers", "1", "--serve-artifacts"]
+    words += ["--backend-store-uri", f"sqlite:///{tmp_path}/server.db"]
+    words += ["--artifacts-destination", str(tmp_path / "files")]
+    with (tmp_path / "server.txt").open("w") as out:
+        server = subprocess.Popen(
+            [mlflow, *words], cwd=tmp_path, env=environment(folder), stdout=out, stderr=out
+        )
+    try:
+        wait_for(lambda: answers(f"{address}/health"), "mlflow server", 90)
+        more = {"MLFLOW_TRACKING_URI": address}
+        more["LOOPBOOK_PREDICTION_LOG"] = postgresql
+        more["LOOPBOOK_FEATURE_STORE"] = redis_address
+        give(folder, 1, tracking.CHAMPION, **more)
+        words = ["features", "materialize", "--as-of", "2015-03-01"]
+        assert loopbook(folder, *words, **more).returncode == 0
+        with Running(folder, "--quiet", **more) as service:
+            row = FULL | {"id": f"team-{port}", "date": "2015-03-01"}
+            answer = service.http.post("/predict", json=row).json()
+            assert answer["imputed"] == []
+            truth = {"prediction_id": answer["prediction_id"], "observed": 1.0}
+            assert service.http.post("/feedback", json=truth).json()["accepted"] == 1
+            metadata = service.http.get("/metadata").json()
+        assert metadata["version"] == "1"
+        assert not (folder / "var/predictions.db").exists()
+        assert not (folder / "var/features.db").exists()
+    finally:
+        family = [*psutil.Process(server.pid).children(recursive=True), psutil.Process(server.pid)]
+        for process in family:
+            process.terminate()
+        server.wait(30)
+        psutil.wait_procs(family, timeout=20)
+
+
+def test_a_body_that_never_comes_is_given_up(tmp_path):
+    folder = make_project(tmp_path / "slow", serve_timeout_s="0.5")
+    with (
+        Running(folder, "--quiet") as service,
+        socket.create_connection(("127.0.0.1", service.port), timeout=10) as line,
+    ):
+        head = "POST /feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        line.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+        assert b" 504 " in line.recv(200)

@@ -66,10 +66,9 @@ class KeyStore:
 
     def listed(self) -> list[Key]:
         """Every key that was ever made, the oldest first."""
-        with self.database.transaction() as cursor:
-            found = cursor.execute(
-                "SELECT id, owner, scopes, made_at, revoked_at FROM keys ORDER BY made_at, id"
-            ).fetchall()
+        found = self.database.read(
+            "SELECT id, owner, scopes, made_at, revoked_at FROM keys ORDER BY made_at, id"
+        )
         return [
             Key(i, owner, frozenset(s.split()), made, gone) for i, owner, s, made, gone in found
         ]
@@ -92,12 +91,9 @@ class KeyStore:
 
     def scopes(self, secret: str) -> tuple[str, frozenset[str]] | None:
         """The id and the scopes of a key, or None if it is unknown or revoked."""
-        with self.database.told():
-            found = self.database.connection.execute(
-                "SELECT id, scopes FROM keys WHERE digest = ? AND revoked_at IS NULL",
-                (_digest(secret),),
-            ).fetchone()
-        return (found[0], frozenset(found[1].split())) if found else None
+        asked = "SELECT id, scopes FROM keys WHERE digest = ? AND revoked_at IS NULL"
+        found = self.database.read(asked, (_digest(secret),))
+        return (found[0][0], frozenset(found[0][1].split())) if found else None
 
 
 def _digest(secret: str) -> str:

@@ -7,7 +7,7 @@ table.
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -80,6 +80,11 @@ class Database:
                     cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
+
+    def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
+        """Rows, without a transaction of our own: a reader keeps no writer waiting."""
+        with self.told():
+            return self.connection.execute(statement, values).fetchall()
 
     def close(self) -> None:
         self.connection.close()

@@ -11,7 +11,8 @@
     ├── SplitError           too few rows in a window to learn or to judge from
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
-    ├── RegistryError        the service cannot ask the registry, or refuses what it has
+    ├── RegistryError        the service cannot ask the registry
+    │   └── VersionRefused   a version's files are not what the registry says
     ├── ScoringError         a file cannot be scored
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
@@ -69,11 +70,15 @@ class TrackingError(LoopbookError):
 
 
 class RegistryError(LoopbookError):
-    """The registry is away, or a version's files are not what it says."""
+    """The registry, or a version's files, cannot be reached."""
 
 
 class ScoringError(LoopbookError):
     """A file cannot be scored."""
+
+
+class VersionRefused(RegistryError):
+    """A version may not answer: its files were changed, or do not work."""
 
 
 class KeyStoreError(LoopbookError):

@@ -121,8 +121,10 @@ def slice_labels(rows: pl.DataFrame, contract: Contract) -> dict[str, np.ndarray
 
 
 def _band_names(edges: list[float]) -> list[str]:
-    inner = [f"{a:,.10g} to {b:,.10g}" for a, b in pairwise(edges)]
-    return [f"under {edges[0]:,.10g}", *inner, f"from {edges[-1]:,.10g}"]
+    # 1950 is a year more often than a number of things
+    told = [f"{edge:,.10g}" if abs(edge) >= 10_000 else f"{edge:.10g}" for edge in edges]
+    inner = [f"{a} to {b}" for a, b in pairwise(told)]
+    return [f"under {told[0]}", *inner, f"from {told[-1]}"]
 
 
 def compare(

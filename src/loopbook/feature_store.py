@@ -88,13 +88,11 @@ class SqlBackend:
         return self.database.sql(text.format(points=self.points, notes=self.notes))
 
     def about(self) -> dict[str, str]:
-        with self.database.transaction() as cursor:
-            return dict(cursor.execute(self._sql("SELECT name, said FROM {notes}")).fetchall())
+        return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
 
     def at(self, entity: str, micros: int) -> bytes | None:
-        with self.database.told():
-            found = self.database.connection.execute(self.lookup, (entity, micros)).fetchone()
-        return bytes(found[0]) if found else None
+        found = self.database.read(self.lookup, (entity, micros))
+        return bytes(found[0][0]) if found else None
 
     def fill(self, about, points) -> None:
         with self.database.transaction() as cursor:

@@ -182,8 +182,7 @@ class PredictionLog:
 
     def count(self) -> int:
         """How many answers are in the log."""
-        with self.database.transaction() as cursor:
-            return cursor.execute("SELECT count(*) FROM predictions").fetchone()[0]
+        return self.database.read("SELECT count(*) FROM predictions")[0][0]
 
     def rows(
         self, *, since: datetime | None = None, until: datetime | None = None
@@ -208,21 +207,18 @@ class PredictionLog:
             f"ORDER BY as_of_us, id LIMIT {EXPORT_ROWS}"
         )
         while True:
-            with self.database.transaction() as cursor:
-                words = (last[0], last[0], last[1], upper)
-                found = cursor.execute(asked, words).fetchall()
-                truths = self._truths(cursor, found)
+            found = self.database.read(asked, (last[0], last[0], last[1], upper))
             if not found:
                 return
+            truths = self._truths(found)
             last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
             yield _as_table(found, truths, names)
 
     def _inputs(self) -> dict[str, list[str]]:
-        with self.database.transaction() as cursor:
-            found = cursor.execute("SELECT digest, names FROM inputs").fetchall()
+        found = self.database.read("SELECT digest, names FROM inputs")
         return {digest: orjson.loads(names) for digest, names in found}
 
-    def _truths(self, cursor, found: Sequence[tuple]) -> dict[str, list[tuple[float, int]]]:
+    def _truths(self, found: Sequence[tuple]) -> dict[str, list[tuple[float, int]]]:
         """Ground truth by prediction id, in the order in which it became known."""
         wanted = [(row[0], row[COLUMNS.index("key")]) for row in found]
         by: dict[str, dict[str, list[tuple[float, int]]]] = {"prediction_id": {}, "key": {}}
@@ -236,7 +232,7 @@ class PredictionLog:
                     f"SELECT {column}, observed, known_us FROM ground_truth "
                     f"WHERE {column} IN ({marks}) ORDER BY known_us, seq"
                 )
-                for name, observed, known in cursor.execute(asked, tuple(part)).fetchall():
+                for name, observed, known in self.database.read(asked, tuple(part)):
                     by[column].setdefault(name, []).append((observed, known))
         return {
             i: sorted(by["prediction_id"].get(i, []) + by["key"].get(k, []), key=lambda t: t[1])

@@ -15,7 +15,7 @@ import numpy as np
 import onnxruntime
 
 from loopbook.contract import Contract, formula_names
-from loopbook.errors import RegistryError
+from loopbook.errors import VersionRefused
 from loopbook.features import records_matrix
 from loopbook.inference import predict, session, sha256
 from loopbook.registry import CARD, ONNX, Held, Registry
@@ -95,15 +95,17 @@ def load(registry: Registry, version: Held) -> Servable:
     Raises
     ------
     RegistryError
-        If a file is missing, was changed, or the graph does not answer as its
-        card says. Whoever serves goes on with what it has.
+        If a file cannot be fetched; it may be there the next time.
+    VersionRefused
+        If a file was changed, or the graph does not answer as its card says.
+        Whoever serves goes on with what it has.
     """
     content = {}
     for file, tag in ((ONNX, "onnx_sha256"), (CARD, "card_sha256")):
         content[file] = registry.content(version, file)
         found, expected = sha256(content[file]), version.tags.get(tag)
         if found != expected:
-            raise RegistryError(
+            raise VersionRefused(
                 f"{version.label}: {file} has SHA-256 {found[:12]}…, the registry says "
                 f"{str(expected)[:12]}…. It was changed, so it is refused; restore it, or roll back."
             )
@@ -112,7 +114,7 @@ def load(registry: Registry, version: Held) -> Servable:
     try:
         runtime = session(content[ONNX])
     except Exception as reason:  # ONNX Runtime's errors have no common parent
-        raise RegistryError(
+        raise VersionRefused(
             f"{version.label}: its graph cannot be loaded ({str(reason).splitlines()[0]})."
         ) from None
     servable = Servable(
@@ -144,7 +146,7 @@ def _check_itself(servable: Servable) -> None:
     answers, expected = servable.predict(matrix), np.array(examples["prediction"])
     off = np.abs(answers - expected) / np.maximum(np.abs(expected), 1e-12)
     if not (off <= TOLERANCE).all():
-        raise RegistryError(
+        raise VersionRefused(
             f"{servable.version.label}: answers its own examples otherwise than its card says "
             f"(off by {np.nanmax(off):.1e}, allowed {TOLERANCE:.0e}), so it is refused."
         )

@@ -228,7 +228,12 @@ def register(
         commit = client.get_run(run_id).data.tags.get("git_commit", "none")
         digests["git_commit"] = commit
         version = client.create_model_version(
-            name, logged["model_uri"], run_id=run_id, tags={**digests, **tags}
+            name,
+            logged["model_uri"],
+            run_id=run_id,
+            tags={**digests, **tags},
+            # a tracking server refuses a source without the model that it belongs to
+            model_id=logged["model_uri"].removeprefix("models:/"),
         )
     client.set_registered_model_alias(name, CHALLENGER, version.version)
     return _as_version(client.get_model_version(name, version.version))
