@@ -8,8 +8,8 @@ our own check of what came back is the snapshot's SHA-256.
 """
 
 import hashlib
-from contextlib import closing, redirect_stdout
-from io import StringIO
+import logging
+from contextlib import closing
 from pathlib import Path
 
 from dvc.exceptions import DvcException
@@ -87,8 +87,9 @@ def _repository(folder: Path) -> Repo:
     """The repository in `folder`, made where it is not there yet."""
     if not (folder / ".dvc" / "config").exists():
         folder.mkdir(parents=True, exist_ok=True)
-        with redirect_stdout(StringIO()):  # it says so, in the middle of a notebook
-            made = Repo.init(str(folder), no_scm=True, force=True)
+        # it would say so on stdout, in the middle of a notebook
+        logging.getLogger("dvc.repo.init").setLevel(logging.WARNING)
+        made = Repo.init(str(folder), no_scm=True, force=True)
         with closing(made), made.config.edit("repo") as config:
             config["core"] |= {"analytics": False, "check_update": False}
             config["cache"]["type"] = ["reflink", "hardlink", "copy"]

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
@@ -49,7 +49,7 @@ class Backend(Protocol):
     """
 
     def about(self) -> dict[str, str]: ...
-    def at(self, entity: str, micros: int) -> bytes | None: ...
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]: ...
     def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
     def change(
         self,
@@ -90,9 +90,9 @@ class SqlBackend:
     def about(self) -> dict[str, str]:
         return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
 
-    def at(self, entity: str, micros: int) -> bytes | None:
-        found = self.database.read(self.lookup, (entity, micros))
-        return bytes(found[0][0]) if found else None
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
+        found = (self.database.read(self.lookup, (entity, micros)) for entity in entities)
+        return [bytes(rows[0][0]) if rows else None for rows in found]
 
     def fill(self, about, points) -> None:
         with self.database.transaction() as cursor:
@@ -121,21 +121,31 @@ class SqlBackend:
         self.database.close()
 
 
+# Several lookups in one trip to the server.
+NEWEST = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[i] = redis.call('ZRANGE', key, ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or false
+end
+return found
+"""
+
+
 class RedisBackend:
     """A sorted set an entity, scored by `valid from`; a change is one MULTI."""
 
     def __init__(self, client: Any, name: str):
         self.client = client
         self.prefix = f"loopbook:{name}:"
+        self._newest = client.register_script(NEWEST)
 
     def about(self) -> dict[str, str]:
         found = self.client.hgetall(self.prefix + "about")
         return {key.decode(): value.decode() for key, value in found.items()}
 
-    def at(self, entity: str, micros: int) -> bytes | None:
-        key = self.prefix + "points:" + entity
-        found = self.client.zrange(key, micros, "-inf", byscore=True, desc=True, offset=0, num=1)
-        return found[0][8:] if found else None
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
+        keys = [self.prefix + "points:" + entity for entity in entities]
+        return [found and found[8:] for found in self._newest(keys=keys, args=[micros])]
 
     def fill(self, about, points) -> None:
         with self.client.pipeline(transaction=True) as todo:
@@ -230,17 +240,21 @@ class FeatureStore:
         micros = _micros(at)
         values: dict[str, float | None] = {}
         is_known = True
-        for scope, key in (("entity", entity), ("all", EVERYONE)):
+        keys = {"entity": entity, "all": EVERYONE}
+        asked = [s for s in keys if self.names[s] and keys[s] is not None]
+        with self._told():
+            found = self.backend.at([keys[scope] for scope in asked], micros)
+        packed_of = dict(zip(asked, found, strict=True))
+        for scope in history.SCOPES:
             names = self.names[scope]
+            packed = packed_of.get(scope)
             if not names:
                 continue
-            packed = self.backend.at(key, micros) if key is not None else None
             if packed is None:
                 is_known = is_known and scope == "all"
                 values |= {n: 0.0 if n in self._counts else None for n in names}
                 continue
-            found = self._codes[scope].unpack(packed)
-            told = zip(names, found, strict=True)
+            told = zip(names, self._codes[scope].unpack(packed), strict=True)
             values |= {name: None if isnan(value) else value for name, value in told}
         return Looked(values, is_known)
 
