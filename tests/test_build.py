@@ -78,6 +78,16 @@ def make_project(folder: Path) -> Path:
         source = ROOT / name
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / name)
+    # a small table needs no forest: fewer and larger steps, and the builds take half the time
+    recipes = folder / "src/loopbook/candidates.py"
+    text = recipes.read_text()
+    for slow, quick in (
+        ("learning_rate=0.04", "learning_rate=0.15"),
+        ("max_iter=600", "max_iter=120"),
+    ):
+        assert slow in text
+        text = text.replace(slow, quick)
+    recipes.write_text(text)
     (folder / "contract.yaml").write_text(CONTRACT)
     (folder / "data").mkdir()
     small_table().write_parquet(folder / "data" / "sales.parquet")
@@ -394,10 +404,11 @@ def test_a_champion_whose_file_was_changed_is_not_trusted(built):
 
 def test_a_stamp_that_is_no_stamp_runs_its_task_again(built):
     """A half-written or empty metadata file is not taken for an up-to-date product."""
-    stamp = next((built / "var/build").glob(".split*.metadata"))
+    assert loopbook(built, "build").returncode == 0
+    stamp = built / "var/build/.decision.json.metadata"
     for content in ("", '{"timestamp": 17', "[]"):
         stamp.write_text(content)
-        assert "split" in would_run(built)
+        assert would_run(built) == ["promote"]
     assert loopbook(built, "build").returncode == 0
     assert would_run(built) == []
 
@@ -409,7 +420,6 @@ def test_a_build_as_of_an_earlier_day_does_not_judge_with_rows_the_champion_know
     decision = json.loads((built / "var/build/decision.json").read_text())
     assert not decision["promoted"]
     assert "0 rows that no compared model has seen" in decision["sentence"]
-    assert loopbook(built, "build").returncode == 0
 
 
 @pytest.mark.parametrize(
