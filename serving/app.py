@@ -1,18 +1,17 @@
-"""The application: routes, and the documentation that is made from the contract."""
+"""The application: its routes, and what it is put together from."""
 
 import asyncio
 import contextlib
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from loopbook import api_keys, feature_store, prediction_log, registry
@@ -21,11 +20,22 @@ from loopbook.knobs import read_knobs
 from loopbook.prediction_log import Truth, key_text
 from loopbook.project import Project, tracking_address
 from serving import open_inference
-from serving.exchange import JSON, answer_json, answered, body_of, checked, flag, query_of
+from serving.documentation import describe
+from serving.exchange import (
+    JSON,
+    answer_json,
+    answered,
+    body_of,
+    checked,
+    flag,
+    jobs_of,
+    query_of,
+)
+from serving.explanations import explain
 from serving.guard import Guard
 from serving.metrics import Metrics
-from serving.refusals import ErrorAnswer, Refusal, of_validation
-from serving.schemas import Feedback, Schemas, Told
+from serving.refusals import Refusal, of_validation
+from serving.schemas import Feedback, Told
 from serving.service import Service
 
 
@@ -135,16 +145,16 @@ async def _broken(request: Request, _: Exception) -> Response:
 def add_predictions(app: FastAPI, service: Service) -> None:
     """One row as a query or as JSON, or many."""
 
-    async def one(request: Request, given: Any, *, explain: bool, texts: bool) -> Response:
+    async def one(request: Request, given: Any, *, with_reasons: bool, texts: bool) -> Response:
         deployment = service.ready()
         row = checked(deployment, given, texts=texts)
         started = request.scope["state"]["started"]
         job = service.job(deployment, row, given, "predict", started)
         (answer,) = await service.answer([job])
         told = answered(answer)
-        if explain:
+        if with_reasons:
             told["explanation"] = await asyncio.to_thread(
-                service.explain, answer.deployment, job.record, job.at
+                explain, answer.deployment.servable, job.record, job.at
             )
         return answer_json(told)
 
@@ -152,13 +162,13 @@ def add_predictions(app: FastAPI, service: Service) -> None:
     async def predict(request: Request) -> Response:
         """Answer one row, given as a query."""
         given = query_of(request)
-        return await one(request, given, explain=flag(given.pop("explain", None)), texts=True)
+        return await one(request, given, with_reasons=flag(given.pop("explain", None)), texts=True)
 
     @app.post("/predict", tags=["predictions"])
     async def predict_body(request: Request) -> Response:
         """Answer one row, given as JSON."""
-        explain = flag(query_of(request).get("explain"))
-        return await one(request, await body_of(request), explain=explain, texts=False)
+        reasons = flag(query_of(request).get("explain"))
+        return await one(request, await body_of(request), with_reasons=reasons, texts=False)
 
     @app.post("/predict/batch", tags=["predictions"])
     async def predict_batch(request: Request) -> Response:
@@ -176,17 +186,7 @@ def add_predictions(app: FastAPI, service: Service) -> None:
                 field="rows",
                 hint="send fewer at a time, or use loopbook score for a file",
             )
-        started = request.scope["state"]["started"]
-        jobs = [
-            service.job(
-                deployment,
-                checked(deployment, row, texts=False, where=f"rows.{place}."),
-                row,
-                "batch",
-                started,
-            )
-            for place, row in enumerate(rows)
-        ]
+        jobs = jobs_of(service, deployment, rows, request, route="batch", where="rows")
         return answer_json({"predictions": [answered(a) for a in await service.answer(jobs)]})
 
 
@@ -307,109 +307,3 @@ def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
         known = known.replace(tzinfo=UTC) if known.tzinfo is None else known
     known_us = round(known.timestamp() * 1e6) if known else now_us
     return Truth(truth.prediction_id, key, truth.observed, known_us, now_us)
-
-
-def describe(app: FastAPI, service: Service) -> dict[str, Any]:
-    """The OpenAPI document, true for the version that answers now.
-
-    Without one, it is that of the project's contract.
-    """
-    largest = service.knobs.serve_batch_rows
-    schemas = service.current.schemas if service.current else Schemas(service.contract, largest)
-    document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    models: dict[str, type[BaseModel]] = {
-        "Row": schemas.Row,
-        "Batch": schemas.Batch,
-        "Answer": schemas.Answer,
-        "Answers": schemas.Answers,
-        "Feedback": Feedback,
-        "Told": Told,
-        "ErrorAnswer": ErrorAnswer,
-        **open_inference.MODELS,
-    }
-    defined: dict[str, Any] = {}
-    for name, model in models.items():
-        one = model.model_json_schema(ref_template="#/components/schemas/{model}")
-        defined |= one.pop("$defs", {})
-        defined[name] = one
-    document["components"] = {
-        "schemas": defined,
-        "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
-    }
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _describe(operation, path, method, defined)
-    return document
-
-
-BODIES = {
-    ("/predict", "post"): "Row",
-    ("/predict/batch", "post"): "Batch",
-    ("/feedback", "post"): "Feedback",
-    ("/v2/models/{name}/infer", "post"): "InferenceRequest",
-}
-ANSWERS = {
-    ("/predict", "get"): "Answer",
-    ("/predict", "post"): "Answer",
-    ("/predict/batch", "post"): "Answers",
-    ("/feedback", "post"): "Told",
-    ("/v2/models/{name}/infer", "post"): "InferenceResponse",
-    ("/v2/models/{name}", "get"): "ModelMetadata",
-}
-EXPLAIN = {
-    "name": "explain",
-    "in": "query",
-    "required": False,
-    "schema": {"type": "boolean", "default": False},
-    "description": "Also say what each feature contributes.",
-}
-
-
-def _describe(operation: dict, path: str, method: str, defined: Mapping[str, Any]) -> None:
-    """Fill in what the handlers check by themselves."""
-    operation["summary"] = operation.get("description", "").split(".")[0].split(";")[0]
-
-    def of(name: str) -> dict[str, Any]:
-        return {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
-    if name := BODIES.get((path, method)):
-        operation["requestBody"] = {"required": True, "content": of(name)}
-    if "{name}" in path:
-        about = {"description": "The model's name.", "schema": {"type": "string"}}
-        name_there = {"name": "name", "in": "path", "required": True, **about}
-        operation.setdefault("parameters", []).append(name_there)
-    if path == "/predict":
-        operation.setdefault("parameters", []).append(EXPLAIN)
-    if (path, method) == ("/predict", "get"):
-        row = defined["Row"]
-        for field, schema in row["properties"].items():
-            about = {k: v for k, v in schema.items() if k not in ("title", "examples")}
-            operation["parameters"].append(
-                {
-                    "name": field,
-                    "in": "query",
-                    "required": field in row.get("required", []),
-                    "schema": about,
-                    "description": schema.get("description", ""),
-                    **({"example": schema["examples"][0]} if "examples" in schema else {}),
-                }
-            )
-    if path == "/metrics":
-        good: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
-    elif name := ANSWERS.get((path, method)):
-        good = of(name)
-    else:
-        good = {JSON: {"schema": {"type": "object"}}}
-    statuses = ["400", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
-    operation["responses"] = {"200": {"description": "Done.", "content": good}} | {
-        status: {"description": "Refused, with the reason.", "content": of("ErrorAnswer")}
-        for status in statuses
-    }
-    if path == "/health/ready":
-        operation["responses"]["503"] = {
-            "description": "Not ready, with the reason.",
-            "content": good,
-        }
-    operation["security"] = [{}, {"key": []}] if not path.startswith("/admin") else [{"key": []}]

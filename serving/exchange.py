@@ -1,6 +1,6 @@
 """The exchange: what comes in as it is checked, what goes out as it is written."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from serving.refusals import Refusal, of_validation
-from serving.service import Answer, Deployment
+from serving.service import Answer, Deployment, Job, Service
 
 JSON = "application/json"
 
@@ -34,6 +34,17 @@ async def body_of(request: Request) -> Any:
             f"found content type {kind[:60]!r}, expected {JSON}",
             hint=f"send the header Content-Type: {JSON}",
         )
+    return await json_of(request)
+
+
+async def json_of(request: Request) -> Any:
+    """The body of a request as JSON, whatever content type it says.
+
+    Raises
+    ------
+    Refusal
+        400 for what is no JSON.
+    """
     try:
         return orjson.loads(await request.body())
     except orjson.JSONDecodeError as reason:
@@ -112,3 +123,26 @@ def flag(text: str | None) -> bool:
         f"explain: found {text[:20]!r}, expected true or false",
         field="explain",
     )
+
+
+def jobs_of(
+    service: Service,
+    deployment: Deployment,
+    rows: Sequence[Any],
+    request: Request,
+    *,
+    route: str,
+    where: str,
+) -> list[Job]:
+    """Rows of one request as jobs, each checked; a fault names its row by `where` and place."""
+    started = request.scope["state"]["started"]
+    return [
+        service.job(
+            deployment,
+            checked(deployment, row, texts=False, where=f"{where}.{place}."),
+            row,
+            route,
+            started,
+        )
+        for place, row in enumerate(rows)
+    ]

@@ -7,13 +7,12 @@ https://github.com/open-inference/open-inference-protocol
 
 from typing import Annotated, Any
 
-import orjson
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loopbook.contract import Feature
 from loopbook.servable import Servable
-from serving.exchange import answer_json, checked
+from serving.exchange import answer_json, jobs_of, json_of
 from serving.refusals import Refusal, of_validation
 from serving.service import Service
 
@@ -157,23 +156,13 @@ async def _infer(service: Service, request: Request) -> Response:
             hint="send the data as JSON (binary_data=False in Triton's client)",
         )
     deployment = service.ready()
-    given = await _json(request)
+    given = await json_of(request)  # whatever content type its clients say
     try:
         asked = InferenceRequest.model_validate(given)
     except ValidationError as error:
         raise of_validation(error) from None
     rows = _rows(asked, deployment.schemas.names, deployment.servable.contract.features, service)
-    started = request.scope["state"]["started"]
-    jobs = [
-        service.job(
-            deployment,
-            checked(deployment, row, texts=False, where=f"inputs.{place}."),
-            row,
-            "infer",
-            started,
-        )
-        for place, row in enumerate(rows)
-    ]
+    jobs = jobs_of(service, deployment, rows, request, route="infer", where="inputs")
     answers = await service.answer(jobs)
     version = answers[0].deployment.servable.version
     return answer_json(
@@ -197,16 +186,6 @@ async def _infer(service: Service, request: Request) -> Response:
             ],
         }
     )
-
-
-async def _json(request: Request) -> Any:
-    """The body as JSON; this protocol's clients send it as octets too."""
-    try:
-        return orjson.loads(await request.body())
-    except orjson.JSONDecodeError as reason:
-        raise Refusal(
-            400, "broken_json", f"the body is no JSON ({reason})", hint="correct the body"
-        ) from None
 
 
 def _rows(
