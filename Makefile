@@ -47,6 +47,14 @@ mlflow: $(READY) ## the tracking pages: runs, models, versions, at http://127.0.
 serve: $(READY) ## the champion answers, at http://127.0.0.1:8000/docs
 	@$(BIN)/python -m serving
 
+.PHONY: monitor
+monitor: $(READY) ## judge the newest answers: drift, error, one verdict
+	@$(BIN)/loopbook monitor
+
+.PHONY: reports
+reports: $(READY) ## the dashboards, at http://127.0.0.1:8866
+	@$(BIN)/voila reports
+
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
 check: $(READY) ## the fast part of the tests, and the linter: under a minute

@@ -18,8 +18,9 @@ from loopbook.contract import Contract, parse_instant
 from loopbook.errors import LoopbookError
 from loopbook.evaluation import Interval
 from loopbook.features import encode
-from loopbook.inference import predict, session
+from loopbook.inference import predict, session, sha256
 from loopbook.promotion import Decision, Evidence
+from loopbook.reference import TAG as REFERENCE_TAG
 from loopbook.snapshots import Snapshot
 from loopbook.sources import EVENT_TS
 from loopbook.splits import LEAST_ROWS, key_fraction
@@ -210,6 +211,7 @@ def carry_out(
     snapshot: Snapshot,
     *,
     decided_at: datetime,
+    reference: Path,
 ) -> dict[str, Any]:
     """Register the challenger, move aliases as decided, and tell what was done.
 
@@ -233,6 +235,7 @@ def carry_out(
             "snapshot_pointer": snapshot.pointer,
             "as_of": snapshot.as_of or "none",
             "candidate": record["challenger"]["candidate"],
+            REFERENCE_TAG: sha256(reference.read_bytes()),
             "gate": "promoted" if decision.promoted else "refused",
             "gate_reason": decision.sentence[:5000],
         }

@@ -59,6 +59,23 @@ def check(changes: Changes = None) -> None:
 
 
 @app.command()
+def monitor(
+    as_of: Annotated[
+        str,
+        typer.Option(
+            "--as-of", metavar="DAY", help="A day or an instant in UTC; newest: the newest answer."
+        ),
+    ] = "newest",
+    changes: Changes = None,
+) -> None:
+    """Judge the newest answers: drift, realized error, and one verdict with its reasons."""
+    from loopbook import pipeline
+
+    here = project.current()
+    pipeline.build(here, _changes(changes) | {"as_of": as_of}, graph=here.monitor_graph)
+
+
+@app.command()
 def plan(
     task: Annotated[
         str, typer.Argument(help="One task only: its parameters, for papermill -f.")

@@ -19,7 +19,7 @@ from loopbook.files import read_json, write_json
 from loopbook.knobs import read_knobs
 from loopbook.project import Project, current, tracking_address
 from loopbook.registry import connect
-from loopbook.sources import source_digest, source_files
+from loopbook.sources import source_digest, source_files, utc_now
 
 PACKAGE = "loopbook"
 SHORT = 16
@@ -46,7 +46,8 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
         Before any task runs, since the graph is loaded first.
     """
     project = current()
-    _forget_broken_stamps(project.var / "build")
+    for folder in ("build", "monitor"):
+        _forget_broken_stamps(project.var / folder)
     contract = _contract(project.contract)
     read_knobs(project.knobs)
     answer = {
@@ -87,6 +88,14 @@ def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
     answer["champion"] = held.number if held else "none"
     answer["rows"] = _file_digest(project.root / rows)[:SHORT]
     return answer
+
+
+def depends_on_log(notebook: str) -> dict[str, str]:
+    """The digests of a task that reads the prediction log: never up to date.
+
+    The log has no digest that is cheaper to take than the task is to run.
+    """
+    return depends_on(notebook) | {"moment": utc_now().isoformat()}
 
 
 @lru_cache(maxsize=4)

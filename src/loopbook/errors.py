@@ -14,6 +14,7 @@
     ├── RegistryError        the service cannot ask the registry
     │   └── VersionRefused   a version's files are not what the registry says
     ├── ScoringError         a file cannot be scored
+    ├── MonitorError         a version cannot be monitored
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped
@@ -75,6 +76,10 @@ class RegistryError(LoopbookError):
 
 class ScoringError(LoopbookError):
     """A file cannot be scored."""
+
+
+class MonitorError(LoopbookError):
+    """A version has no reference that a window can be compared with."""
 
 
 class VersionRefused(RegistryError):

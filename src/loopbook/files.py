@@ -34,11 +34,15 @@ def replacing(path: Path) -> Iterator[Path]:
         incoming.unlink(missing_ok=True)
 
 
+def write_text(path: Path | str, content: str) -> None:
+    """Write text, whole or not at all."""
+    with replacing(Path(path)) as target:
+        target.write_text(content, encoding="utf-8")
+
+
 def write_json(path: Path | str, content: Any) -> None:
     """Write JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
-    text = json.dumps(content, indent=2, allow_nan=False, sort_keys=False)
-    with replacing(Path(path)) as target:
-        target.write_text(text + "\n", encoding="utf-8")
+    write_text(path, json.dumps(content, indent=2, allow_nan=False, sort_keys=False) + "\n")
 
 
 def read_json(path: Path | str) -> Any:

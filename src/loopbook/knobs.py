@@ -38,6 +38,17 @@ class Knobs(BaseModel):
     gate_incomparable_champion: Literal["keep", "replace"]
     gate_latency_ms: Annotated[float, Field(ge=0.01, le=10_000)]
     bootstrap_resamples: Annotated[int, Field(ge=200, le=100_000)]
+    monitor_window_days: Days
+    monitor_most_rows: Annotated[int, Field(ge=1_000, le=200_000)]
+    monitor_false_alarms: Annotated[float, Field(ge=0.001, le=0.2)]
+    monitor_drift_floor: Annotated[float, Field(ge=0, le=1)]
+    monitor_quality_margin: Annotated[float, Field(ge=0.001, le=1)]
+    monitor_min_rows: Annotated[int, Field(ge=10, le=10**9)]
+    monitor_min_labels: Annotated[int, Field(ge=10, le=10**9)]
+    monitor_min_coverage: Annotated[float, Field(ge=0, le=1)]
+    monitor_error_margin: Share
+    monitor_bias_margin: Share
+    monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
     serve_batch_rows: Annotated[int, Field(ge=1, le=100_000)]
     serve_body_bytes: Annotated[int, Field(ge=1_000, le=10**9)]
     serve_timeout_s: Annotated[float, Field(ge=0.1, le=600)]

@@ -33,6 +33,7 @@ from ploomber.spec import DAGSpec
 from loopbook.errors import BuildFailed, BuildRunning, LoopbookError
 from loopbook.files import read_json
 from loopbook.knobs import check_knobs, read_knobs
+from loopbook.monitor_records import summary_lines
 from loopbook.progress import Progress, outcome_lines
 from loopbook.project import Project, current
 
@@ -87,7 +88,11 @@ class NotebookExecutor(Executor):
         project = current()
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
-            with _only_build(project), _quiet_ploomber(), _terminated_like_interrupted():
+            with (
+                _only_run(project, _folder(dag, project)),
+                _quiet_ploomber(),
+                _terminated_like_interrupted(),
+            ):
                 return self._run(dag, todo)
         except LoopbookError as error:
             raise DAGBuildError(str(error)) from None
@@ -141,19 +146,19 @@ def _build_task(task, progress: Progress):
 
 
 @contextmanager
-def _only_build(project: Project) -> Iterator[None]:
-    """Hold the project's build lock; the system frees it however we end."""
+def _only_run(project: Project, graph: str) -> Iterator[None]:
+    """Hold the lock of a graph of the project; the system frees it however we end."""
     project.var.mkdir(parents=True, exist_ok=True)
-    holder = project.var / "build.pid"
+    holder, lock = project.var / f"{graph}.pid", project.var / f"{graph}.lock"
     try:
-        with FileLock(project.var / "build.lock", timeout=0):
+        with FileLock(lock, timeout=0):
             holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
             yield
             holder.unlink(missing_ok=True)
     except Timeout:
         pid = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
         raise BuildRunning(
-            f"{project.var / 'build.lock'}: another build runs (pid {pid}), so this one did not "
+            f"{lock}: another {graph} runs (pid {pid}), so this one did not "
             f"start and nothing was changed. Wait for it, or end it: kill {pid}"
         ) from None
 
@@ -193,6 +198,12 @@ def _end_kernels() -> None:
             child.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def _folder(dag: DAG, project: Project) -> str:
+    """The folder of `var/` in which a graph's products are: `build`, `monitor` or `score`."""
+    first = Path(str(next(iter(dag.values())).product["nb"])).resolve()
+    return first.relative_to(project.var).parts[0] if project.var in first.parents else "build"
 
 
 def _knobs_of(dag: DAG, project: Project) -> dict[str, Any]:
@@ -269,8 +280,10 @@ def _relative(path: str | Path) -> str:
         return str(path)
 
 
-def load_graph(project: Project, changes: Mapping[str, Any] | None = None) -> DAG:
-    """The training graph of a project, with knobs changed for this run only.
+def load_graph(
+    project: Project, changes: Mapping[str, Any] | None = None, graph: Path | None = None
+) -> DAG:
+    """The graph of a project (by default for training), with knobs changed for this run only.
 
     Raises
     ------
@@ -280,11 +293,13 @@ def load_graph(project: Project, changes: Mapping[str, Any] | None = None) -> DA
     knobs = read_knobs(project.knobs, changes)
     with _in_folder(project.root):
         try:
-            spec = DAGSpec(str(project.graph.name), env={**knobs.model_dump()})
+            spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
             dag = spec.to_dag()
             dag.render(show_progress=False)
         except DAGRenderError as error:
-            raise BuildFailed(f"pipeline.yaml: the graph cannot be rendered.\n{error}") from None
+            raise BuildFailed(
+                f"{(graph or project.graph).name}: the graph cannot be rendered.\n{error}"
+            ) from None
         except Exception as error:
             if ours := _loopbook_error(error):
                 raise ours from None
@@ -310,7 +325,12 @@ def _in_folder(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def build(project: Project, changes: Mapping[str, Any] | None = None, force: bool = False) -> None:
+def build(
+    project: Project,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
+    graph: Path | None = None,
+) -> None:
     """Run what is not up to date, and print what came of it.
 
     Raises
@@ -318,7 +338,7 @@ def build(project: Project, changes: Mapping[str, Any] | None = None, force: boo
     BuildFailed
         With one readable block a failed task.
     """
-    dag = load_graph(project, changes)
+    dag = load_graph(project, changes, graph)
     with _in_folder(project.root):
         try:
             dag.build(force=force, show_progress=False)
@@ -333,6 +353,12 @@ def tell_outcome(dag: DAG, report) -> None:
     rows = [(name, seconds[name] if name in ran else None) for name in dag]
     decision = Path(str(dag["promote"].product["decision"]))
     print("\n".join(outcome_lines(rows, read_json(decision))))
+
+
+def tell_verdict(dag: DAG) -> None:
+    """Ploomber's `on_finish` of the monitoring graph: the verdict and where to look."""
+    record = read_json(Path(str(dag["decide"].product["record"])))
+    print("\n".join([*summary_lines(record), "next        make reports"]))
 
 
 def plan(project: Project, changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

@@ -6,7 +6,9 @@ none reads a file.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from io import BytesIO
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -14,6 +16,7 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
+from loopbook.drift import ColumnDrift
 from loopbook.evaluation import Interval
 
 REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
@@ -37,10 +40,10 @@ class Picture(Figure):
         return written.getvalue()
 
 
-def _figure(width: float = 7.0, height: float = 3.6, columns: int = 1):
+def _figure(width: float = 7.0, height: float = 3.6, rows: int = 1):
     with mpl.rc_context(STYLE):
         figure = Picture(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(1, columns)
+        axes = figure.subplots(rows, 1)
     return figure, axes
 
 
@@ -72,7 +75,10 @@ def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = Fa
 
 
 def over_time(
-    counts: pl.DataFrame, label: str, marks: Mapping[str, object] | None = None
+    counts: pl.DataFrame,
+    label: str,
+    marks: Mapping[str, object] | None = None,
+    time: str = "week of the event (UTC)",
 ) -> Figure:
     """One number a period; columns `period` and `value`. `marks` names vertical lines."""
     figure, axis = _figure()
@@ -82,7 +88,7 @@ def over_time(
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
         axis.annotate(name, (at, top), xytext=(3, -4), textcoords="offset points", va="top", size=9)
     axis.yaxis.set_major_formatter(FuncFormatter(_compact))
-    axis.set(xlabel="week of the event (UTC)", ylabel=label)
+    axis.set(xlabel=time, ylabel=label)
     axis.tick_params(axis="x", rotation=30)
     return figure
 
@@ -107,7 +113,8 @@ def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
     figure, axis = _figure(4.8, 4.6)
     colours = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
     points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
-    axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
+    if points.size:
+        axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
     for name, table in tables.items():
         colour = colours.get(name, CURRENT)
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
@@ -156,5 +163,105 @@ def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str
     axis.barh(places, values, color=colours, height=0.65)
     axis.set_yticks(places, names)
     axis.grid(visible=False, axis="y")
+    axis.set(xlabel=label)
+    return figure
+
+
+def plain(value: object, most: int = 26) -> str:
+    """A value of the data as a label: never a formula, never too long."""
+    text = str(value)
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return text.replace("$", r"\$")
+
+
+def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
+    """How far each column is from the reference, as a multiple of its threshold."""
+    columns = columns[:most]
+    figure, axis = _figure(5.4, 1.0 + 0.24 * len(columns))
+    places = np.arange(len(columns))[::-1]
+    values = [c.distance / max(c.threshold, 1e-12) for c in columns]
+    colours = [CHALLENGER if c.has_drifted else CURRENT for c in columns]
+    axis.barh(places, values, color=colours, height=0.65)
+    axis.axvline(1, color="black", lw=1)
+    axis.set_yticks(places, [plain(c.column) for c in columns])
+    axis.grid(visible=False, axis="y")
+    axis.set(xlabel="distance as a multiple of the threshold (beyond 1: drift)")
+    return figure
+
+
+def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Figure:
+    """Reference and window side by side, one small chart a column; the largest bins of each."""
+    columns = columns[:most]
+    figure, grid = _figure(5.4, 2.6 * len(columns), rows=len(columns))
+    for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
+        before, now = np.array(column.reference), np.array(column.current)
+        kept = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:bins])
+        kept = [k for k in kept if max(before[k], now[k]) > 0]
+        places = np.arange(len(kept))
+        axis.bar(places - 0.2, before[kept], 0.4, color=REFERENCE, label="reference")
+        axis.bar(places + 0.2, now[kept], 0.4, color=CURRENT, label="this window")
+        axis.set_xticks(
+            places, [plain(column.labels[k], 14) for k in kept], rotation=45, ha="right"
+        )
+        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+        axis.set_title(f"{plain(column.column)}: {column.distance:.3f} ({column.threshold:.3f})")
+        axis.set_ylabel("share of rows")
+    np.atleast_1d(grid)[0].legend(frameon=False)
+    return figure
+
+
+def error_over_time(
+    periods: Sequence[Mapping[str, Any]],
+    usual: float | None,
+    label: str,
+    marks: Mapping[datetime, str] | None = None,
+) -> Figure:
+    """Realized error with its interval, and the estimate, by period.
+
+    Parameters
+    ----------
+    periods : sequence of mappings
+        `period`, and where known `error`, `low`, `high`, `estimated`.
+    usual : float or None
+        The error at promotion, a grey line.
+    marks : mapping from instant to text
+        What happened when.
+    """
+    figure, axis = _figure(5.4, 3.2)
+    known = [p for p in periods if p.get("error") is not None]
+    if known:
+        x, y = [p["period"] for p in known], np.array([p["error"] for p in known])
+        reach = [y - [p["low"] for p in known], np.array([p["high"] for p in known]) - y]
+        axis.errorbar(x, y, reach, color=CURRENT, fmt="o-", ms=4, capsize=3, label="realized")
+    guessed = [p for p in periods if p.get("estimated") is not None]
+    if guessed:
+        x, y = [p["period"] for p in guessed], [p["estimated"] for p in guessed]
+        axis.plot(x, y, "s--", color=CHALLENGER, ms=4, label="estimated")
+    if usual is not None:
+        axis.axhline(usual, color=REFERENCE, lw=1.2, label="at promotion")
+    axis.margins(y=0.25)
+    for at, told in (marks or {}).items():
+        axis.axvline(at, color=CHAMPION, ls=":", lw=1.4)
+        place = (at, axis.get_ylim()[1])
+        axis.annotate(plain(told), place, (3, -3), textcoords="offset points", va="top", size=8)
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axis.set(xlabel="answers given in the period from (UTC)", ylabel=label)
+    axis.tick_params(axis="x", rotation=30)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(frameon=False, loc="lower left")
+    return figure
+
+
+def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
+    """Realized error with its interval, one line a slice; the first is all rows."""
+    figure, axis = _figure(5.4, 0.9 + 0.26 * len(rows))
+    places = np.arange(len(rows))[::-1]
+    for place, interval in zip(places, rows.values(), strict=True):
+        axis.plot([interval.low, interval.high], [place, place], color=CURRENT, lw=2)
+        axis.plot(interval.mean, place, "o", color=CURRENT, ms=5)
+    if rows:
+        axis.axvline(next(iter(rows.values())).mean, color=REFERENCE, lw=1)
+    axis.set_yticks(places, [f"{plain(name, 34)} (n = {i.n:,})" for name, i in rows.items()])
+    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel=label)
     return figure

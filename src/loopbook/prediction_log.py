@@ -14,7 +14,8 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ TABLES = (
         route TEXT NOT NULL, key TEXT, request {blob} NOT NULL, features {blob} NOT NULL,
         inputs TEXT NOT NULL, notes {blob} NOT NULL, answer DOUBLE PRECISION NOT NULL,
         latency_us BIGINT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS predictions_time ON predictions (as_of_us)",
+    "CREATE INDEX IF NOT EXISTS predictions_when ON predictions (as_of_us, id)",
     "CREATE INDEX IF NOT EXISTS predictions_key ON predictions (key)",
     "CREATE TABLE IF NOT EXISTS inputs (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS ground_truth (
@@ -49,6 +50,7 @@ COLUMNS = (
     *("request", "features", "inputs", "notes", "answer", "latency_us"),
 )
 EXPORT_ROWS = 20_000
+STRATA = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,21 +200,55 @@ class PredictionLog:
             often it was changed.
         """
         names = self._inputs()
-        lower = _micros(since) if since else -(2**62)
         upper = _micros(until) if until else 2**62
-        last: tuple[int, str] = (lower, "")
+        last: tuple[int, str] = (_micros(since) if since else -(2**62), "")
+        while found := self._after(last, upper, EXPORT_ROWS):
+            last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
+            yield _as_table(found, self._truths(found), names)
+
+    def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
+        """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
         asked = self.database.sql(
             f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE "
-            "(as_of_us > ? OR (as_of_us = ? AND id > ?)) AND as_of_us < ? "
-            f"ORDER BY as_of_us, id LIMIT {EXPORT_ROWS}"
+            "(as_of_us, id) > (?, ?) AND as_of_us < ? ORDER BY as_of_us, id LIMIT ?"
         )
-        while True:
-            found = self.database.read(asked, (last[0], last[0], last[1], upper))
-            if not found:
-                return
-            truths = self._truths(found)
-            last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
-            yield _as_table(found, truths, names)
+        return self.database.read(asked, (*last, upper, most))
+
+    def newest(self) -> datetime | None:
+        """The latest `as_of` of any answer, or None if there is none."""
+        latest = self.database.read("SELECT max(as_of_us) FROM predictions")[0][0]
+        return None if latest is None else datetime.fromtimestamp(latest / 1e6, UTC)
+
+    def sample(
+        self, since: datetime, until: datetime, *, most_rows: int, seed: int
+    ) -> tuple[pl.DataFrame | None, int]:
+        """Answers with `as_of` in `[since, until)`, all or a sample, and how many there are.
+
+        Of more than `most_rows`, as many are read from each of 400 equal
+        stretches of time as it has a share of the answers, beginning at a
+        random instant in it. So what is read does not grow with the log.
+
+        Returns
+        -------
+        polars.DataFrame as `rows` gives it or None, int
+        """
+        lower, upper = _micros(since), _micros(until)
+        between = "SELECT count(*) FROM predictions WHERE as_of_us >= ? AND as_of_us < ?"
+        between = self.database.sql(between)
+        count = self.database.read(between, (lower, upper))[0][0]
+        if count <= most_rows:
+            parts = list(self.rows(since=since, until=until))
+            return (pl.concat(parts, how="diagonal") if parts else None), count
+        draw = np.random.default_rng(seed)
+        edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
+        found: list[tuple] = []
+        for start, end in pairwise(edges):
+            here = self.database.read(between, (start, end))[0][0]
+            wanted = round(most_rows * here / count)
+            if wanted and end > start:
+                part = self._after((int(draw.integers(start, end)), ""), end, wanted)
+                found += part or self._after((start, ""), end, wanted)
+        return _as_table(found, self._truths(found), self._inputs()), count
 
     def _inputs(self) -> dict[str, list[str]]:
         found = self.database.read("SELECT digest, names FROM inputs")

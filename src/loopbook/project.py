@@ -62,6 +62,10 @@ class Project:
         return self.root / "pipeline.yaml"
 
     @property
+    def monitor_graph(self) -> Path:
+        return self.root / "pipeline.monitor.yaml"
+
+    @property
     def library(self) -> Path:
         return self.root / "src" / "loopbook"
 

@@ -19,7 +19,7 @@ from loopbook.database import shown
 from loopbook.errors import RegistryError
 
 TIMEOUT_S = 5
-ONNX, CARD = "model.onnx", "card.json"
+ONNX, CARD, REFERENCE = "model.onnx", "card.json", "reference.parquet"
 SERVICE = "service"
 
 

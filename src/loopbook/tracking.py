@@ -170,6 +170,28 @@ def _dataset(snapshot: Snapshot) -> MetaDataset:
     return MetaDataset(source=source, name="snapshot", digest=snapshot.sha256[:36])
 
 
+def log_window(
+    client: MlflowClient, name: str, record: Mapping[str, Any], shown: Sequence[Path]
+) -> str:
+    """Log a monitored window as a finished run of its own, with its files; the run's id."""
+    experiment = experiment_id(client, f"{name}-monitor")
+    verdict = record["verdict"]
+    with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
+        mlflow.log_metrics({k: v for k, v in record["numbers"].items() if v is not None})
+        mlflow.set_tags(
+            {
+                "as_of": record["as_of"],
+                "verdict": verdict["level"],
+                "reason": verdict["reasons"][0][:5000],
+                "model_version": record["champion"].get("version", "none"),
+            }
+        )
+        mlflow.log_dict(dict(record), "record.json")
+        for file in shown:
+            mlflow.log_artifact(str(file))
+    return run.info.run_id
+
+
 def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
     """Add files to a run, each under its own name."""
     for file in files:

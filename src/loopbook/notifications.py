@@ -1,0 +1,58 @@
+"""Notifications: a verdict, told to a webhook.
+
+It decides the message and when it is sent: when `LOOPBOOK_WEBHOOK` is set and
+the verdict is an alert or differs from the one before. The address is a
+secret, so it comes from the environment and is never shown. A webhook that is
+away is told of, and stops nothing.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+from loopbook.verdict import ALERTS
+
+ADDRESS = "LOOPBOOK_WEBHOOK"
+TIMEOUT_S = 5
+
+
+def message(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record as JSON for a webhook; `text` is what Slack and its likes show."""
+    verdict, champion = record["verdict"], record["champion"]
+    who = f"{champion['name']} v{champion['version']}" if champion else "no champion"
+    reasons = "\n".join(f"• {reason}" for reason in verdict["reasons"])
+    return {
+        "text": f"loopbook, {who}, as of {record['as_of'][:16]} UTC: "
+        f"*{verdict['level']}*\n{reasons}",
+        "verdict": verdict["level"],
+        "reasons": verdict["reasons"],
+        "as_of": record["as_of"],
+        "numbers": record["numbers"],
+    }
+
+
+def notify(record: Mapping[str, Any], before: str | None) -> str | None:
+    """Send a record's verdict if anyone should hear it.
+
+    Parameters
+    ----------
+    before : str or None
+        The level of the window before.
+
+    Returns
+    -------
+    str or None
+        What came of it, in words without the address; None if nothing was sent.
+    """
+    address, level = os.environ.get(ADDRESS), record["verdict"]["level"]
+    if not address or (level == before and level not in ALERTS):
+        return None
+    try:
+        answer = httpx.post(address, json=message(record), timeout=TIMEOUT_S)
+    except (httpx.HTTPError, httpx.InvalidURL) as reason:
+        return f"The webhook could not be reached ({type(reason).__name__})."
+    if answer.is_success:
+        return "The webhook was told."
+    return f"The webhook answered {answer.status_code}."

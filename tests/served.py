@@ -1,0 +1,78 @@
+"""Real sales as the service would have answered and logged them, without HTTP."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import numpy as np
+import orjson
+import polars as pl
+
+from loopbook import (
+    contract,
+    feature_table,
+    features,
+    history,
+    prediction_log,
+    project,
+    scoring,
+    sources,
+    validation,
+)
+from loopbook.prediction_log import Entry, Truth, key_text
+
+
+def sales(since: datetime, until: datetime) -> pl.DataFrame:
+    """The real sales of `[since, until)` with their trailing features."""
+    here = project.current()
+    table = contract.read_contract(here.contract)
+    known, _ = sources.known_by(
+        sources.read_source(table, here.root), None, table, now=sources.utc_now()
+    )
+    kept, _ = validation.without_known_faults(known, table)
+    rows = validation.conform(kept, table)
+    asked = rows.filter(pl.col(sources.EVENT_TS).is_between(since, until, closed="left"))
+    facts, _ = feature_table.known_facts(here, table, until)
+    return history.with_history(asked, facts, table)
+
+
+def answer(
+    rows: pl.DataFrame,
+    change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
+    truth: Callable[[np.ndarray], np.ndarray] = lambda observed: observed,
+) -> int:
+    """Log the champion's answers to sales, and their ground truth a label delay later."""
+    here = project.current()
+    table = contract.read_contract(here.contract)
+    servable = scoring.champion(here, table)
+    rows = change(rows)
+    observed = truth(rows[table.target.name].to_numpy())
+    matrix = servable.matrix(rows.to_dicts(), rows[sources.EVENT_TS].to_list())
+    log = prediction_log.connect(here, table)
+    log.know_inputs(servable.card_sha256, servable.inputs)
+    entries, truths = [], []
+    for place, (row, value) in enumerate(
+        zip(rows.to_dicts(), servable.predict(matrix).tolist(), strict=True)
+    ):
+        request = {n: row[n] for n in table.features if row[n] is not None}
+        key, at = key_text(table, row), row[sources.EVENT_TS]
+        name, now = f"{place:012x}{time.time_ns():020x}", time.time_ns() // 1000
+        entries.append(
+            Entry(
+                *(name, now, round(at.timestamp() * 1e6), servable.version.name),
+                *(servable.number, prediction_log.CHAMPION, None, "predict", key),
+                *(orjson.loads(orjson.dumps(request)), matrix[place], servable.card_sha256),
+                *(servable.notes(row), value, 1000),
+            )
+        )
+        known = at + timedelta(days=table.label_delay_days)
+        truths.append(
+            Truth(name, None, float(observed[place]), round(known.timestamp() * 1e6), now)
+        )
+    log.append(entries)
+    log.tell(truths)
+    log.close()
+    return len(entries)
+
+
+__all__ = ["answer", "features", "sales"]
