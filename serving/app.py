@@ -14,8 +14,16 @@ from fastapi_offline import FastAPIOffline
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
-from loopbook import api_keys, feature_store, prediction_log, registry
+from loopbook import (
+    api_keys,
+    build_outcome,
+    feature_store,
+    monitor_records,
+    prediction_log,
+    registry,
+)
 from loopbook.contract import read_contract
+from loopbook.explanations import explain
 from loopbook.knobs import read_knobs
 from loopbook.prediction_log import Truth, key_text
 from loopbook.project import Project, tracking_address
@@ -31,7 +39,6 @@ from serving.exchange import (
     jobs_of,
     query_of,
 )
-from serving.explanations import explain
 from serving.guard import Guard
 from serving.metrics import Metrics
 from serving.refusals import Refusal, of_validation
@@ -87,6 +94,7 @@ def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Gu
     app.router.route_class = Plain
     for add in (add_predictions, add_feedback, add_health, add_administration):
         add(app, service)
+    add_metrics(app, service, project)
     open_inference.add_routes(app, service)
     app.openapi = lambda: describe(app, service)
     app.add_exception_handler(HTTPException, _unrouted)
@@ -258,13 +266,23 @@ def add_health(app: FastAPI, service: Service) -> None:
             }
         )
 
+
+def add_metrics(app: FastAPI, service: Service, project: Project) -> None:
+    """What is counted here, and what the last monitoring run and build said."""
+
+    def tell() -> bytes:
+        age = service.feature_age()
+        if age is not None:
+            service.metrics.feature_age.set(age.total_seconds())
+        service.metrics.tell_window(monitor_records.newest(project))
+        service.metrics.build_failed.set(build_outcome.has_failed(project))
+        return service.metrics.page()
+
     @app.get("/metrics", tags=["health"])
     async def metrics(_: Request) -> Response:
         """All counts, for Prometheus."""
-        age = await asyncio.to_thread(service.feature_age)
-        if age is not None:
-            service.metrics.feature_age.set(age.total_seconds())
-        return Response(service.metrics.page(), media_type="text/plain; version=0.0.4")
+        page = await asyncio.to_thread(tell)
+        return Response(page, media_type="text/plain; version=0.0.4")
 
 
 def add_administration(app: FastAPI, service: Service) -> None:

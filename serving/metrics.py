@@ -1,10 +1,13 @@
 """Metrics of the service, for Prometheus."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from loopbook.contract import parse_instant
 from loopbook.prediction_log import Entry
+from loopbook.verdict import LEVELS
 
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 
@@ -70,6 +73,31 @@ class Metrics:
         self.shadow_errors = Counter(
             "loopbook_shadow_errors", "Rows the challenger could not answer.", **put
         )
+
+        self.verdict = Gauge(
+            "loopbook_verdict", "1 for the verdict on the newest window.", ["level"], **put
+        )
+        self.window = Gauge(
+            "loopbook_window", "A number of the newest window's record.", ["number"], **put
+        )
+        self.monitored = Gauge(
+            "loopbook_monitored_timestamp_seconds", "When the newest verdict was given.", **put
+        )
+        self.build_failed = Gauge(
+            "loopbook_build_failed", "1 if the last build or retraining failed.", **put
+        )
+
+    def tell_window(self, record: Mapping[str, Any] | None) -> None:
+        """Repeat the numbers of the newest monitored window, as they stand in its record."""
+        self.verdict.clear()
+        self.window.clear()
+        for level in LEVELS if record else ():
+            self.verdict.labels(level).set(record["verdict"]["level"] == level)
+        for name, value in (record or {}).get("numbers", {}).items():
+            if value is not None:
+                self.window.labels(name).set(value)
+        if record:
+            self.monitored.set(parse_instant(record["decided_at"]).timestamp())
 
     def reload_failed(self, cause: str) -> None:
         self.reload_failures.labels(cause=cause).inc()

@@ -21,6 +21,7 @@ from loopbook.features import encode
 from loopbook.inference import predict, session, sha256
 from loopbook.promotion import Decision, Evidence
 from loopbook.reference import TAG as REFERENCE_TAG
+from loopbook.registry import SERVICE
 from loopbook.snapshots import Snapshot
 from loopbook.sources import EVENT_TS
 from loopbook.splits import LEAST_ROWS, key_fraction
@@ -151,6 +152,7 @@ def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract)
 def evidence(
     run: Mapping[str, Any],
     *,
+    ranked: pl.DataFrame,
     judged_rows: int,
     against: Mapping[str, Mapping[str, Interval]],
     ablation: Mapping[str, Interval],
@@ -171,6 +173,7 @@ def evidence(
             "candidate": champion.card["candidate"],
             "run_id": champion.version.run_id,
         },
+        "ranked": ranked.to_dicts(),
         "rows": judged_rows,
         "parity": run["parity"]["largest"],
         "latency_ms": run["latency_ms"],
@@ -229,6 +232,10 @@ def carry_out(
         )
     if record["same_as_champion"]:
         challenger = before
+        if REFERENCE_TAG not in before.tags:  # of a release before there was monitoring
+            tracking.log_files(client, before.run_id, [reference], SERVICE)
+            digest = sha256(reference.read_bytes())
+            client.set_model_version_tag(name, before.number, REFERENCE_TAG, digest)
     else:
         tags = {
             "snapshot_sha256": snapshot.sha256,
@@ -253,6 +260,7 @@ def carry_out(
         "snapshot_rows": snapshot.rows,
         **decision.as_dict(),
         "rows": record["rows"],
+        **{key: record[key] for key in ("ranked", "against", "ablation", "importance")},
         "challenger": _who(challenger),
         "champion": holder and _who(holder),
         "previous": before and _who(before),

@@ -30,6 +30,7 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
+from loopbook.build_outcome import remember
 from loopbook.errors import BuildFailed, BuildRunning, LoopbookError
 from loopbook.files import read_json
 from loopbook.knobs import check_knobs, read_knobs
@@ -343,7 +344,11 @@ def build(
         try:
             dag.build(force=force, show_progress=False)
         except DAGBuildError as error:
+            if graph is None:
+                remember(project, failed=True)
             raise BuildFailed(str(error).removesuffix(PLOOMBER_FOOTER)) from None
+    if graph is None:
+        remember(project, failed=False)
 
 
 def tell_outcome(dag: DAG, report) -> None:

@@ -91,6 +91,7 @@ class Project:
             # one worker and no job runners: 0.5 GB instead of 2.2
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
             "JUPYTER_CONFIG_PATH": str(self.root / "jupyter"),
+            "JUPYTER_PATH": str(self.root / "jupyter"),  # the dashboards' template
             "DVC_SITE_CACHE_DIR": str(self.var / "dvc"),
         }
 

@@ -42,7 +42,8 @@ class Registry(Protocol):
     """What the service asks."""
 
     def held(self, name: str, alias: str) -> Held | None: ...
-    def content(self, version: Held, file: str) -> bytes: ...
+    def versions(self, name: str) -> list[Held]: ...
+    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes: ...
 
 
 def connect(address: str) -> Registry:
@@ -66,10 +67,24 @@ class SqlRegistry:
         self._engine: Any = None
 
     def held(self, name: str, alias: str) -> Held | None:
+        """The version that holds an alias, or None."""
+        found = self._asked(
+            "JOIN registered_model_aliases a ON a.name = v.name AND a.version = v.version "
+            "WHERE a.name = :name AND a.alias = :alias",
+            {"name": name, "alias": alias},
+        )
+        return found[0] if found else None
+
+    def versions(self, name: str) -> list[Held]:
+        """Every version of a model, the newest first."""
+        found = self._asked("WHERE v.name = :name", {"name": name})
+        return sorted(found, key=lambda held: -int(held.number))
+
+    def _asked(self, which: str, about: Mapping[str, str]) -> list[Held]:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            return self._held(name, alias)
+            return self._found(which, about)
         except (SQLAlchemyError, OSError) as reason:
             cause = str(getattr(reason, "orig", None) or reason).splitlines()[0]
             raise RegistryError(
@@ -77,34 +92,34 @@ class SqlRegistry:
                 "Start its database, or correct MLFLOW_TRACKING_URI."
             ) from None
 
-    def _held(self, name: str, alias: str) -> Held | None:
+    def _found(self, which: str, about: Mapping[str, str]) -> list[Held]:
         import sqlalchemy as sa
 
         path = self.address.removeprefix("sqlite:///")
         if path != self.address and not Path(path).exists():
-            return None
+            return []
         if self._engine is None:
             self._engine = sa.create_engine(self.address, poolclass=sa.pool.NullPool)
         asked = sa.text(
-            "SELECT v.version, v.run_id, r.artifact_uri FROM registered_model_aliases a "
-            "JOIN model_versions v ON v.name = a.name AND v.version = a.version "
-            "JOIN runs r ON r.run_uuid = v.run_id WHERE a.name = :name AND a.alias = :alias"
+            "SELECT v.name, v.version, v.run_id, r.artifact_uri FROM model_versions v "
+            f"JOIN runs r ON r.run_uuid = v.run_id {which}"
+        )
+        told = sa.text(
+            "SELECT key, value FROM model_version_tags WHERE name = :name AND version = :version"
         )
         with self._engine.connect() as connection:
-            found = connection.execute(asked, {"name": name, "alias": alias}).first()
-            if found is None:
-                return None
-            tags = connection.execute(
-                sa.text(
-                    "SELECT key, value FROM model_version_tags "
-                    "WHERE name = :name AND version = :version"
-                ),
-                {"name": name, "version": found.version},
-            ).all()
-        return Held(name, str(found.version), found.run_id, dict(tags), found.artifact_uri)
+            return [
+                Held(
+                    *(v.name, str(v.version), v.run_id),
+                    dict(connection.execute(told, {"name": v.name, "version": v.version}).all()),
+                    v.artifact_uri,
+                )
+                for v in connection.execute(asked, about).all()
+            ]
 
-    def content(self, version: Held, file: str) -> bytes:
-        return _local(version, file)
+    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes:
+        """A file of a version's run."""
+        return _local(version, file, folder)
 
 
 class RestRegistry:
@@ -126,24 +141,33 @@ class RestRegistry:
 
     def held(self, name: str, alias: str) -> Held | None:
         found = self._ask("registered-models/alias", {"name": name, "alias": alias})
-        if found is None:
-            return None
-        version = found["model_version"]
+        return found and self._as_held(found["model_version"])
+
+    def versions(self, name: str) -> list[Held]:
+        """Every version of a model, the newest first (at most 1,000)."""
+        about = {"filter": f"name = '{name}'", "max_results": "1000"}
+        found = self._ask("model-versions/search", about) or {}
+        held = [self._as_held(version) for version in found.get("model_versions", [])]
+        return sorted(held, key=lambda one: -int(one.number))
+
+    def _as_held(self, version: Mapping[str, Any]) -> Held:
         run = self._ask("runs/get", {"run_id": version["run_id"]}) or {}
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
         where = run.get("run", {}).get("info", {}).get("artifact_uri", "")
-        return Held(name, str(version["version"]), version["run_id"], tags, where)
+        number, run_id = str(version["version"]), version["run_id"]
+        return Held(version["name"], number, run_id, tags, where)
 
-    def content(self, version: Held, file: str) -> bytes:
+    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes:
+        """A file of a version's run."""
         parts = urlsplit(version.artifacts)
         if parts.scheme in ("", "file"):
-            return _local(version, file)
+            return _local(version, file, folder)
         if parts.scheme != "mlflow-artifacts":
             raise RegistryError(
                 f"{version.label}: its files are in {parts.scheme}, which the service does not "
                 "read. Let the tracking server hand them out: mlflow server --serve-artifacts"
             )
-        path = f"{parts.path.strip('/')}/{SERVICE}/{file}"
+        path = f"{parts.path.strip('/')}/{folder}/{file}"
         return self._get(f"/api/2.0/mlflow-artifacts/artifacts/{path}", {}).content
 
     def _ask(self, what: str, about: Mapping[str, str]) -> dict[str, Any] | None:
@@ -171,11 +195,11 @@ class RestRegistry:
         )
 
 
-def _local(version: Held, file: str) -> bytes:
+def _local(version: Held, file: str, folder: str) -> bytes:
     parts = urlsplit(version.artifacts)
     path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(version.artifacts)
     try:
-        return (path / SERVICE / file).read_bytes()
+        return (path / folder / file).read_bytes()
     except OSError as reason:
         raise RegistryError(
             f"{version.label}: {file} cannot be read ({reason.strerror}). "

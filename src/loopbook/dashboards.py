@@ -1,0 +1,266 @@
+"""Dashboards: the pages with their choosers, as widgets for Voila and JupyterLab.
+
+It decides what is read for a page and what a reader may choose. It reads
+finished records and the registry; it computes nothing but the what-if answer,
+with the very graph that serves. A fault is shown as a sentence.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import ipywidgets as widgets
+
+from loopbook import monitor_records, pages, registry
+from loopbook.contract import parse_instant, read_contract
+from loopbook.errors import LoopbookError
+from loopbook.project import Project, current, tracking_address
+from loopbook.registry import Held, Registry
+
+EVERY = "every version"
+WIDE = widgets.Layout(width="auto", max_width="420px")
+
+
+def show(page: str) -> widgets.Widget:
+    """A dashboard by its name, such as `overview`; the last value of its notebook.
+
+    Returns
+    -------
+    ipywidgets.Widget
+        Choosers over the page. Where something is missing, the page says what
+        and which command brings it.
+    """
+    try:
+        here = current()
+        contract = read_contract(here.contract)
+        store = registry.connect(tracking_address(here))
+        versions = store.versions(contract.name)
+    except LoopbookError as error:
+        return widgets.HTML(pages.whole("Nothing to show", pages.empty(str(error), "make build")))
+    if not versions:
+        told = pages.empty("There is no version yet.", "make build")
+        return widgets.HTML(pages.whole("Nothing to show", told))
+    if page == "what_if":
+        return _by_version(store, versions, lambda held: _sliders(here, store, held))
+    if page in ("candidates", "model_card"):
+        return _by_version(store, versions, lambda held: _of_version(page, store, held))
+    return _by_window(here, page, versions)
+
+
+# -- pages about a window ------------------------------------------------------
+
+
+def _by_window(project: Project, page: str, versions: list[Held]) -> widgets.Widget:
+    records = monitor_records.listed(project)
+    if not records:
+        told = pages.empty("No window was monitored yet.", "make monitor")
+        return widgets.HTML(pages.whole("Nothing to show yet", told))
+    numbers = sorted({_number(r) for r in records}, key=lambda n: (len(n), n), reverse=True)
+    version = widgets.Dropdown(
+        options=[EVERY, *(f"v{n}" for n in numbers if n)], description="Version", layout=WIDE
+    )
+    window = widgets.Dropdown(description="Window", layout=WIDE)
+    shown = widgets.HTML()
+
+    def fill(_: object = None) -> None:
+        options = [
+            (f"until {r['as_of'][:16].replace('T', ' ')}: {r['verdict']['level']}", place)
+            for place, r in reversed(list(enumerate(records)))
+            if version.value in (EVERY, f"v{_number(r)}")
+        ]
+        window.options = options
+        window.value = options[0][1]
+
+    def draw(_: object = None) -> None:
+        if window.value is not None:
+            shown.value = _guarded(_of_window, project, page, records, window.value, versions)
+
+    version.observe(fill, "value")
+    window.observe(draw, "value")
+    fill()
+    draw()
+    return widgets.VBox([_row(version, window), shown])
+
+
+def _number(record: Mapping[str, Any]) -> str:
+    return record["champion"].get("version", "")
+
+
+def _of_window(
+    project: Project,
+    page: str,
+    records: list[dict[str, Any]],
+    place: int,
+    versions: list[Held],
+) -> str:
+    record = records[place]
+    folder = monitor_records.window_folder(project, record["as_of"])
+    figures = {path.name: path.read_bytes() for path in folder.glob("*.svg")}
+    if page == "drift":
+        report = folder / monitor_records.REPORT
+        text = report.read_text(encoding="utf-8") if report.exists() else None
+        return pages.drift(record, figures, text)
+    if page == "performance":
+        return pages.performance(record, figures)
+    happened = pages.happenings(records[: place + 1], [_about(held) for held in versions])
+    return pages.overview(record, happened, figures)
+
+
+# -- pages about a version -----------------------------------------------------
+
+
+def _by_version(
+    store: Registry, versions: list[Held], draw: Callable[[Held], str | widgets.Widget]
+) -> widgets.Widget:
+    by_number = {held.number: held for held in versions}
+    champion = store.held(versions[0].name, "champion")
+    version = widgets.Dropdown(
+        options=[(_named(held, champion), held.number) for held in versions],
+        value=champion.number if champion else versions[0].number,
+        description="Version",
+        layout=WIDE,
+    )
+    place = widgets.VBox([])
+
+    def redraw(_: object = None) -> None:
+        drawn = _guarded(draw, by_number[version.value])
+        place.children = [widgets.HTML(drawn) if isinstance(drawn, str) else drawn]
+
+    version.observe(redraw, "value")
+    redraw()
+    return widgets.VBox([_row(version), place])
+
+
+def _named(held: Held, champion: Held | None) -> str:
+    role = ", champion" if champion and held.number == champion.number else ""
+    return f"v{held.number}: {held.tags.get('candidate', 'unknown')}{role}"
+
+
+def _about(held: Held) -> dict[str, str]:
+    return {**held.tags, "number": held.number, "run_id": held.run_id}
+
+
+def _of_version(page: str, store: Registry, held: Held) -> str:
+    decision = json.loads(store.content(held, "decision.json", "decision"))
+    if page == "candidates":
+        return pages.candidates(_about(held), decision)
+    card = json.loads(store.content(held, registry.CARD))
+    return pages.model_card(_about(held), card, decision)
+
+
+# -- what if -------------------------------------------------------------------
+
+
+def _sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
+    from loopbook import feature_store
+    from loopbook.explanations import explain
+    from loopbook.servable import load
+
+    servable = load(store, held)
+    contract = servable.contract
+    given = {name: _widget(servable, name) for name in contract.features}
+    shown = widgets.HTML()
+    features = feature_store.connect(project, contract) if contract.history else None
+    now = (features and features.as_of()) or _newest(servable.card)
+
+    def ask(_: object = None) -> None:
+        shown.value = _guarded(answer)
+
+    def answer() -> str:
+        record = {name: widget.value for name, widget in given.items()}
+        if features and features.as_of():
+            record |= features.get(record.get(contract.entity), now).values
+        value = float(servable.predict(servable.matrix([record], [now]))[0])
+        notes = servable.notes(record)
+        told = [f"no value for {n}, so it is imputed" for n in notes["imputed"]]
+        target = contract.target
+        return pages.what_if(
+            value,
+            f"{target.name}, {target.unit or 'no unit'}, as of {now:%Y-%m-%d}",
+            explain(servable, record, now),
+            {name: _place(servable.card, name, record.get(name)) for name in record},
+            told,
+        )
+
+    for widget in given.values():
+        widget.observe(ask, "value")
+    ask()
+    heading = widgets.HTML(pages.whole("What if?", "<p>Move an input; the answer follows.</p>"))
+    grid = widgets.Layout(display="flex", flex_flow="row wrap")
+    return widgets.VBox([heading, widgets.Box(list(given.values()), layout=grid), shown])
+
+
+def _widget(servable: Any, name: str) -> widgets.Widget:
+    feature, usual = servable.contract.features[name], servable.card["reference"][name]
+    style = {"description_width": "130px"}
+    layout = widgets.Layout(width="330px", max_width="100%")
+    called = {"description": feature.alias or name, "style": style, "layout": layout}
+    called["description_tooltip"] = feature.meaning
+    if feature.type == "category":
+        vocabulary = servable.card["categories"][name]
+        chosen = feature.example if feature.example in vocabulary else vocabulary[0]
+        return widgets.Dropdown(options=vocabulary, value=chosen, **called)
+    if feature.type == "boolean":
+        return widgets.Checkbox(value=bool(feature.example), indent=True, **called)
+    ends = [usual["quantiles"]["0.01"], usual["quantiles"]["0.99"]]
+    if feature.range:
+        ends = [max(ends[0], feature.range[0]), min(ends[1], feature.range[1])]
+    low, high = ends if ends[0] < ends[1] else (ends[0], ends[0] + 1)
+    middle = usual["quantiles"]["0.5"]
+    if feature.type == "integer":
+        return widgets.IntSlider(
+            value=round(middle),
+            min=int(low),
+            max=int(high) + (int(high) < high),
+            continuous_update=False,
+            **called,
+        )
+    return widgets.FloatSlider(
+        value=middle,
+        min=low,
+        max=high,
+        step=(high - low) / 200,
+        readout_format=".4g",
+        continuous_update=False,
+        **called,
+    )
+
+
+def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
+    """Where a value lies among the rows that the model learned from."""
+    about = card["reference"].get(name, {})
+    if value is None:
+        return "no value"
+    if "shares" in about:
+        return f"{about['shares'].get(value, 0) * 100:.1f} % have it"
+    quantiles = sorted((float(q), v) for q, v in about.get("quantiles", {}).items())
+    below = [q for q, limit in quantiles if limit is not None and value >= limit]
+    above = [q for q, limit in quantiles if limit is not None and value <= limit]
+    if not below:
+        return "below 99 % of them"
+    if not above:
+        return "above 99 % of them"
+    return f"between {min(below[-1], above[0]) * 100:g} % and {max(below[-1], above[0]) * 100:g} %"
+
+
+def _newest(card: Mapping[str, Any]) -> datetime:
+    return parse_instant(card["as_of"]) if card["as_of"] else datetime.now(UTC)
+
+
+# -- all pages -----------------------------------------------------------------
+
+
+def _row(*choosers: widgets.Widget) -> widgets.Widget:
+    return widgets.Box(choosers, layout=widgets.Layout(display="flex", flex_flow="row wrap"))
+
+
+def _guarded(draw: Callable[..., Any], *words: Any) -> Any:
+    """What `draw` gives, or a sentence about why it cannot: never a traceback."""
+    try:
+        return draw(*words)
+    except LoopbookError as error:
+        return pages.whole("Nothing to show", pages.empty(str(error), "make status"))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        told = f"A file of this page is missing or of another release ({type(error).__name__})."
+        return pages.whole("Nothing to show", pages.empty(told, "make monitor"))
