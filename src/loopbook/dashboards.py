@@ -159,7 +159,10 @@ def _sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
 
     servable = load(store, held)
     contract = servable.contract
-    given = {name: _widget(servable, name) for name in contract.features}
+    # a card's keys are sorted; people know the order of their contract
+    order = list(read_contract(project.contract).features)
+    names = sorted(contract.features, key=lambda n: order.index(n) if n in order else len(order))
+    given = {name: _widget(servable, name) for name in names}
     shown = widgets.HTML()
     features = feature_store.connect(project, contract) if contract.history else None
     now = (features and features.as_of()) or _newest(servable.card)
@@ -241,7 +244,8 @@ def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
         return "below 99 % of them"
     if not above:
         return "above 99 % of them"
-    return f"between {min(below[-1], above[0]) * 100:g} % and {max(below[-1], above[0]) * 100:g} %"
+    low, high = sorted((below[-1] * 100, above[0] * 100))
+    return f"above {low:g} % of them" if low == high else f"above {low:g} to {high:g} % of them"
 
 
 def _newest(card: Mapping[str, Any]) -> datetime:

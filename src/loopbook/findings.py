@@ -48,6 +48,8 @@ def find_drift(
     with those to rows that it had not seen (about rows that it has, a model
     says what it was told); outcomes of the judged answers with all outcomes.
     The rate of false alarms is shared out among all of these by their number.
+    Those that moved farthest come first; then the trailing features, which are
+    shown and not judged.
     """
     if rows.is_empty() or reference.is_empty():
         return []
@@ -64,10 +66,15 @@ def find_drift(
             continue
         share = false_alarms * size / sum(sizes)
         found += drift.compare(before, now, names, false_alarms=share, floor=floor, seed=seed)
+    found = sorted(found, key=_by_excess)
     if contract.trailing and not current.is_empty() and not fitted_on.is_empty():
         options = {"false_alarms": false_alarms, "floor": floor, "seed": seed}
         found += drift.compare(fitted_on, current, list(contract.trailing), **options)
-    return sorted(found, key=lambda c: (-c.distance / max(c.threshold, 1e-12), c.column))
+    return found
+
+
+def _by_excess(column: ColumnDrift) -> tuple[float, str]:
+    return -column.distance / max(column.threshold, 1e-12), column.column
 
 
 def find_faults(

@@ -83,7 +83,8 @@ def make_record(
     numbers: Mapping[str, float | int | None],
     *,
     loss: str | None,
-    drifted: Sequence[ColumnDrift],
+    columns: Sequence[ColumnDrift],
+    judged: Sequence[ColumnDrift],
     faults: Sequence[Fault],
     found: Performance,
     skew: Mapping[str, Any],
@@ -107,7 +108,9 @@ def make_record(
         "loss": loss,
         "numbers": dict(numbers),
         "metrics": found.metrics,
-        "columns": [asdict(c) | {"has_drifted": c.has_drifted} for c in drifted],
+        "columns": [
+            asdict(c) | {"has_drifted": c.has_drifted, "is_judged": c in judged} for c in columns
+        ],
         "faults": [asdict(fault) for fault in faults],
         "periods": found.periods,
         "slices": {name: asdict(interval) for name, interval in found.slices.items()},

@@ -29,7 +29,7 @@ STYLE = """<style>
 .lb table {border-collapse: collapse; font-size: .92em; overflow-wrap: normal}
 .lb th, .lb td {text-align: left; padding: .25em .7em .25em 0; border-bottom: 1px solid #ddd;
   vertical-align: top} .lb td.n {text-align: right; font-variant-numeric: tabular-nums}
-.lb img {max-width: 100%; height: auto} .lb ul {margin: .3em 0 .3em 1.2em; padding: 0}
+.lb img {display: block; max-width: 100%; height: auto} .lb ul {margin: .3em 0 .3em 1.2em; padding: 0}
 .lb iframe {width: 100%; height: 85vh; border: 1px solid #ccc}
 .lb .empty {border: 1px dashed #888; padding: 1em; margin: 1em 0}
 .lb nav a {display: inline-block; margin-right: 1.1em; padding: .35em 0}
@@ -104,6 +104,8 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, float) and abs(value) >= 1000:
+        return f'<td class="n">{value:,.0f}</td>'
     if isinstance(value, float):
         return f'<td class="n">{value:,.4g}</td>'
     if isinstance(value, int) and not isinstance(value, bool):
@@ -202,12 +204,7 @@ def happenings(
 def drift(record: Mapping[str, Any], figures: Mapping[str, bytes], report: str | None) -> str:
     """What has moved, what is broken, and Evidently's report."""
     rows = [
-        (
-            column["column"],
-            column["distance"],
-            column["threshold"],
-            "moved" if column["has_drifted"] else "chance",
-        )
+        (column["column"], column["distance"], column["threshold"], _said(column))
         for column in record["columns"]
     ]
     faults = [
@@ -237,6 +234,12 @@ def drift(record: Mapping[str, Any], figures: Mapping[str, bytes], report: str |
         "<h2>Evidently's report</h2>",
         frame(report, "Evidently's report of this window"),
     )
+
+
+def _said(column: Mapping[str, Any]) -> str:
+    if not column["is_judged"]:
+        return "moves with time by its nature"
+    return "moved" if column["has_drifted"] else "chance"
 
 
 def performance(record: Mapping[str, Any], figures: Mapping[str, bytes]) -> str:

@@ -215,6 +215,7 @@ def error_over_time(
     usual: float | None,
     label: str,
     marks: Mapping[datetime, str] | None = None,
+    time: str = "answers of the week from (UTC)",
 ) -> Figure:
     """Realized error with its interval, and the estimate, by period.
 
@@ -245,7 +246,7 @@ def error_over_time(
         place = (at, axis.get_ylim()[1])
         axis.annotate(plain(told), place, (3, -3), textcoords="offset points", va="top", size=8)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axis.set(xlabel="answers given in the period from (UTC)", ylabel=label)
+    axis.set(xlabel=time, ylabel=label)
     axis.tick_params(axis="x", rotation=30)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, loc="lower left")
