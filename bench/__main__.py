@@ -1,7 +1,15 @@
-"""`make bench`: quality beside the peers, scale, joins, the service, then the cost of the graph."""
+"""`make bench`: quality beside the peers, scale, joins, the service, monitoring, the graph.
 
-from bench import graph, joins, quality, scale, service
+`python -m bench monitoring` runs one part.
+"""
 
-for part in (quality, scale, joins, service, graph):
-    print("\n".join(part.run()), flush=True)
+import sys
+
+from bench import graph, joins, monitoring, quality, scale, service
+
+PARTS = {part.__name__.split(".")[-1]: part for part in (quality, scale, joins, service)}
+PARTS |= {"monitoring": monitoring, "graph": graph}
+for name in sys.argv[1:] or PARTS:
+    for line in PARTS[name].run():
+        print(line, flush=True)
     print(flush=True)

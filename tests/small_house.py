@@ -2,14 +2,18 @@
 
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
+import numpy as np
+import polars as pl
 
 from loopbook import (
     candidates,
@@ -20,8 +24,11 @@ from loopbook import (
     history,
     inference,
     project,
+    reference,
+    registry,
     snapshots,
     sources,
+    splits,
     tracking,
     validation,
 )
@@ -51,6 +58,9 @@ register(*sys.argv[1:])
 def make_project(folder: Path, **knobs: str) -> Path:
     """A project of the real table, without a champion, its feature store as of March 2015."""
     folder.mkdir(parents=True)
+    for name in ("notebooks", "reports", "jupyter"):
+        shutil.copytree(ROOT / name, folder / name)
+    shutil.copy(ROOT / "pipeline.monitor.yaml", folder)
     for name in ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"):
         text = (ROOT / name).read_text()
         for knob, value in knobs.items() if name == "env.yaml" else ():
@@ -122,9 +132,29 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     logged = tracking.log_candidate(
         client, tracking.experiment_id(client, table.name), run, snapshot
     )
-    version = tracking.register(client, table.name, logged, {"gate_reason": "a test"})
+    tags = {"gate_reason": "a test", "candidate": candidate}
+    version = tracking.register(client, table.name, logged, tags | _reference(client, logged, rows))
     if alias == tracking.CHAMPION:
         tracking.make_champion(client, version, {})
+
+
+def _reference(client, logged: dict[str, str], rows: pl.DataFrame) -> dict[str, str]:
+    """Freeze the rows as a version's reference: the newest 600 as those that it had not seen."""
+    table = contract.read_contract(project.current().contract)
+    parted = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) >= rows.height - 600)
+        .then(pl.lit("test"))
+        .otherwise(pl.lit("train"))
+        .alias(splits.PART)
+    )
+    found = rows[table.target.name].to_numpy()
+    answers = found * np.exp(np.random.default_rng(1).normal(0, 0.15, found.size))
+    content = reference.freeze(parted, answers, table, seed=1)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / registry.REFERENCE
+        path.write_bytes(content)
+        tracking.log_files(client, logged["run_id"], [path], registry.SERVICE)
+    return {reference.TAG: inference.sha256(content)}
 
 
 def give(

@@ -32,7 +32,12 @@ def imports(code: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("library", "module"),
-    [("mlflow", "tracking"), ("ploomber", "pipeline"), ("dvc", "dataset_versions")],
+    [
+        ("mlflow", "tracking"),
+        ("ploomber", "pipeline"),
+        ("dvc", "dataset_versions"),
+        ("evidently", "monitoring"),
+    ],
 )
 def test_a_heavy_library_has_one_door(library, module):
     users = {m.stem for m in MODULES for i in imports(m.read_text()) if i.split(".")[0] == library}
@@ -43,6 +48,8 @@ def test_pure_modules_import_no_edge():
     edges = {"tracking", "pipeline", "snapshots", "challenge", "status", "contents", "cli"}
     edges |= {"feature_store", "dataset_versions", "feature_table", "snapshot_uses"}
     pure = {"contract", "evaluation", "promotion", "features", "splits", "plots"}
+    pure |= {"drift", "quality", "performance", "verdict", "findings", "pages"}
+    edges |= {"windows", "reference", "monitoring", "monitor_records", "dashboards"}
     for name in pure | {"history", "levels"}:
         found = imports((ROOT / f"src/loopbook/{name}.py").read_text())
         assert not {i for i in found for e in edges if i.startswith(f"loopbook.{e}")}, name
@@ -134,7 +141,11 @@ def test_the_readmes_picture_and_table_are_the_graph():
     assert (ROOT / "docs/graph.svg").read_text() == picture.draw(plan)
     readme = (ROOT / "README.md").read_text()
     linked = re.findall(r"\(notebooks/(\w+)\.ipynb\)", readme)
-    assert linked == list(dict.fromkeys(Path(task["notebook"]).stem for task in plan))
+    shown = [Path(task["notebook"]).stem for task in plan]
+    for graph in ("score", "monitor"):
+        text = (ROOT / f"pipeline.{graph}.yaml").read_text()
+        shown += re.findall(r"source: notebooks/(\w+)\.ipynb", text)
+    assert linked == list(dict.fromkeys(shown))
 
 
 def commands() -> set[str]:

@@ -159,12 +159,13 @@ def _sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
 
     servable = load(store, held)
     contract = servable.contract
-    # a card's keys are sorted; people know the order of their contract
-    order = list(read_contract(project.contract).features)
+    # a card's keys are sorted; people and the feature store know the contract's order
+    table = read_contract(project.contract)
+    order = list(table.features)
     names = sorted(contract.features, key=lambda n: order.index(n) if n in order else len(order))
     given = {name: _widget(servable, name) for name in names}
     shown = widgets.HTML()
-    features = feature_store.connect(project, contract) if contract.history else None
+    features = feature_store.connect(project, table) if table.history else None
     now = (features and features.as_of()) or _newest(servable.card)
 
     def ask(_: object = None) -> None:
@@ -173,7 +174,7 @@ def _sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
     def answer() -> str:
         record = {name: widget.value for name, widget in given.items()}
         if features and features.as_of():
-            record |= features.get(record.get(contract.entity), now).values
+            record |= features.get(record.get(table.entity), now).values
         value = float(servable.predict(servable.matrix([record], [now]))[0])
         notes = servable.notes(record)
         told = [f"no value for {n}, so it is imputed" for n in notes["imputed"]]
@@ -210,7 +211,8 @@ def _widget(servable: Any, name: str) -> widgets.Widget:
     if feature.range:
         ends = [max(ends[0], feature.range[0]), min(ends[1], feature.range[1])]
     low, high = ends if ends[0] < ends[1] else (ends[0], ends[0] + 1)
-    middle = usual["quantiles"]["0.5"]
+    middle = usual["quantiles"]["0.5"] if feature.example is None else feature.example
+    middle = min(max(middle, low), high)
     if feature.type == "integer":
         return widgets.IntSlider(
             value=round(middle),

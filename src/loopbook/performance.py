@@ -99,11 +99,8 @@ def by_slice(
     labels = evaluation.slice_labels(rows, contract)
     if rows.height >= 3 * least_rows:
         cuts = np.quantile(predicted, [1 / 3, 2 / 3])
-        told = [
-            f"under {cuts[0]:,.3g}",
-            f"{cuts[0]:,.3g} to {cuts[1]:,.3g}",
-            f"from {cuts[1]:,.3g}",
-        ]
+        low, high = (f"{cut:,.0f}" if abs(cut) >= 1000 else f"{cut:,.3g}" for cut in cuts)
+        told = [f"under {low}", f"{low} to {high}", f"from {high}"]
         names = np.array([f"predicted {contract.target.name} {t}" for t in told])
         labels["answer"] = names[np.searchsorted(cuts, predicted, side="right")]
     found = {evaluation.ALL: confidence.mean(loss)}
@@ -146,12 +143,21 @@ def estimated_losses(
     model = HistGradientBoostingRegressor(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=40, random_state=seed
     )
-    model.fit(_numbers(known, names), loss)
-    return np.maximum(model.predict(_numbers(asked, names)), 0)
+    columns = [_as_numbers(known[name], asked[name]) for name in ("answer", *names)]
+    model.fit(np.column_stack([column for column, _ in columns]), loss)
+    return np.maximum(model.predict(np.column_stack([column for _, column in columns])), 0)
 
 
-def _numbers(rows: pl.DataFrame, names: Sequence[str]) -> np.ndarray:
-    return rows.select(pl.col("answer", *names).cast(pl.Float64)).fill_null(np.nan).to_numpy()
+def _as_numbers(known: pl.Series, asked: pl.Series) -> tuple[np.ndarray, np.ndarray]:
+    """One column of both tables; a category is its place among the known ones, a new one NaN."""
+    if known.dtype == pl.String:
+        codes = {value: place for place, value in enumerate(sorted(known.drop_nulls().unique()))}
+        known, asked = (
+            column.replace_strict(codes, default=None, return_dtype=pl.Float64)
+            for column in (known, asked)
+        )
+    known, asked = (c.cast(pl.Float64).fill_null(np.nan).to_numpy() for c in (known, asked))
+    return known, asked
 
 
 def coverage(due: pl.DataFrame) -> tuple[int, int]:

@@ -110,11 +110,12 @@ def predicted_against_observed(observed: np.ndarray, predicted: np.ndarray, unit
 
 def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
     """Mean outcome by mean prediction; tables as `evaluation.calibration` gives."""
+    if not any(t.height for t in tables.values()):
+        return nothing()
     figure, axis = _figure(4.8, 4.6)
     colours = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
     points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
-    if points.size:
-        axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
+    axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
     for name, table in tables.items():
         colour = colours.get(name, CURRENT)
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
@@ -174,9 +175,19 @@ def plain(value: object, most: int = 26) -> str:
     return text.replace("$", r"\$")
 
 
+def nothing() -> Figure:
+    """What stands where there is nothing to show yet."""
+    figure, axis = _figure(5.4, 0.6)
+    axis.set_axis_off()
+    axis.text(0.5, 0.5, "nothing to show in this window", ha="center", va="center", color=REFERENCE)
+    return figure
+
+
 def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
     """How far each column is from the reference, as a multiple of its threshold."""
     columns = columns[:most]
+    if not columns:
+        return nothing()
     figure, axis = _figure(5.4, 1.0 + 0.24 * len(columns))
     places = np.arange(len(columns))[::-1]
     values = [c.distance / max(c.threshold, 1e-12) for c in columns]
@@ -192,6 +203,8 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
 def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Figure:
     """Reference and window side by side, one small chart a column; the largest bins of each."""
     columns = columns[:most]
+    if not columns:
+        return nothing()
     figure, grid = _figure(5.4, 2.6 * len(columns), rows=len(columns))
     for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
         before, now = np.array(column.reference), np.array(column.current)
@@ -228,6 +241,8 @@ def error_over_time(
     marks : mapping from instant to text
         What happened when.
     """
+    if not periods:
+        return nothing()
     figure, axis = _figure(5.4, 3.2)
     known = [p for p in periods if p.get("error") is not None]
     if known:
@@ -255,13 +270,14 @@ def error_over_time(
 
 def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
     """Realized error with its interval, one line a slice; the first is all rows."""
+    if not rows:
+        return nothing()
     figure, axis = _figure(5.4, 0.9 + 0.26 * len(rows))
     places = np.arange(len(rows))[::-1]
     for place, interval in zip(places, rows.values(), strict=True):
         axis.plot([interval.low, interval.high], [place, place], color=CURRENT, lw=2)
         axis.plot(interval.mean, place, "o", color=CURRENT, ms=5)
-    if rows:
-        axis.axvline(next(iter(rows.values())).mean, color=REFERENCE, lw=1)
+    axis.axvline(next(iter(rows.values())).mean, color=REFERENCE, lw=1)
     axis.set_yticks(places, [f"{plain(name, 34)} (n = {i.n:,})" for name, i in rows.items()])
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel=label)

@@ -225,8 +225,8 @@ class PredictionLog:
         """Answers with `as_of` in `[since, until)`, all or a sample, and how many there are.
 
         Of more than `most_rows`, as many are read from each of 400 equal
-        stretches of time as it has a share of the answers, beginning at a
-        random instant in it. So what is read does not grow with the log.
+        stretches of time as it has a share of the answers, from a random
+        instant in it on and around its end. So what is read does not grow with the log.
 
         Returns
         -------
@@ -242,12 +242,14 @@ class PredictionLog:
         draw = np.random.default_rng(seed)
         edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
         found: list[tuple] = []
+        seen = 0
         for start, end in pairwise(edges):
-            here = self.database.read(between, (start, end))[0][0]
-            wanted = round(most_rows * here / count)
+            seen += self.database.read(between, (start, end))[0][0]
+            wanted = most_rows * seen // count - len(found)
             if wanted and end > start:
-                part = self._after((int(draw.integers(start, end)), ""), end, wanted)
-                found += part or self._after((start, ""), end, wanted)
+                middle = int(draw.integers(start, end))
+                part = self._after((middle, ""), end, wanted)
+                found += part + self._after((start, ""), middle, wanted - len(part))
         return _as_table(found, self._truths(found), self._inputs()), count
 
     def _inputs(self) -> dict[str, list[str]]:
