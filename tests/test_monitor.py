@@ -1,9 +1,11 @@
 """Monitoring as its users meet it: one run on real sales, and the same number everywhere."""
 
+import contextlib
 import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -205,6 +207,32 @@ def test_a_window_and_a_version_can_be_chosen(house):
         place = chrome.find_elements(By.TAG_NAME, "select")[-1]
         Select(place).select_by_visible_text("98039")
         wait_for(lambda: chrome.execute_script(told) != before, "another answer", 20)
+
+
+def test_a_dashboard_opens_as_a_notebook_in_jupyterlab_too(house):
+    clean = {k: v for k, v in environment(house).items() if not k.startswith("JUPYTER")}
+    port = free_port()
+    words = [*(sys.executable, "-m", "jupyterlab", "--no-browser", f"--port={port}")]
+    words += ["--expose-app-in-browser", "--IdentityProvider.token=t"]
+    words += ["--allow-root"] if os.geteuid() == 0 else []
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    server = subprocess.Popen(words, cwd=house, env=clean, start_new_session=True, **quiet)
+    address = f"http://127.0.0.1:{port}"
+    with contextlib.ExitStack() as ending:
+        ending.callback(os.killpg, server.pid, signal.SIGKILL)
+        chrome = ending.enter_context(browser(1200))
+        wait_for(lambda: answers(f"{address}/api?token=t"), "jupyterlab")
+        chrome.get(f"{address}/lab/tree/reports/1_overview.ipynb?token=t")
+        kernel = (
+            "const w = window.jupyterapp && window.jupyterapp.shell.currentWidget;"
+            "return w && w.sessionContext && w.sessionContext.session"
+            " && w.sessionContext.session.kernel.status === 'idle'"
+        )
+        wait_for(lambda: chrome.execute_script(kernel), "the kernel", 90)
+        chrome.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".lb h1"), "the page", 60)
+        assert record_of(house)["verdict"]["level"] in chrome.find_element(By.CLASS_NAME, "lb").text
+    server.wait(20)
 
 
 def test_without_a_champion_and_without_an_answer_everything_says_what_is_missing(tmp_path):

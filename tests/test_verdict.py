@@ -241,6 +241,13 @@ def test_whatever_the_numbers_the_order_of_the_reasons_holds(window):
     assert better.level != "retrain"
 
 
+def test_a_sensitive_feature_is_not_sliced_by(world):
+    rows = world.window(world.fresh[:600]).drop("grade")
+    found = findings.performance.by_slice(rows, TABLE, Confidence(0.95, 200, 1), least_rows=20)
+    assert not [name for name in found if name.startswith("grade")]
+    assert [name for name in found if name.startswith("yr_built")]
+
+
 def test_drift_alone_never_retrains():
     quiet = Interval(0.0, -0.01, 0.005, 900)
     window = verdict.Window(900, 900, 900, drifted=["a moved"] * 9, worse=quiet, bias=quiet)

@@ -55,6 +55,11 @@ def metrics(observed: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     return answer
 
 
+def loss_label(metrics: Mapping[str, float]) -> str:
+    """What an axis calls the losses of `losses`, by the metrics of the same rows."""
+    return "error (MAPE)" if "mape" in metrics else "error (MAE over the mean)"
+
+
 def losses(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """What the gate compares, row by row: the absolute percentage error as a share.
 

@@ -96,7 +96,9 @@ def by_slice(
     """
     observed, predicted = rows["observed"].to_numpy(), rows["answer"].to_numpy()
     loss = losses(observed, predicted)
-    labels = evaluation.slice_labels(rows, contract)
+    # a sensitive feature is in no log, so nothing can be sliced by it
+    slices = {name: edges for name, edges in contract.slices.items() if name in rows.columns}
+    labels = evaluation.slice_labels(rows, contract.model_copy(update={"slices": slices}))
     if rows.height >= 3 * least_rows:
         cuts = np.quantile(predicted, [1 / 3, 2 / 3])
         low, high = (f"{cut:,.0f}" if abs(cut) >= 1000 else f"{cut:,.3g}" for cut in cuts)

@@ -5,7 +5,7 @@ It decides what a person is told who asks how things are. It changes nothing.
 
 from datetime import datetime
 
-from loopbook import pipeline, tracking
+from loopbook import monitor_records, pipeline, tracking
 from loopbook.contract import parse_instant, read_contract
 from loopbook.files import read_json
 from loopbook.project import Project
@@ -32,6 +32,10 @@ def describe(project: Project) -> list[str]:
     if decision.exists():
         record = read_json(decision)
         lines.append(f"last gate   {record['decided_at'][:16]} UTC. {record['sentence']}")
+    if window := monitor_records.newest(project):
+        lines.append(
+            f"monitored   as of {window['as_of'][:16]} UTC. {window['verdict']['sentence']}"
+        )
     stale = pipeline.stale_tasks(project)
     lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
     lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")

@@ -197,9 +197,12 @@ def skew(
     -------
     dict
         `rows`, `share` (of rows in which any feature differs) and `features`,
-        the share by feature; empty if the contract has no trailing features.
+        the share by feature; empty if the contract has no trailing features,
+        or an entity that is not logged.
     """
     if not contract.trailing or rows.is_empty():
+        return {}
+    if contract.entity and contract.entity not in rows.columns:  # it is sensitive
         return {}
     if rows.height > SKEW_ROWS:
         picked = np.random.default_rng(seed).choice(rows.height, SKEW_ROWS, replace=False)
