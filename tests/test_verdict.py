@@ -10,11 +10,14 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from small_house import ROOT
 
-from loopbook import drift, findings, knobs, quality, sources, validation, verdict
+from loopbook import drift, findings, knobs, quality, reference, sources, validation, verdict
 from loopbook.contract import read_contract
+from loopbook.errors import MonitorError
 from loopbook.evaluation import Interval
+from loopbook.inference import sha256
 from loopbook.performance import Confidence
 from loopbook.reference import column_types, monitored
+from loopbook.registry import Held
 from loopbook.splits import PART
 
 TABLE = read_contract(ROOT / "contract.yaml").model_copy(update={"history": None, "derived": {}})
@@ -303,3 +306,35 @@ def test_a_share_is_only_sure_with_enough_rows():
     assert quality.least_share(0, 100) == 0
     assert quality.least_share(1, 10) < 0.01
     assert 0.09 < quality.least_share(1000, 10_000) < 0.1
+
+
+class Store:
+    """A registry that holds one file."""
+
+    def __init__(self, content: bytes):
+        self.file = content
+
+    def content(self, *_: object) -> bytes:
+        return self.file
+
+
+def test_a_reference_that_is_missing_or_was_changed_is_told_with_its_remedy(world):
+    rows = world.reference.select(*INPUTS, "observed", PART).rename({"observed": "price"})
+    kept = reference.freeze(rows, np.ones(rows.height), TABLE, seed=1)
+    held = Held("m", "4", "run", {reference.TAG: sha256(kept)}, "somewhere")
+    back = reference.thaw(Store(kept), held, TABLE)
+    assert back.height == rows.height
+    assert (back.filter(pl.col(PART) == "test")["observed"] > 0).all()
+    with pytest.raises(MonitorError, match=r"m v4: reference\.parquet has SHA-256"):
+        reference.thaw(Store(kept + b" "), held, TABLE)
+    without = Held("m", "4", "run", {}, "somewhere")
+    with pytest.raises(MonitorError, match=r"m v4 has no reference window\. Make one: loopbook"):
+        reference.thaw(Store(kept), without, TABLE)
+
+
+def test_a_large_reference_keeps_every_row_that_the_model_had_not_seen(world, monkeypatch):
+    monkeypatch.setattr(reference, "MOST_ROWS", 3000)
+    rows = world.reference.select(*INPUTS, "observed", PART).rename({"observed": "price"})
+    kept = pl.read_parquet(reference.freeze(rows, np.ones(rows.height), TABLE, seed=1))
+    assert kept.height == 3000
+    assert kept.filter(pl.col(PART) == "test").height == 2000
