@@ -257,6 +257,7 @@ def test_drift_alone_never_retrains():
     assert verdict.judge(window, RULES).level == "watch"
 
 
+@pytest.mark.slow
 def test_the_rate_of_false_alarms_is_the_chosen_one():
     """Two hundred undrifted windows, each against a reference of its own."""
     draw = np.random.default_rng(8)
