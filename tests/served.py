@@ -11,7 +11,6 @@ import polars as pl
 from loopbook import (
     contract,
     feature_table,
-    features,
     history,
     prediction_log,
     project,
@@ -73,6 +72,3 @@ def answer(
     log.tell(truths)
     log.close()
     return len(entries)
-
-
-__all__ = ["answer", "features", "sales"]

@@ -21,11 +21,21 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
+from browsing import Voila, browser
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
-COPIED = ["notebooks", "src", "contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"]
+COPIED = [
+    "notebooks",
+    "reports",
+    "jupyter",
+    "src",
+    "contract.yaml",
+    "env.yaml",
+    "pipeline.yaml",
+    "requirements.lock",
+]
 # this table has no history, so the candidates that need one are not in its grid
 TRAINS = [
     *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble", "recalibrated")
@@ -151,6 +161,28 @@ def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
     assert f"champion  {decision['champion']['label']}" in printed
     assert "make lab" in printed
     assert decision["champion"]["label"] in loopbook(built, "status").stdout
+
+
+@pytest.mark.parametrize("width", [1200, 390])
+def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, width):
+    """What the gate said and where the version comes from, as `voila reports` shows it."""
+    decision = json.loads((built / "var/build/decision.json").read_text())
+    with Voila(built) as pages, browser(width) as chrome:
+        told = pages.read(chrome, "4_candidates")
+        assert decision["sentence"] in told
+        assert "Why v1?" in told
+        for name in TRAINS:
+            assert name in told
+        card = pages.read(chrome, "5_model_card")
+        for text in (decision["champion"]["run_id"], decision["snapshot_sha256"], "Area.", "m2"):
+            assert text in card
+        assert chrome.execute_script("return document.documentElement.scrollWidth") <= width + 5
+        assert "No window was monitored yet." in pages.read(chrome, "1_overview")
+        what_if = pages.read(chrome, "6_what_if")
+        assert "What if?" in what_if
+        assert "price, USD" in what_if
+        for page in (told, card, what_if):
+            assert "Traceback" not in page
 
 
 def test_a_model_finds_the_law_that_made_the_table(built):

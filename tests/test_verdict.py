@@ -76,9 +76,12 @@ class World:
 
     def judge(self, rows: pl.DataFrame, *, age: float | None = 100) -> verdict.Verdict:
         words = {"false_alarms": KNOBS.monitor_false_alarms, "floor": KNOBS.monitor_drift_floor}
+        words["least_rows"] = KNOBS.monitor_min_rows
         columns = findings.find_drift(rows, self.reference, TABLE, INPUTS, **words, seed=1)
         margin = KNOBS.monitor_quality_margin
-        faults = findings.find_faults(rows, self.reference, TABLE, INPUTS, margin=margin)
+        faults = findings.find_faults(
+            *(rows, self.reference, TABLE, INPUTS), margin=margin, least_rows=RULES.min_rows
+        )
         found = findings.find_performance(
             *(rows, self.reference, TABLE, INPUTS, Confidence(0.95, 300, 1)), least_slice_rows=50
         )
@@ -181,11 +184,15 @@ def test_in_the_cool_down_a_champion_is_given_time(world):
     assert "serves for 5 days, and for 14 it is given time" in found.reasons[0]
 
 
-@pytest.mark.parametrize("rows", [1, 12])
-def test_a_tiny_window_is_watched(world, rows):
-    found = world.judge(world.window(world.fresh[:rows]))
-    assert found.level == "watch"
-    assert f"only {rows} answers in the window" in found.reasons[0]
+@pytest.mark.parametrize("rows", [1, 2, 12])
+def test_a_tiny_window_is_watched_and_nothing_else_is_said_of_its_inputs(world, rows):
+    """Also when every field but one was left out, as a first try with curl does."""
+    bare = world.fresh[:rows].with_columns(pl.lit(None, pl.Float64).alias("grade"))
+    for some in (world.fresh[:rows], bare):
+        found = world.judge(world.window(some))
+        assert found.level == "watch"
+        assert f"only {rows} answers in the window" in found.reasons[0]
+        assert not [reason for reason in found.reasons if "grade" in reason or "moved" in reason]
 
 
 def test_a_new_category_is_told_and_many_ask_for_a_person(world):

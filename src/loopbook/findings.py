@@ -24,7 +24,6 @@ from loopbook.verdict import Window
 
 ANSWER, OBSERVED = "answer", "observed"
 IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
-LEAST_OUTPUTS = 50  # answers or outcomes; fewer are not compared
 
 
 def judged_columns(columns: Sequence[ColumnDrift], contract: Contract) -> list[ColumnDrift]:
@@ -40,6 +39,7 @@ def find_drift(
     *,
     false_alarms: float,
     floor: float,
+    least_rows: int,
     seed: int,
 ) -> list[ColumnDrift]:
     """Inputs, answers and outcomes of a window against the reference.
@@ -49,7 +49,7 @@ def find_drift(
     says what it was told); outcomes of the judged answers with all outcomes.
     The rate of false alarms is shared out among all of these by their number.
     Those that moved farthest come first; then the trailing features, which are
-    shown and not judged.
+    shown and not judged. What has fewer than `least_rows` rows is not compared.
     """
     if rows.is_empty() or reference.is_empty():
         return []
@@ -61,13 +61,12 @@ def find_drift(
     sizes = [len(names) for _, _, names in groups]
     found: list[ColumnDrift] = []
     for (before, now, names), size in zip(groups, sizes, strict=True):
-        is_small = names != list(inputs) and min(before.height, now.height) < LEAST_OUTPUTS
-        if before.is_empty() or now.is_empty() or is_small:
+        if min(before.height, now.height) < least_rows:
             continue
         share = false_alarms * size / sum(sizes)
         found += drift.compare(before, now, names, false_alarms=share, floor=floor, seed=seed)
     found = sorted(found, key=_by_excess)
-    if contract.trailing and not current.is_empty() and not fitted_on.is_empty():
+    if contract.trailing and min(current.height, fitted_on.height) >= least_rows:
         options = {"false_alarms": false_alarms, "floor": floor, "seed": seed}
         found += drift.compare(fitted_on, current, list(contract.trailing), **options)
     return found
@@ -84,18 +83,25 @@ def find_faults(
     inputs: Sequence[str],
     *,
     margin: float,
+    least_rows: int,
 ) -> list[Fault]:
-    """What is broken or odd in a window: inputs, trailing features, answers, ground truth."""
+    """What is broken or odd in a window: inputs, trailing features, answers, ground truth.
+
+    Of fewer than `least_rows` rows nothing is said: two callers who left a
+    field out are no broken source.
+    """
     if rows.is_empty() or reference.is_empty():
         return []
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
+    if current.height < least_rows:
+        return []
     found = quality.faults(fitted_on, current, contract, inputs, margin=margin)
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
     # a level may leave the range of the past: that is the market, and no fault
     found += [fault for fault in trailing if fault.kind == "missing"]
     found += quality.answer_faults(current[ANSWER].to_numpy())
-    if known.height >= LEAST_OUTPUTS:
+    if known.height >= least_rows:
         found += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
     return sorted(found, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
 

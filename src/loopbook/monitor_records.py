@@ -169,6 +169,11 @@ def listed(project: Project) -> list[dict[str, Any]]:
     return found
 
 
+def before(project: Project, as_of: datetime) -> list[dict[str, Any]]:
+    """The records of earlier windows than that which ends at `as_of`."""
+    return [record for record in listed(project) if parse_instant(record["as_of"]) < as_of]
+
+
 def newest(project: Project) -> dict[str, Any] | None:
     """The record of the latest window, or None."""
     for path in sorted(windows_folder(project).glob(f"*/{RECORD}"), reverse=True):

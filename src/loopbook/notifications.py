@@ -8,6 +8,7 @@ away is told of, and stops nothing.
 
 import os
 from collections.abc import Mapping
+from html import escape
 from typing import Any
 
 import httpx
@@ -22,7 +23,8 @@ def message(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record as JSON for a webhook; `text` is what Slack and its likes show."""
     verdict, champion = record["verdict"], record["champion"]
     who = f"{champion['name']} v{champion['version']}" if champion else "no champion"
-    reasons = "\n".join(f"• {reason}" for reason in verdict["reasons"])
+    # Slack reads <…> as a link
+    reasons = "\n".join(f"• {escape(reason, quote=False)}" for reason in verdict["reasons"])
     return {
         "text": f"loopbook, {who}, as of {record['as_of'][:16]} UTC: "
         f"*{verdict['level']}*\n{reasons}",

@@ -44,6 +44,11 @@ PAGES = {
 }
 
 
+def markdown(text: str) -> str:
+    """A text of the data as Markdown: neither markup nor a formula."""
+    return escape(text).replace("$", r"\$")
+
+
 def whole(title: str, *parts: str) -> str:
     """A page: its style, the way to the others, a heading and its parts."""
     return f'{STYLE}<div class="lb">{ways()}<h1>{escape(title)}</h1>{"".join(parts)}</div>'
