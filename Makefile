@@ -51,6 +51,15 @@ serve: $(READY) ## the champion answers, at http://127.0.0.1:8000/docs
 monitor: $(READY) ## judge the newest answers: drift, error, one verdict
 	@$(BIN)/loopbook monitor
 
+.PHONY: loop
+loop: $(READY) ## close the loop: monitor, retrain when it pays, gate, promote
+	@$(BIN)/loopbook loop
+
+STEP ?= week
+.PHONY: replay
+replay: $(READY) ## a real year through the loop; SCENARIO=storm and STEP=month are others
+	@$(BIN)/loopbook replay $(SCENARIO) --step $(STEP)
+
 .PHONY: reports
 reports: $(READY) ## the dashboards, at http://127.0.0.1:8866
 	@$(BIN)/voila reports

@@ -28,10 +28,13 @@ def main() -> None:
     words.add_argument("--port", type=int, default=8000)
     words.add_argument("--require-keys", action="store_true", help="on loopback too")
     words.add_argument("--quiet", action="store_true", help="no log line for each request")
+    words.add_argument("--version", help="answer with this version, whoever is champion")
     asked = words.parse_args()
     needs_keys = asked.require_keys or not is_loopback(asked.host)
     try:
-        app = create_app(project.current(), needs_keys=needs_keys, quiet=asked.quiet)
+        app = create_app(
+            project.current(), needs_keys=needs_keys, quiet=asked.quiet, pinned=asked.version
+        )
     except LoopbookError as error:
         sys.exit(f"\n{error}")
     print(

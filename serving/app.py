@@ -18,6 +18,7 @@ from loopbook import (
     api_keys,
     build_outcome,
     feature_store,
+    loop_records,
     monitor_records,
     prediction_log,
     registry,
@@ -46,7 +47,9 @@ from serving.schemas import Feedback, Told
 from serving.service import Service
 
 
-def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Guard:
+def create_app(
+    project: Project, *, needs_keys: bool, quiet: bool = False, pinned: str | None = None
+) -> Guard:
     """The service of a project as an ASGI application.
 
     Parameters
@@ -55,6 +58,8 @@ def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Gu
         Whether every caller needs a key. `/admin` always does.
     quiet : bool
         Whether to leave out the log line of a request.
+    pinned : str or None
+        The version that answers, whoever is champion; None: the champion.
 
     Raises
     ------
@@ -70,6 +75,7 @@ def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Gu
         log=prediction_log.connect(project, contract),
         features=feature_store.connect(project, contract) if contract.history else None,
         metrics=metrics,
+        pinned=pinned,
     )
 
     @contextlib.asynccontextmanager
@@ -92,8 +98,9 @@ def create_app(project: Project, *, needs_keys: bool, quiet: bool = False) -> Gu
         swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
     )
     app.router.route_class = Plain
-    for add in (add_predictions, add_feedback, add_health, add_administration):
+    for add in (add_predictions, add_feedback, add_health):
         add(app, service)
+    add_administration(app, service, project)
     add_metrics(app, service, project)
     open_inference.add_routes(app, service)
     app.openapi = lambda: describe(app, service)
@@ -263,6 +270,7 @@ def add_health(app: FastAPI, service: Service) -> None:
                 "previous_version": service.previous and service.previous.servable.number,
                 "challenger_version": service.challenger and service.challenger.servable.number,
                 "challenger_role": service.knobs.serve_challenger,
+                "predecessor_version": service.predecessor and service.predecessor.servable.number,
             }
         )
 
@@ -285,7 +293,7 @@ def add_metrics(app: FastAPI, service: Service, project: Project) -> None:
         return Response(page, media_type="text/plain; version=0.0.4")
 
 
-def add_administration(app: FastAPI, service: Service) -> None:
+def add_administration(app: FastAPI, service: Service, project: Project) -> None:
     """What only an administrator may do."""
 
     @app.post("/admin/reload", tags=["administration"])
@@ -293,6 +301,22 @@ def add_administration(app: FastAPI, service: Service) -> None:
         """Follow the alias now."""
         swapped = await asyncio.to_thread(service.refresh, by_hand=True)
         return answer_json({"swapped": swapped, "version": service.ready().servable.number})
+
+    @app.post("/admin/retrain", tags=["administration"])
+    async def retrain(request: Request) -> Response:
+        """Ask the loop for a retraining at its next turn; it may still refuse, and says why."""
+        given = await body_of(request)
+        reason = given.get("reason") if isinstance(given, dict) else None
+        if not isinstance(reason, str) or not 0 < len(reason) <= 500 or set(given) != {"reason"}:
+            raise Refusal(
+                422,
+                "invalid_value",
+                'expected {"reason": "…"}, up to 500 characters',
+                field="reason",
+                hint="say why; it is kept with the turn",
+            )
+        asked = await asyncio.to_thread(loop_records.ask, project, "the service", reason)
+        return answer_json(asked | {"next": "loopbook loop --once"}, 202)
 
     @app.post("/admin/rollback", tags=["administration"])
     async def rollback(_: Request) -> Response:

@@ -30,7 +30,7 @@ from loopbook.errors import (
 from loopbook.feature_store import FeatureStore, declaration
 from loopbook.knobs import Knobs
 from loopbook.prediction_log import Entry, PredictionLog, key_text
-from loopbook.registry import Held, Registry
+from loopbook.registry import SHADOW, Held, Registry
 from loopbook.servable import Servable, load
 from serving.metrics import Metrics
 from serving.refusals import Refusal
@@ -85,12 +85,15 @@ class Service:
         log: PredictionLog,
         features: FeatureStore | None,
         metrics: Metrics,
+        pinned: str | None = None,
     ):
         self.contract, self.knobs, self.registry = contract, knobs, registry
         self.log, self.features, self.metrics = log, features, metrics
+        self.pinned = pinned
         self.current: Deployment | None = None
         self.previous: Deployment | None = None
         self.challenger: Deployment | None = None
+        self.predecessor: Deployment | None = None  # answers too while the champion is on probation
         self.reason = "no version was loaded yet"
         self._rolled_back_from: str | None = None
         self._pending: list[tuple[Job, asyncio.Future]] = []
@@ -115,12 +118,13 @@ class Service:
                 self._refused = None
             swapped = self._follow_champion()
             self._follow_challenger()
+            self._follow_predecessor()
             self._check_features()
         return swapped
 
     def _follow_champion(self) -> bool:
         try:
-            held = self.registry.held(self.contract.name, CHAMPION)
+            held = self._wanted()
         except LoopbookError as error:
             self.metrics.reload_failed("registry")
             if self.current is None:
@@ -136,6 +140,13 @@ class Service:
         if held.number in (answering, self._rolled_back_from):
             return False
         return self._let_in(held)
+
+    def _wanted(self) -> Held | None:
+        """The champion, or the version that this process is pinned to."""
+        if self.pinned is None:
+            return self.registry.held(self.contract.name, CHAMPION)
+        every = self.registry.versions(self.contract.name)
+        return next((held for held in every if held.number == self.pinned), None)
 
     def _let_in(self, held: Held) -> bool:
         number, since = self._refused or ("", 0.0)
@@ -158,7 +169,7 @@ class Service:
         return True
 
     def _deployment(self, held: Held) -> Deployment:
-        for known in (self.previous, self.challenger):
+        for known in (self.previous, self.challenger, self.predecessor):
             if known and known.servable.number == held.number:
                 return known
         servable = load(self.registry, held)
@@ -208,6 +219,22 @@ class Service:
         except LoopbookError:
             self.challenger = None
             self.metrics.reload_failed("challenger")
+
+    def _follow_predecessor(self) -> None:
+        try:
+            held = None if self.pinned else self.registry.held(self.contract.name, SHADOW)
+            if held is None or self.current is None or held.number == self.current.servable.number:
+                self.predecessor = None
+            elif self.predecessor is None or self.predecessor.servable.number != held.number:
+                self.predecessor = self._deployment(held)
+        except LoopbookError:
+            self.metrics.reload_failed("predecessor")
+
+    @property
+    def shadows(self) -> list[Deployment]:
+        """The versions that answer too, and only the log knows."""
+        is_shadow = self.challenger is not None and self.knobs.serve_challenger == "shadow"
+        return [d for d in (self.challenger if is_shadow else None, self.predecessor) if d]
 
     def _check_features(self) -> None:
         """Whether the store holds the features that the version that answers was told about."""
@@ -325,7 +352,7 @@ class Service:
                 hint=str(error),
             ) from None
         self.metrics.count(entries)
-        if challenger is not None and self.knobs.serve_challenger == "shadow":
+        if self.shadows:
             self._mirror(jobs, answers)
         return answers
 
@@ -383,7 +410,7 @@ class Service:
         self._shadow_waits.set()
 
     async def run_shadow(self) -> None:
-        """Let the challenger answer what was answered already; nobody waits for it."""
+        """Let the shadows answer what was answered already; nobody waits for them."""
         loop = asyncio.get_running_loop()
         while True:
             await self._shadow_waits.wait()
@@ -396,16 +423,14 @@ class Service:
             self.metrics.queue.labels(queue="shadow").set(0)
 
     def _shadowed(self, part: Sequence[tuple[Job, str]]) -> None:
-        challenger = self.challenger
-        if challenger is None:
-            return
         jobs, ids = [job for job, _ in part], [i for _, i in part]
-        try:
-            made = self._answers(challenger, prediction_log.SHADOW, jobs, ids)
-            self.log.append([entry for _, entry in made])
-        except Exception:
-            # a challenger that cannot answer is its own trouble, and is counted
-            self.metrics.shadow_errors.inc(len(jobs))
+        for shadow in self.shadows:
+            try:
+                made = self._answers(shadow, prediction_log.SHADOW, jobs, ids)
+                self.log.append([entry for _, entry in made])
+            except Exception:
+                # a shadow that cannot answer is its own trouble, and is counted
+                self.metrics.shadow_errors.inc(len(jobs))
 
     # -- state ------------------------------------------------------------
 

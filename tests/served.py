@@ -39,8 +39,13 @@ def answer(
     rows: pl.DataFrame,
     change: Callable[[pl.DataFrame], pl.DataFrame] = lambda rows: rows,
     truth: Callable[[np.ndarray], np.ndarray] = lambda observed: observed,
+    *,
+    keyed: bool = False,
 ) -> int:
-    """Log the champion's answers to sales, and their ground truth a label delay later."""
+    """Log the champion's answers to sales, and their ground truth a label delay later.
+
+    If `keyed`, a request names its row's key, as a client's does that wants it back.
+    """
     here = project.current()
     table = contract.read_contract(here.contract)
     servable = scoring.champion(here, table)
@@ -54,8 +59,10 @@ def answer(
         zip(rows.to_dicts(), servable.predict(matrix).tolist(), strict=True)
     ):
         request = {n: row[n] for n in table.features if row[n] is not None}
-        key, at = key_text(table, row), row[sources.EVENT_TS]
-        name, now = f"{place:012x}{time.time_ns():020x}", time.time_ns() // 1000
+        if keyed:
+            request |= {n: str(row[n]) for n in table.key}
+        key, at = key_text(table, row) if keyed else None, row[sources.EVENT_TS]
+        name, now = f"{time.time_ns():020x}{place:012x}", time.time_ns() // 1000
         entries.append(
             Entry(
                 *(name, now, round(at.timestamp() * 1e6), servable.version.name),

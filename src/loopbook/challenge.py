@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopbook import tracking
+from loopbook import champions, tracking
 from loopbook.contract import Contract, parse_instant
 from loopbook.errors import LoopbookError
 from loopbook.evaluation import Interval
@@ -25,6 +25,8 @@ from loopbook.registry import SERVICE
 from loopbook.snapshots import Snapshot
 from loopbook.sources import EVENT_TS
 from loopbook.splits import LEAST_ROWS, key_fraction
+
+BASELINE = "baseline"
 
 
 def loss_name(metrics: Mapping[str, float]) -> str:
@@ -54,8 +56,8 @@ def rank(runs: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
 
 
 def best(ranked: pl.DataFrame) -> str:
-    """The challenger: the first of `rank`."""
-    return ranked["candidate"][0]
+    """The challenger: the first of `rank` beside the baseline, which cannot beat itself."""
+    return ranked.filter(pl.col("candidate") != BASELINE)["candidate"][0]
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,7 @@ def evidence(
     champion: Champion | None,
     obstacle: str | None,
     same: bool,
+    barred: str | None,
     importance: pl.DataFrame,
 ) -> dict[str, Any]:
     """All that the gate is told and people will ask, as JSON."""
@@ -185,6 +188,7 @@ def evidence(
         "ablation": {pair: asdict(interval) for pair, interval in ablation.items()},
         "obstacle": obstacle,
         "same_as_champion": same,
+        "barred": barred,
         "importance": importance.to_dicts(),
     }
 
@@ -203,6 +207,7 @@ def read_evidence(record: Mapping[str, Any]) -> Evidence:
         against_champion=against.get("champion"),
         champion_obstacle=record["obstacle"],
         same_as_champion=record["same_as_champion"],
+        barred=record["barred"],
     )
 
 
@@ -225,7 +230,9 @@ def carry_out(
         errors on the judged rows, and every check of the gate.
     """
     before = tracking.holder(client, name, tracking.CHAMPION)
-    if record["champion"] and (before is None or before.run_id != record["champion"]["run_id"]):
+    is_done = before is not None and before.run_id == record["challenger"]["run_id"]
+    expected = record["champion"]
+    if expected and not is_done and (before is None or before.run_id != expected["run_id"]):
         raise LoopbookError(
             f"{name}: the champion changed between evaluate and promote "
             f"(was {record['champion']['label']}). Build again: loopbook build --force evaluate"
@@ -248,10 +255,14 @@ def carry_out(
         }
         challenger = tracking.register(client, name, record["challenger"], tags)
     if decision.promoted:
-        stamps = {"promoted_at": decided_at.isoformat(), "promoted_as_of": snapshot.as_of or "none"}
-        if before and before.number != challenger.number:
-            stamps["previous_champion"] = before.number
-        tracking.make_champion(client, challenger, stamps)
+        before = champions.promote(
+            client,
+            challenger,
+            kind=champions.GATE,
+            reason=decision.sentence,
+            at=decided_at,
+            as_of=snapshot.as_of,
+        )
     holder = tracking.holder(client, name, tracking.CHAMPION)
     return {
         "decided_at": decided_at.isoformat(),

@@ -13,7 +13,7 @@ import json
 from functools import lru_cache
 from pathlib import Path
 
-from loopbook import landing
+from loopbook import landing, served_rows
 from loopbook.contract import Contract, read_contract
 from loopbook.files import read_json, write_json
 from loopbook.knobs import read_knobs
@@ -38,7 +38,8 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     Returns
     -------
     dict
-        `contract`, `library`, `environment` and, if asked for, `source`.
+        `contract`, `library`, `environment` and, if asked for, `source` and
+        `served` (the ground truth that came back to the service).
 
     Raises
     ------
@@ -57,6 +58,7 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     }
     if source:
         answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
+        answer["served"] = served_rows.digest_of(project, contract)
     return answer
 
 

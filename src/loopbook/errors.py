@@ -15,6 +15,8 @@
     │   └── VersionRefused   a version's files are not what the registry says
     ├── ScoringError         a file cannot be scored
     ├── MonitorError         a version cannot be monitored
+    ├── LoopError            a turn of the loop cannot be taken
+    ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped
@@ -84,6 +86,14 @@ class MonitorError(LoopbookError):
 
 class VersionRefused(RegistryError):
     """A version may not answer: its files were changed, or do not work."""
+
+
+class LoopError(LoopbookError):
+    """A turn of the loop cannot be taken."""
+
+
+class ReplayError(LoopbookError):
+    """A replay cannot begin or go on."""
 
 
 class KeyStoreError(LoopbookError):

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from loopbook import feature_store, history, sources, validation
+from loopbook import feature_store, history, served_rows, sources, validation
 from loopbook.contract import Contract, read_contract
 from loopbook.knobs import read_moment
 from loopbook.project import Project
@@ -19,13 +19,17 @@ def known_facts(
 ) -> tuple[pl.DataFrame, datetime]:
     """The facts that were known at `as_of` (None: the newest event), and that moment.
 
+    Served rows whose ground truth is known are facts too.
+
     Raises
     ------
     SourceError, DataError
         If the source cannot be read, or a known row breaks the contract.
     """
     rows_raw = sources.read_source(contract, project.root)
-    known, meant = sources.known_by(rows_raw, as_of, contract, now=sources.utc_now())
+    known, meant, _ = served_rows.known_rows(
+        project, contract, rows_raw, as_of, now=sources.utc_now()
+    )
     kept, _ = validation.without_known_faults(known, contract)
     return history.facts(validation.conform(kept, contract), contract), meant
 

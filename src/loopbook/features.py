@@ -6,6 +6,7 @@ Missing is NaN, and so is a category that was not there when the model was
 fitted. Nothing here looks at another row or at the clock.
 """
 
+import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
@@ -17,6 +18,9 @@ import polars as pl
 
 from loopbook.contract import EVENT_YEAR, Contract, formula_names
 from loopbook.sources import EVENT_TS
+
+# numexpr's compiled formulas share buffers: two threads in one of them corrupt the heap
+ONE_AT_A_TIME = threading.Lock()
 
 
 def input_names(contract: Contract) -> list[str]:
@@ -55,7 +59,8 @@ def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, n
     derived = {}
     for name, about in contract.computed.items():
         formula, used = compiled(about.formula)
-        value = np.asarray(formula(*(columns[n] for n in used)), dtype=np.float64)
+        with ONE_AT_A_TIME:
+            value = np.asarray(formula(*(columns[n] for n in used)), dtype=np.float64)
         derived[name] = np.where(np.isfinite(value), value, np.nan)
     return derived
 

@@ -49,6 +49,16 @@ class Knobs(BaseModel):
     monitor_error_margin: Share
     monitor_bias_margin: Share
     monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
+    loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
+    loop_most_retrains: Annotated[int, Field(ge=1, le=100)]
+    loop_refused_days: Annotated[float, Field(ge=0, le=365)]
+    loop_backoff_minutes: Annotated[float, Field(ge=0, le=10_080)]
+    loop_alert_failures: Annotated[int, Field(ge=1, le=100)]
+    loop_probation_days: Annotated[float, Field(ge=0, le=365)]
+    loop_probation_labels: Annotated[int, Field(ge=30, le=10**9)]
+    loop_probation_margin: Share
+    loop_service: str
+    loop_confirm_s: Annotated[float, Field(ge=1, le=3600)]
     serve_batch_rows: Annotated[int, Field(ge=1, le=100_000)]
     serve_body_bytes: Annotated[int, Field(ge=1_000, le=10**9)]
     serve_timeout_s: Annotated[float, Field(ge=0.1, le=600)]

@@ -48,11 +48,23 @@ def notify(record: Mapping[str, Any], before: str | None) -> str | None:
     str or None
         What came of it, in words without the address; None if nothing was sent.
     """
-    address, level = os.environ.get(ADDRESS), record["verdict"]["level"]
-    if not address or (level == before and level not in ALERTS):
+    level = record["verdict"]["level"]
+    if level == before and level not in ALERTS:
+        return None
+    return _post(message(record))
+
+
+def send(text: str, record: Mapping[str, Any]) -> str | None:
+    """Send what happened in a turn of the loop; what came of it, or None if nobody listens."""
+    return _post({"text": escape(text, quote=False), "turn": dict(record)})
+
+
+def _post(content: Mapping[str, Any]) -> str | None:
+    address = os.environ.get(ADDRESS)
+    if not address:
         return None
     try:
-        answer = httpx.post(address, json=message(record), timeout=TIMEOUT_S)
+        answer = httpx.post(address, json=content, timeout=TIMEOUT_S)
     except (httpx.HTTPError, httpx.InvalidURL) as reason:
         return f"The webhook could not be reached ({type(reason).__name__})."
     if answer.is_success:

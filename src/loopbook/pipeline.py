@@ -90,7 +90,7 @@ class NotebookExecutor(Executor):
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
             with (
-                _only_run(project, _folder(dag, project)),
+                only_run(project, _folder(dag, project)),
                 _quiet_ploomber(),
                 _terminated_like_interrupted(),
             ):
@@ -147,7 +147,7 @@ def _build_task(task, progress: Progress):
 
 
 @contextmanager
-def _only_run(project: Project, graph: str) -> Iterator[None]:
+def only_run(project: Project, graph: str) -> Iterator[None]:
     """Hold the lock of a graph of the project; the system frees it however we end."""
     project.var.mkdir(parents=True, exist_ok=True)
     holder, lock = project.var / f"{graph}.pid", project.var / f"{graph}.lock"

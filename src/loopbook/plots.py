@@ -268,6 +268,38 @@ def error_over_time(
     return figure
 
 
+def policies(
+    series: Mapping[str, Sequence[tuple[datetime, float]]],
+    marks: Mapping[datetime, str],
+    label: str,
+) -> Figure:
+    """The error of several policies over time, with what happened when.
+
+    Parameters
+    ----------
+    series : mapping from a policy's name to (instant, error)
+    marks : mapping from instant to text
+    """
+    figure, axis = _figure(7.0, 3.6)
+    for (name, points), color in zip(
+        series.items(), (REFERENCE, CHALLENGER, CHAMPION), strict=False
+    ):
+        if points:
+            axis.plot(*zip(*points, strict=True), "o-", color=color, ms=4, label=name)
+    axis.margins(y=0.2)
+    for at, told in marks.items():
+        axis.axvline(at, color=CHAMPION, ls=":", lw=1.0)
+        place = (at, axis.get_ylim()[1])
+        axis.annotate(
+            plain(told), place, (2, -3), textcoords="offset points", va="top", size=7, rotation=90
+        )
+    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    axis.set(xlabel="month", ylabel=label)
+    axis.tick_params(axis="x", rotation=30)
+    axis.legend(frameon=False, loc="lower left")
+    return figure
+
+
 def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
     """Realized error with its interval, one line a slice; the first is all rows."""
     if not rows:

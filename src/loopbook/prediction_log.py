@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -186,10 +187,21 @@ class PredictionLog:
         """How many answers are in the log."""
         return self.database.read("SELECT count(*) FROM predictions")[0][0]
 
+    def truth_count(self) -> tuple[int, int]:
+        """How many ground truths were told, and the number of the last."""
+        count, last = self.database.read("SELECT count(*), max(seq) FROM ground_truth")[0]
+        return count, last or 0
+
     def rows(
-        self, *, since: datetime | None = None, until: datetime | None = None
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        known_until: datetime | None = None,
     ) -> Iterator[pl.DataFrame]:
         """Answers with `as_of` in `[since, until)`, some thousand at a time, oldest first.
+
+        Ground truth that became known after `known_until` is not told.
 
         Returns
         -------
@@ -204,7 +216,7 @@ class PredictionLog:
         last: tuple[int, str] = (_micros(since) if since else -(2**62), "")
         while found := self._after(last, upper, EXPORT_ROWS):
             last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
-            yield _as_table(found, self._truths(found), names)
+            yield _as_table(found, self._truths(found, known_until), names)
 
     def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
         """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
@@ -256,10 +268,13 @@ class PredictionLog:
         found = self.database.read("SELECT digest, names FROM inputs")
         return {digest: orjson.loads(names) for digest, names in found}
 
-    def _truths(self, found: Sequence[tuple]) -> dict[str, list[tuple[float, int]]]:
+    def _truths(
+        self, found: Sequence[tuple], known_until: datetime | None = None
+    ) -> dict[str, list[tuple[float, int]]]:
         """Ground truth by prediction id, in the order in which it became known."""
         wanted = [(row[0], row[COLUMNS.index("key")]) for row in found]
         by: dict[str, dict[str, list[tuple[float, int]]]] = {"prediction_id": {}, "key": {}}
+        latest = _micros(known_until) if known_until else 2**62
         for column, names in (
             ("prediction_id", [i for i, _ in wanted]),
             ("key", sorted({k for _, k in wanted if k is not None})),
@@ -268,9 +283,9 @@ class PredictionLog:
                 marks = ", ".join("?" * len(part))
                 asked = self.database.sql(
                     f"SELECT {column}, observed, known_us FROM ground_truth "
-                    f"WHERE {column} IN ({marks}) ORDER BY known_us, seq"
+                    f"WHERE {column} IN ({marks}) AND known_us <= ? ORDER BY known_us, seq"
                 )
-                for name, observed, known in self.database.read(asked, tuple(part)):
+                for name, observed, known in self.database.read(asked, (*part, latest)):
                     by[column].setdefault(name, []).append((observed, known))
         return {
             i: sorted(by["prediction_id"].get(i, []) + by["key"].get(k, []), key=lambda t: t[1])
@@ -378,5 +393,20 @@ def connect(project: Project, contract: Contract) -> PredictionLog:
     PredictionLogError
         If the address is of no known kind, or the server is away.
     """
-    address = os.environ.get(ADDRESS) or f"sqlite:///{project.var / 'predictions.db'}"
+    return at(os.environ.get(ADDRESS) or f"sqlite:///{_default_file(project)}", contract)
+
+
+def at(address: str, contract: Contract) -> PredictionLog:
+    """The log at an address."""
     return PredictionLog(connect_database(address, ADDRESS, PredictionLogError), contract)
+
+
+def connect_if_there(project: Project, contract: Contract) -> PredictionLog | None:
+    """The log, or None where none was ever written."""
+    if not os.environ.get(ADDRESS) and not _default_file(project).exists():
+        return None
+    return connect(project, contract)
+
+
+def _default_file(project: Project) -> Path:
+    return project.var / "predictions.db"

@@ -34,7 +34,8 @@ class Evidence:
     `against_*` are differences of losses on the same rows, challenger minus
     the other, as `evaluation.compare` gives; below 0 the challenger is better.
     `against_champion` is None where no champion stands, and
-    `champion_obstacle` says why one that stands cannot be compared.
+    `champion_obstacle` says why one that stands cannot be compared, and
+    `barred` that the same model was rolled back before.
     """
 
     rows: int
@@ -44,6 +45,7 @@ class Evidence:
     against_champion: Mapping[str, Interval] | None = None
     champion_obstacle: str | None = None
     same_as_champion: bool = False
+    barred: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ def decide(evidence: Evidence, gate: Gate) -> Decision:
         _rows(evidence, gate),
         _baseline(evidence),
     ]
+    if evidence.barred:
+        checks.append(Check("barred", False, evidence.barred))
     checks += _champion(evidence, gate)
     return Decision(all(check.passed for check in checks), checks)
 

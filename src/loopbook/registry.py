@@ -21,6 +21,8 @@ from loopbook.errors import RegistryError
 TIMEOUT_S = 5
 ONNX, CARD, REFERENCE = "model.onnx", "card.json", "reference.parquet"
 SERVICE = "service"
+SHADOW = "shadow"  # alias: the version before, while the champion is on probation
+BARRED = "barred"  # tag: rolled back, and why
 
 
 @dataclass(frozen=True)

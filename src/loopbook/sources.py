@@ -277,11 +277,11 @@ def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     """
     if contract.event_time is None:
         return rows
-    rows = rows.with_columns(_instant(rows, contract.event_time, contract).alias(EVENT_TS))
+    rows = rows.with_columns(instant(rows, contract.event_time, contract).alias(EVENT_TS))
     if contract.known_time is None:
         delay = pl.duration(microseconds=round(contract.label_delay_days * 86_400_000_000))
         return rows.with_columns((pl.col(EVENT_TS) + delay).alias(KNOWN_TS))
-    rows = rows.with_columns(_instant(rows, contract.known_time, contract).alias(KNOWN_TS))
+    rows = rows.with_columns(instant(rows, contract.known_time, contract).alias(KNOWN_TS))
     early = rows.filter(pl.col(KNOWN_TS) < pl.col(EVENT_TS))
     if early.height:
         raise SourceError(
@@ -292,7 +292,14 @@ def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return rows
 
 
-def _instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Expr:
+def instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Expr:
+    """A column of days or timestamps as instants in UTC.
+
+    Raises
+    ------
+    SourceError
+        If it is neither, or has no zone and the contract names none.
+    """
     kind = rows.schema[name]
     zone = contract.time_zone or "UTC"
     column = pl.col(name)
@@ -328,7 +335,12 @@ def newest_event(rows: pl.DataFrame) -> datetime | None:
 
 
 def known_by(
-    rows: pl.DataFrame, as_of: datetime | None, contract: Contract, *, now: datetime
+    rows: pl.DataFrame,
+    as_of: datetime | None,
+    contract: Contract,
+    *,
+    now: datetime,
+    served: pl.DataFrame | None = None,
 ) -> tuple[pl.DataFrame, datetime | None]:
     """The rows that were known at `as_of`, oldest first, and the `as_of` meant.
 
@@ -340,6 +352,9 @@ def known_by(
         None means the newest event of the table.
     now : datetime in UTC
         The clock on the wall: no event can be more than a day ahead of it.
+    served : polars.DataFrame or None
+        More rows, with their clock (see `served_rows`). Where the source has a
+        key too, its row stands.
 
     Notes
     -----
@@ -353,9 +368,9 @@ def known_by(
     """
     rows = with_clock(rows, contract)
     if EVENT_TS not in rows.columns:
-        return rows.sort(contract.key), as_of
-    for name, instant in ((contract.event_time, EVENT_TS), (contract.known_time, KNOWN_TS)):
-        absent = rows[instant].null_count() if name else 0
+        return _grown(rows, served, contract).sort(contract.key), as_of
+    for name, clock in ((contract.event_time, EVENT_TS), (contract.known_time, KNOWN_TS)):
+        absent = rows[clock].null_count() if name else 0
         if not absent:
             continue
         raise SourceError(
@@ -371,8 +386,11 @@ def known_by(
             f"{contract.event_time} in the future (after {now:%Y-%m-%d}); first: {first}. "
             "Correct the rows, or the clock of this machine."
         )
-    meant = as_of or newest_event(rows)
+    newest = [newest_event(rows)] + ([newest_event(served)] if served is not None else [])
+    meant = as_of or max(newest)
     known = rows.filter(pl.col(KNOWN_TS) <= meant)
+    if served is not None:
+        known = _grown(known, served.filter(pl.col(KNOWN_TS) <= meant), contract)
     if known.is_empty():
         first = rows[KNOWN_TS].min()
         raise SourceError(
@@ -380,6 +398,23 @@ def known_by(
             f"{meant:%Y-%m-%d}; the first became known on {first:%Y-%m-%d}. Choose a later as_of."
         )
     return known.sort(EVENT_TS, *contract.key, KNOWN_TS), meant
+
+
+def _grown(rows: pl.DataFrame, served: pl.DataFrame | None, contract: Contract) -> pl.DataFrame:
+    """Rows of the source, and those served rows whose key it does not have."""
+    if served is None:
+        return rows
+    schema = {name: rows.schema[name] for name in rows.columns}
+    zone = contract.time_zone or "UTC"
+    for name in (contract.event_time, contract.known_time):
+        if name and not isinstance(schema[name], pl.Datetime):  # a day is one of its own zone
+            served = served.with_columns(pl.col(name).dt.convert_time_zone(zone))
+        elif name and schema[name].time_zone is None:
+            local = pl.col(name).dt.convert_time_zone(zone).dt.replace_time_zone(None)
+            served = served.with_columns(local)
+    served = served.select(pl.col(name).cast(kind) for name, kind in schema.items())
+    fresh = served.join(rows, on=contract.key, how="anti")
+    return pl.concat([rows, fresh])
 
 
 def utc_now() -> datetime:

@@ -5,7 +5,7 @@ It decides what a person is told who asks how things are. It changes nothing.
 
 from datetime import datetime
 
-from loopbook import monitor_records, pipeline, tracking
+from loopbook import loop_records, monitor_records, pipeline, tracking
 from loopbook.contract import parse_instant, read_contract
 from loopbook.files import read_json
 from loopbook.project import Project
@@ -36,6 +36,15 @@ def describe(project: Project) -> list[str]:
         lines.append(
             f"monitored   as of {window['as_of'][:16]} UTC. {window['verdict']['sentence']}"
         )
+    if turns := loop_records.listed(project):
+        last = turns[-1]
+        lines.append(
+            f"last turn   as of {last['as_of'][:16]} UTC. {last['outcome']}: {last['reason']}"
+        )
+    if left := loop_records.open_turn(project):
+        lines.append(f"open turn   at {left['stage']}; go on with it: loopbook loop --once")
+    if asked := loop_records.asked(project):
+        lines.append(f"asked       for a retraining by {asked['by']}: {asked['reason']}")
     stale = pipeline.stale_tasks(project)
     lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
     lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")

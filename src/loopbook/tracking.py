@@ -192,6 +192,19 @@ def log_window(
     return run.info.run_id
 
 
+def log_turn(client: MlflowClient, name: str, record: Mapping[str, Any]) -> str:
+    """Log a turn of the loop as a finished run of its own; the run's id."""
+    experiment = experiment_id(client, f"{name}-loop")
+    with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
+        mlflow.log_metrics({k: v for k, v in record.get("numbers", {}).items() if v is not None})
+        told = {
+            key: record.get(key) or "none" for key in ("as_of", "verdict", "outcome", "champion")
+        }
+        mlflow.set_tags(told | {"reason": record["reason"][:5000]})
+        mlflow.log_dict(dict(record), "record.json")
+    return run.info.run_id
+
+
 def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
     """Add files to a run, each under its own name."""
     for file in files:
@@ -303,6 +316,40 @@ def make_champion(
         client.set_registered_model_alias(version.name, PREVIOUS, before.number)
     client.set_registered_model_alias(version.name, CHAMPION, version.number)
     return before
+
+
+def model_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    """The tags of a registered model; none if it is not there."""
+    try:
+        return dict(client.get_registered_model(name).tags)
+    except MlflowException as reason:
+        if reason.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def set_model_tag(client: MlflowClient, name: str, key: str, value: str) -> None:
+    client.set_registered_model_tag(name, key, value)
+
+
+def set_version_tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
+    client.set_model_version_tag(version.name, version.number, key, value)
+
+
+def unset_version_tag(client: MlflowClient, version: Version, key: str) -> None:
+    """Take a tag away; nothing if it is not there."""
+    if key in version.tags:
+        client.delete_model_version_tag(version.name, version.number, key)
+
+
+def set_alias(client: MlflowClient, version: Version, alias: str) -> None:
+    client.set_registered_model_alias(version.name, alias, version.number)
+
+
+def drop_alias(client: MlflowClient, name: str, alias: str) -> None:
+    """Take an alias away; nothing if nobody has it."""
+    if holder(client, name, alias):
+        client.delete_registered_model_alias(name, alias)
 
 
 def load_service_files(client: MlflowClient, version: Version) -> tuple[bytes, dict[str, Any]]:

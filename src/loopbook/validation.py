@@ -99,6 +99,24 @@ def conform(rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return rows_raw.with_columns(cs.float().fill_nan(None)).with_columns(casts)
 
 
+def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:
+    """Whether each row, by itself, keeps the contract's ranges, categories and required values."""
+    kept = []
+    for name, feature in contract.features.items():
+        column, absent = pl.col(name), pl.col(name).is_null()
+        if feature.required or name in contract.key:
+            kept.append(~absent)
+        if feature.categories:
+            kept.append(absent | column.cast(pl.String).is_in(feature.categories))
+        elif feature.type in ("integer", "number"):
+            low, high = feature.range or (-FINITE, FINITE)
+            kept.append(absent | column.is_between(low, high))
+    low, high = contract.target.range or (-FINITE, FINITE)
+    kept += [pl.col(name).is_not_null() for name in contract.key]
+    kept.append(pl.col(contract.target.name).is_between(low, high))
+    return rows.select(pl.all_horizontal(kept)).to_series()
+
+
 def refusal(violations: list[Violation], contract: Contract) -> str:
     """What a person is told about rows that break the contract."""
     return (
