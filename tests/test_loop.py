@@ -85,6 +85,14 @@ def test_a_killed_turn_is_gone_on_with_and_ends_with_one_champion_that_really_an
         assert service.http.get("/metadata").json()["predecessor_version"] == "1"
         sold = {"size": 1800, "rooms": 3, "neighbourhood": "98115"}
         assert service.http.post("/predict", json=sold).json()["version"] == "2"
+        key = loopbook(house.root, "keys", "create", "ana", "--scope", "admin").stdout.split()[0]
+        ask = {"url": "/admin/retrain", "headers": {"X-API-Key": key}}
+        assert service.http.post(**ask, json={}).status_code == 422
+        assert service.http.post("/admin/retrain", json={"reason": "x"}).status_code == 401
+        assert service.http.post(**ask, json={"reason": "a new source"}).status_code == 202
+        assert loop_records.asked(house)["reason"] == "a new source"
+        assert "a new source" in loopbook(house.root, "status").stdout
+        loop_records.forget_asked(house)
         (told,) = turns(house)
         assert told["confirmed"].startswith("the service answers with v2")
     assert (house.var / "build" / "ingest.ipynb").stat().st_mtime_ns == before
