@@ -134,7 +134,7 @@ def test_a_build_that_fails_leaves_all_as_it_was_and_is_not_tried_again_at_once(
     train = house.root / "notebooks" / "05_train.ipynb"
     whole = train.read_text()
     broken = json.loads(whole)
-    broken["cells"][2]["source"] = ["raise RuntimeError('the lights went out')"]
+    broken["cells"][2]["source"] += ["\nraise RuntimeError('the lights went out')"]
     log = (house.var / "predictions.db").stat().st_size
     train.write_text(json.dumps(broken))
     failed = loopbook(house.root, *ONCE, *AS_OF)

@@ -32,6 +32,8 @@ QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "PYTHONWARNINGS": "ignore:IProgress not found",  # tqdm, about widgets that nobody needs
 }
+# MLflow asks a server that is away for minutes; a turn of the loop should say so in seconds.
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 # Gradient boosting stalls for seconds when its threads outnumber idle cores;
 # loopbook runs notebooks side by side instead.
 ONE_THREAD = {
@@ -139,7 +141,7 @@ def apply_environment() -> None:
     a person's choice: it gives way, so that a copy of a project never writes
     into the original.
     """
-    defaults = NO_TELEMETRY | QUIET | ONE_THREAD
+    defaults = NO_TELEMETRY | QUIET | PATIENCE | ONE_THREAD
     root = find_root()
     inherited: dict[str, str] = {}
     if outer := os.environ.get("LOOPBOOK_PROJECT"):
