@@ -3,9 +3,12 @@
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
+from small_house import ROOT
 
-from loopbook.challenge import Champion, seen_by_champion, unseen_rows
-from loopbook.contract import Contract
+from loopbook.challenge import Champion, check_contract, seen_by_champion, unseen_rows
+from loopbook.contract import Contract, read_contract
+from loopbook.errors import LoopbookError
 from loopbook.tracking import Version
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -23,6 +26,16 @@ def test_only_rows_after_the_champions_training_judge():
     judged = unseen_rows(ROWS, champion(60), contract, None)
     assert judged.height == 40
     assert seen_by_champion(judged, champion(60), contract, None) == 0
+
+
+def test_a_contract_that_changed_while_the_build_ran_promotes_nothing():
+    table = read_contract(ROOT / "contract.yaml")
+    known = {"contract": table.digest()[:16]}
+    check_contract(table, known)
+    check_contract(table, None)
+    changed = table.model_copy(update={"label_delay_days": 8})
+    with pytest.raises(LoopbookError, match="changed while this build ran"):
+        check_contract(changed, known)
 
 
 def test_where_the_champion_has_seen_nearly_all_rows_the_gate_is_told():

@@ -211,6 +211,27 @@ def read_evidence(record: Mapping[str, Any]) -> Evidence:
     )
 
 
+def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:
+    """Refuse to decide if the contract was changed while the build ran.
+
+    Parameters
+    ----------
+    depends_on : mapping or None
+        The task's digests, taken when the graph was loaded; None outside of it.
+
+    Raises
+    ------
+    LoopbookError
+        If the contract is another one now: some notebooks may have read the
+        one and some the other.
+    """
+    if depends_on and not contract.digest().startswith(depends_on["contract"]):
+        raise LoopbookError(
+            f"contract '{contract.name}': it was changed while this build ran, so nothing is "
+            "promoted. Build again: loopbook build"
+        )
+
+
 def carry_out(
     client,
     name: str,

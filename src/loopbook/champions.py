@@ -105,13 +105,7 @@ def promote(
         reconciled(client, name, now=at, as_of=as_of)
         return tracking.holder(client, name, PREVIOUS)
     reconciled(client, name, now=at, as_of=as_of)
-    stamps = {
-        "promoted_at": at.isoformat(),
-        "promoted_as_of": as_of or at.isoformat(),
-        "promoted_kind": kind,
-        "promoted_by": by or _who(),
-        "promoted_reason": reason[:2000],
-    }
+    stamps = _stamps(kind, reason, at, as_of, by)
     if before:
         stamps["previous_champion"] = before.number
         tracking.set_alias(client, before, SHADOW)
@@ -173,13 +167,7 @@ def roll_back(
     back = fit[-1]
     tracking.load_service_files(client, back)
     tracking.set_version_tag(client, held, BARRED, reason[:2000])
-    stamps = {
-        "promoted_at": at.isoformat(),
-        "promoted_as_of": as_of or at.isoformat(),
-        "promoted_kind": ROLLBACK,
-        "promoted_by": by or _who(),
-        "promoted_reason": reason[:2000],
-    }
+    stamps = _stamps(ROLLBACK, reason, at, as_of, by)
     tracking.drop_alias(client, name, SHADOW)
     tracking.make_champion(client, back, stamps)
     reconciled(client, name, now=at)
@@ -221,6 +209,19 @@ def _version(client, name: str, number: str) -> Version:
             return version
     there = ", ".join(f"v{version.number}" for version in reversed(found)) or "none"
     raise TrackingError(f"{name}: found no version {number!r}, there are {there}.")
+
+
+def _stamps(
+    kind: str, reason: str, at: datetime, as_of: str | None, by: str | None
+) -> dict[str, str]:
+    """What a version's tags say of its promotion."""
+    return {
+        "promoted_at": at.isoformat(),
+        "promoted_as_of": as_of or at.isoformat(),
+        "promoted_kind": kind,
+        "promoted_by": by or _who(),
+        "promoted_reason": reason[:2000],
+    }
 
 
 def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:
