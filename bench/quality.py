@@ -60,7 +60,8 @@ def in_time(root: Path) -> list[str]:
     X_october = features.model_matrix(october, table, vocabulary)
     lines = ["| as of 1 October 2014, on October | MAPE | bias |", "|---|---|---|"]
     for name in candidates.RECIPES:
-        model = candidates.in_float32(candidates.build(name, table, settings.random_seed).fit(X, y))
+        model = candidates.build(name, table, settings.random_seed)
+        model = candidates.in_float32(candidates.fit(model, X, y, fitted_on))
         graph = inference.session(export.export(model, table, X.shape[1]))
         found = evaluation.metrics(observed, inference.predict(graph, X_october))
         lines.append(f"| {name} | {found['mape']:.2%} | {found['bias']:+.3f} |")
@@ -97,15 +98,16 @@ def at_random(root: Path) -> list[str]:
     )
     lines = ["| random split, 10,000 rows, RMSE of log price | mean | sd |", "|---|---|---|"]
     for name, (X, make) in models.items():
-        found = [_rmse(make(seed), X, target, seed) for seed in SEEDS]
+        found = [_rmse(make(seed), X, target, rows, seed) for seed in SEEDS]
         lines.append(f"| {name} | {np.mean(found):.4f} | {np.std(found, ddof=1):.4f} |")
     return lines
 
 
-def _rmse(model, X: np.ndarray, y: np.ndarray, seed: int) -> float:
+def _rmse(model, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame, seed: int) -> float:
     order = np.random.default_rng(seed).permutation(len(y))
     train, test = order[:TRAINING_ROWS], order[TRAINING_ROWS:]
-    error = model.fit(X[train], y[train]).predict(X[test]) - y[test]
+    model = candidates.fit(model, X[train], y[train], rows[train])
+    error = model.predict(X[test]) - y[test]
     return float(np.sqrt(np.mean(error**2)))
 
 

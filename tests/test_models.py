@@ -1,6 +1,7 @@
 """What must be true of models and of the gate, whatever the table."""
 
 import dataclasses
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +44,10 @@ def sample():
 
 
 def fitted(name, X, y):
-    return candidates.build(name, CONTRACT, 3).fit(X, y)
+    """A candidate fitted to rows that happened an hour apart."""
+    hours = datetime(2014, 5, 1, tzinfo=UTC) + np.arange(len(y)) * timedelta(hours=1)
+    rows = pl.DataFrame({sources.EVENT_TS: hours.tolist()})
+    return candidates.fit(candidates.build(name, CONTRACT, 3), X, y, rows)
 
 
 # the converter's own use of numpy and onnx, not ours
@@ -213,11 +217,15 @@ def test_a_target_relative_to_its_level_follows_it_where_a_tree_cannot():
     assert np.isfinite(follows.predict(missing)).all()
 
 
-def test_recalibration_finds_by_how_much_the_market_has_moved():
-    """Inputs without the level: the newest rows are 10 per cent above what was learned."""
-    draw = np.random.default_rng(3)
-    X = draw.uniform(1, 2, (3000, 1)).astype(np.float32)
-    y = np.log(X[:, 0]) + draw.normal(0, 0.05, 3000) + np.where(np.arange(3000) >= 2400, 0.1, 0)
-    model = levels.Recalibrated(Ridge(), Ridge(), recent_rows=600).fit(X, y)
-    assert model.offset_ == pytest.approx(0.1, abs=0.01)
-    assert np.allclose(model.predict(X), model.regressor_.predict(X) + model.offset_)
+def test_recalibration_finds_the_level_that_the_market_is_heading_for():
+    """Inputs without the level, which rises by 1 per cent a week; two weeks after the newest row."""
+    draw, days = np.random.default_rng(3), np.linspace(0, 270, 6000)
+    X = draw.uniform(1, 2, (6000, 1)).astype(np.float32)
+    y = np.log(X[:, 0]) + days * 0.01 / 7 + draw.normal(0, 0.05, 6000)
+    y[::50] += 3  # some impossible prices, which hardly move the level
+    model = levels.Recalibrated(Ridge(), ahead_days=14).fit(X, y, days)
+    asked = np.linspace(1, 2, 50, dtype=np.float32)[:, None]
+    off = model.predict(asked) - np.log(asked[:, 0])
+    assert off.mean() == pytest.approx(284 * 0.01 / 7, abs=0.02)
+    at_once = levels.Recalibrated(Ridge()).fit(X, y, np.zeros(6000)).predict(asked)
+    assert (at_once - np.log(asked[:, 0])).mean() == pytest.approx(135 * 0.01 / 7, abs=0.03)

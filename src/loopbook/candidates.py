@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import polars as pl
 from sklearn.compose import ColumnTransformer
 from sklearn.ensemble import (
     ExtraTreesRegressor,
@@ -26,6 +27,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 from loopbook.contract import Contract
 from loopbook.features import input_names, row_inputs
 from loopbook.levels import Recalibrated, Relative
+from loopbook.sources import EVENT_TS
 
 UNKNOWN = -1.0  # the code of a category that is missing or was not seen
 
@@ -56,6 +58,13 @@ def settings(model: Model) -> dict[str, Any]:
     inner = model if isinstance(model, Pipeline) else model.regressor
     parameters = inner[-1].get_params(deep=False)
     return {f"model_{key}": value for key, value in parameters.items() if not callable(value)}
+
+
+def fit(model: Model, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) -> Model:
+    """Fit a candidate in place; `rows` are those of `X`, with their event time if there is one."""
+    if isinstance(model, Recalibrated):
+        return model.fit(X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400)
+    return model.fit(X, y)
 
 
 def baseline(contract: Contract, random_seed: int) -> Pipeline:
@@ -110,10 +119,8 @@ def relative(contract: Contract, random_seed: int) -> Relative:
 
 
 def recalibrated(contract: Contract, random_seed: int) -> Recalibrated:
-    """The mean of three gradient boostings, shifted by what the newest rows are off."""
-    return Recalibrated(
-        ensemble(contract, random_seed), hist_gradient_boosting(contract, random_seed)
-    )
+    """The mean of three gradient boostings, moved to the level that the newest rows are heading for."""
+    return Recalibrated(hist_gradient_boosting(contract, random_seed), random_seed=random_seed)
 
 
 RECIPES: dict[str, Callable[[Contract, int], Pipeline]] = {

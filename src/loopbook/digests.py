@@ -124,11 +124,15 @@ def library_digest(project: Project, notebook: Path) -> str:
     return state.hexdigest()
 
 
+def code_of(notebook: Path) -> str:
+    """All the code of a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
 def modules_of(project: Project, notebook: Path) -> set[str]:
     """The modules of ours that a notebook imports, directly or through others."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
-    waiting = _imported(ast.parse(code))
+    waiting = _imported(ast.parse(code_of(notebook)))
     found: set[str] = set()
     while waiting:
         name = waiting.pop()

@@ -57,7 +57,8 @@ def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width:
             target_opset={"": 18, "ai.onnx.ml": 3},
         )
     except (RuntimeError, NotImplementedError, ValueError) as reason:
-        steps = " → ".join(type(step).__name__ for _, step in pipeline.steps)
+        named = getattr(pipeline, "steps", getattr(pipeline, "estimators", []))
+        steps = " → ".join(type(step).__name__ for _, step in named)
         raise ExportError(
             f"model {steps}: cannot be written as ONNX ({str(reason).splitlines()[0]}). "
             "Use steps that skl2onnx supports; docs/candidates.md lists those that were tried."

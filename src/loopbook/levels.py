@@ -6,7 +6,10 @@ it rises beyond what they have seen; here the level is added outside of them.
 """
 
 import numpy as np
+from numpy.polynomial import Polynomial
 from sklearn.base import BaseEstimator, RegressorMixin, clone
+from sklearn.ensemble import VotingRegressor
+from sklearn.model_selection import KFold
 
 
 class Relative(RegressorMixin, BaseEstimator):
@@ -40,35 +43,66 @@ class Relative(RegressorMixin, BaseEstimator):
 
 
 class Recalibrated(RegressorMixin, BaseEstimator):
-    """Add the median residual of the newest rows to what another model predicts.
+    """Mean of models that were each fitted without a part of the rows, moved to today's level.
 
     Parameters
     ----------
-    regressor : estimator
-        Fitted on all rows; it makes the predictions.
-    probe : estimator
-        Fitted on all but the newest rows, which it is then asked about: what
-        it is off by there is what the market has moved.
-    recent_rows : int
-        How many rows count as the newest, at most a fifth of all. With 1,000
-        and residuals of 0.2, the median's standard error is below 1 per cent.
+    regressor : pipeline
+        From the matrix to the target as it is inside.
+    folds : int
+        How many parts. A row's residual is that of the model that has not seen it.
+    half_life_days : float
+        A row so much older than the newest counts half as much for the level.
+    ahead_days : float
+        How long after the newest row the level is meant: by then the model serves.
+    random_seed : int
+        Of the parts.
 
     Notes
     -----
-    Rows have to come in the order of time.
+    The level is a line through the residuals over time, fitted by weighted
+    least squares (local linear regression at the end of a series; Fan and
+    Gijbels, 1996) after residuals beyond three robust standard deviations were
+    drawn in. Three parts are as accurate as three models of all rows, half-life
+    and days ahead made the least bias from October 2014 to February 2015.
     """
 
-    def __init__(self, regressor, probe, recent_rows: int = 1_000):
+    def __init__(
+        self,
+        regressor,
+        folds: int = 3,
+        half_life_days: float = 28.0,
+        ahead_days: float = 14.0,
+        random_seed: int = 0,
+    ):
         self.regressor = regressor
-        self.probe = probe
-        self.recent_rows = recent_rows
+        self.folds = folds
+        self.half_life_days = half_life_days
+        self.ahead_days = ahead_days
+        self.random_seed = random_seed
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> "Recalibrated":
-        cut = len(y) - min(self.recent_rows, len(y) // 5)
-        probe = clone(self.probe).fit(X[:cut], y[:cut])
-        self.offset_ = float(np.median(y[cut:] - probe.predict(X[cut:])))
-        self.regressor_ = clone(self.regressor).fit(X, y)
+    def fit(self, X: np.ndarray, y: np.ndarray, at_days: np.ndarray) -> "Recalibrated":
+        """Fit; `at_days` is when each row happened, in days since any beginning."""
+        parts = KFold(self.folds, shuffle=True, random_state=self.random_seed).split(X)
+        residuals, fitted = np.empty(len(y)), []
+        for kept, left_out in parts:
+            fitted.append(clone(self.regressor).fit(X[kept], y[kept]))
+            residuals[left_out] = y[left_out] - fitted[-1].predict(X[left_out])
+        self.regressor_ = VotingRegressor([(f"part_{i}", m) for i, m in enumerate(fitted)])
+        self.regressor_.estimators_ = fitted  # fitted already, each on rows of its own
+        age = at_days.max() - at_days
+        self.offset_ = self._level(residuals, age)
         return self
+
+    def _level(self, residuals: np.ndarray, age: np.ndarray) -> float:
+        middle = np.median(residuals)
+        reach = 3 * 1.4826 * np.median(np.abs(residuals - middle))
+        drawn_in = np.clip(residuals, middle - reach, middle + reach)
+        weight = 0.5 ** (age / self.half_life_days)
+        if np.ptp(age) == 0:
+            return float(np.average(drawn_in, weights=weight))
+        line = Polynomial.fit(-age, drawn_in, 1, w=np.sqrt(weight))
+        return float(line(self.ahead_days))
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return self.regressor_.predict(X) + self.offset_

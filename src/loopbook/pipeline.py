@@ -30,6 +30,7 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
+from loopbook import digests, kernels
 from loopbook.build_outcome import remember
 from loopbook.errors import BuildFailed, BuildRunning, LoopbookError
 from loopbook.files import read_json
@@ -101,6 +102,7 @@ class NotebookExecutor(Executor):
     def _run(self, dag: DAG, todo: list) -> list:
         progress = Progress([task.name for task in todo])
         papermill_engines.register(None, ReportingEngine)
+        kernels.start_from_nursery(_sources_of(todo))
         ReportingEngine.progress = progress
         reports, failures = [], []
         with progress, ThreadPoolExecutor(self.workers) as pool:
@@ -130,6 +132,15 @@ class NotebookExecutor(Executor):
         if failures:
             raise DAGBuildError("\n\n".join(failures))
         return reports
+
+
+def _sources_of(todo: list) -> list[str]:
+    """The code of some notebooks and of every module of ours that they reach."""
+    project = current()
+    notebooks = {Path(task.source.loc) for task in todo}
+    names = {name for notebook in notebooks for name in digests.modules_of(project, notebook)}
+    modules = [(project.library / f"{name}.py").read_text(encoding="utf-8") for name in names]
+    return [digests.code_of(notebook) for notebook in notebooks] + sorted(modules)
 
 
 def _build_task(task, progress: Progress):
