@@ -245,7 +245,7 @@ def as_window(
         told=[fault.sentence for fault in faults if not fault.is_broken],
         drifted=sentences,
         worse=found.worse,
-        bias=found.moved,
+        bias=found.bias,
         estimated=growth,
         champion_age_days=champion_age_days,
     )

@@ -63,8 +63,8 @@ class Recalibrated(RegressorMixin, BaseEstimator):
     The level is a line through the residuals over time, fitted by weighted
     least squares (local linear regression at the end of a series; Fan and
     Gijbels, 1996) after residuals beyond three robust standard deviations were
-    drawn in. Three parts are as accurate as three models of all rows, half-life
-    and days ahead made the least bias from October 2014 to February 2015.
+    drawn in. Three parts are as accurate as three models of all rows. Half-life
+    and days ahead were chosen on October 2014 to February 2015.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Recalibrated(RegressorMixin, BaseEstimator):
         regressor,
         folds: int = 3,
         half_life_days: float = 28.0,
-        ahead_days: float = 14.0,
+        ahead_days: float = 21.0,
         random_seed: int = 0,
     ):
         self.regressor = regressor

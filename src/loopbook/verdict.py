@@ -45,7 +45,7 @@ class Window:
     broken, told : sentences about inputs that are broken, and that are only odd
     drifted : sentences, one a column beyond its threshold
     worse : realized error minus the reference's, over the same model
-    bias : realized bias minus the reference's, in log units
+    bias : realized bias, the mean log error; 0 is what it should be
     estimated : the estimated error minus the reference's, or None
     champion_age_days : since promotion, or None if unknown
     """
@@ -126,9 +126,9 @@ def _error_reasons(window: Window, rules: Rules) -> list[str]:
     if window.bias and not -rules.bias_margin <= _nearest_to_zero(window.bias) <= rules.bias_margin:
         side = "too little" if window.bias.mean < 0 else "too much"
         found.append(
-            f"the model predicts {side}: its bias has moved by {window.bias.mean:+.1%} "
-            f"({window.bias.low:+.1%} to {window.bias.high:+.1%}, n = {window.bias.n:,}), more "
-            f"than {rules.bias_margin:.1%}"
+            f"the model predicts {side}: its bias is {window.bias.mean:+.1%} "
+            f"({window.bias.low:+.1%} to {window.bias.high:+.1%}, n = {window.bias.n:,}), beyond "
+            f"{rules.bias_margin:.1%}"
         )
     if window.worse and window.worse.low > rules.error_margin:
         found.append(
