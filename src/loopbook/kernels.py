@@ -34,6 +34,16 @@ PROVISIONER = "loopbook-nursery"
 LAUNCHER = ["-m", "ipykernel_launcher"]
 # onnxruntime starts a thread when it is imported, which a fork would not have
 NOT_HERE = {"loopbook", "onnxruntime", "psycopg", "redis", "distributed", "dask"}
+# what packages import no sooner than they are used
+LATE = {
+    "mlflow": [
+        "mlflow.sklearn",
+        "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "skops.io",
+    ],
+    "matplotlib.figure": ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"],
+}
 STARTS_S = 30
 
 
@@ -51,7 +61,7 @@ def packages(sources: Iterable[str]) -> list[str]:
                 root = name.split(".")[0]
                 if root not in NOT_HERE and root not in sys.stdlib_module_names:
                     found[name] = None
-    return list(found)
+    return [*found, *(late for name in found for late in LATE.get(name, []))]
 
 
 class Nursery:
