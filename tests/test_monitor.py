@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import polars as pl
 import pytest
+import turned
 import yaml
 from browsing import Voila, browser
 from conftest import free_port, program, wait_for
@@ -360,6 +361,7 @@ def test_prometheus_scrapes_the_service_and_answers_every_panel(house, tmp_path)
     import httpx
 
     prometheus, port = program("prometheus", "prometheus"), free_port()
+    turned.keep_turns(house, turned.turns(1))
     with Running(house, "--quiet") as service:
         config = (ROOT / "deploy/prometheus/prometheus.yml").read_text()
         config = config.replace("service:8000", f"127.0.0.1:{service.port}").replace("15s", "1s")

@@ -6,7 +6,9 @@ from outside leaves a request here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from loopbook.sources import utc_now
 NOTHING, PROMOTED, REFUSED, ROLLED_BACK = "nothing", "promoted", "refused", "rolled back"
 INVESTIGATE, ERROR = "investigate", "error"
 EXIT_CODES = {NOTHING: 0, PROMOTED: 10, REFUSED: 20, INVESTIGATE: 30, ROLLED_BACK: 40, ERROR: 1}
+MOST_WATCHED = 500  # turns that a scrape of the service looks at
 ALWAYS = {"turn", "as_of", "outcome", "reason"}
 
 
@@ -44,6 +47,47 @@ def newest_first(project: Project) -> Iterator[dict[str, Any]]:
 def is_turn(record: Any) -> bool:
     """Whether this is a turn's record, as against a file of somebody else's."""
     return isinstance(record, dict) and record.keys() >= ALWAYS
+
+
+@dataclass(frozen=True)
+class State:
+    """How the loop is, for whoever watches from outside.
+
+    Attributes
+    ----------
+    outcome : of the last turn; None if there was none
+    ended_at : when the last turn ended, by the clock on the wall
+    failures : turns that failed one after the other, up to now
+    retrains : retrainings that were tried in the last day, by the clock on the wall
+    """
+
+    outcome: str | None = None
+    ended_at: datetime | None = None
+    failures: int = 0
+    retrains: int = 0
+
+
+def state(project: Project, *, now: datetime) -> State:
+    """How the loop is. It reads few records and never fails: a scrape must not."""
+    outcome, last, failures, retrains, is_failing = None, None, 0, 0, True
+    for record in islice(newest_first(project), MOST_WATCHED):
+        ended = _ended(record)
+        outcome, last = outcome or record["outcome"], last or ended
+        is_failing = is_failing and record["outcome"] == ERROR
+        failures += is_failing
+        is_of_today = ended is not None and now - ended < timedelta(days=1)
+        retrains += is_of_today and bool(record.get("attempt"))
+        if not is_failing and not is_of_today:
+            break
+    return State(outcome, last, failures, retrains)
+
+
+def _ended(record: Mapping[str, Any]) -> datetime | None:
+    """When a turn ended; of one that was killed, when it began; None if it does not say."""
+    try:
+        return parse_instant(record.get("ended_at") or record["began_at"])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def keep(project: Project, record: Mapping[str, Any]) -> None:
