@@ -28,6 +28,7 @@ from loopbook.explanations import explain
 from loopbook.knobs import read_knobs
 from loopbook.prediction_log import Truth, key_text
 from loopbook.project import Project, tracking_address
+from loopbook.sources import utc_now
 from serving import open_inference
 from serving.documentation import describe
 from serving.exchange import (
@@ -276,13 +277,14 @@ def add_health(app: FastAPI, service: Service) -> None:
 
 
 def add_metrics(app: FastAPI, service: Service, project: Project) -> None:
-    """What is counted here, and what the last monitoring run and build said."""
+    """What is counted here, and what the last monitoring run, turn of the loop and build said."""
 
     def tell() -> bytes:
         age = service.feature_age()
         if age is not None:
             service.metrics.feature_age.set(age.total_seconds())
         service.metrics.tell_window(monitor_records.newest(project))
+        service.metrics.tell_loop(loop_records.state(project, now=utc_now()))
         service.metrics.build_failed.set(build_outcome.has_failed(project))
         return service.metrics.page()
 

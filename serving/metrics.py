@@ -5,6 +5,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from loopbook import loop_records
 from loopbook.contract import parse_instant
 from loopbook.prediction_log import Entry
 from loopbook.verdict import LEVELS
@@ -86,6 +87,32 @@ class Metrics:
         self.build_failed = Gauge(
             "loopbook_build_failed", "1 if the last build or retraining failed.", **put
         )
+        self.loop_outcome = Gauge(
+            "loopbook_loop_outcome",
+            "1 for the outcome of the loop's last turn.",
+            ["outcome"],
+            **put,
+        )
+        self.loop_ended = Gauge(
+            "loopbook_loop_ended_timestamp_seconds",
+            "When the loop's last turn ended; 0 if it never turned.",
+            **put,
+        )
+        self.loop_failures = Gauge(
+            "loopbook_loop_failures", "Turns of the loop that failed one after the other.", **put
+        )
+        self.loop_retrains = Gauge(
+            "loopbook_loop_retrains", "Retrainings tried in the last day.", **put
+        )
+
+    def tell_loop(self, state: loop_records.State) -> None:
+        """Repeat how the loop is, as its records say."""
+        self.loop_outcome.clear()
+        for outcome in loop_records.EXIT_CODES if state.outcome else ():
+            self.loop_outcome.labels(outcome).set(state.outcome == outcome)
+        self.loop_ended.set(state.ended_at.timestamp() if state.ended_at else 0)
+        self.loop_failures.set(state.failures)
+        self.loop_retrains.set(state.retrains)
 
     def tell_window(self, record: Mapping[str, Any] | None) -> None:
         """Repeat the numbers of the newest monitored window, as they stand in its record."""

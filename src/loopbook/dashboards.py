@@ -74,13 +74,13 @@ def _by_window(project: Project, page: str, versions: list[Held]) -> widgets.Wid
 
     def draw(_: object = None) -> None:
         if window.value is not None:
-            shown.value = _guarded(_of_window, project, page, records, window.value, versions)
+            shown.value = guarded(_of_window, project, page, records, window.value, versions)
 
     version.observe(fill, "value")
     window.observe(draw, "value")
     fill()
     draw()
-    return widgets.VBox([_row(version, window), shown])
+    return widgets.VBox([row(version, window), shown])
 
 
 def _number(record: Mapping[str, Any]) -> str:
@@ -124,12 +124,12 @@ def _by_version(
     place = widgets.VBox([])
 
     def redraw(_: object = None) -> None:
-        drawn = _guarded(draw, by_number[version.value])
+        drawn = guarded(draw, by_number[version.value])
         place.children = [widgets.HTML(drawn) if isinstance(drawn, str) else drawn]
 
     version.observe(redraw, "value")
     redraw()
-    return widgets.VBox([_row(version), place])
+    return widgets.VBox([row(version), place])
 
 
 def _named(held: Held, champion: Held | None) -> str:
@@ -169,7 +169,7 @@ def _sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
     now = (features and features.as_of()) or _newest(servable.card)
 
     def ask(_: object = None) -> None:
-        shown.value = _guarded(answer)
+        shown.value = guarded(answer)
 
     def answer() -> str:
         record = {name: widget.value for name, widget in given.items()}
@@ -257,16 +257,16 @@ def _newest(card: Mapping[str, Any]) -> datetime:
 # -- all pages -----------------------------------------------------------------
 
 
-def _row(*choosers: widgets.Widget) -> widgets.Widget:
+def row(*choosers: widgets.Widget) -> widgets.Widget:
     return widgets.Box(choosers, layout=widgets.Layout(display="flex", flex_flow="row wrap"))
 
 
-def _guarded(draw: Callable[..., Any], *words: Any) -> Any:
-    """What `draw` gives, or a sentence about why it cannot: never a traceback."""
+def guarded(draw: Callable[..., Any], *words: Any, command: str = "make monitor") -> Any:
+    """What `draw` gives, or a sentence about why it cannot and a command: never a traceback."""
     try:
         return draw(*words)
     except LoopbookError as error:
         return pages.whole("Nothing to show", pages.empty(str(error), "make status"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         told = f"A file of this page is missing or of another release ({type(error).__name__})."
-        return pages.whole("Nothing to show", pages.empty(told, "make monitor"))
+        return pages.whole("Nothing to show", pages.empty(told, command))

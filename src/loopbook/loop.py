@@ -283,7 +283,8 @@ class _Turn:
         self.record["confirmed"] = told = confirmed(
             self.knobs.loop_service, version, self.knobs.loop_confirm_s
         )
-        if told and not told.startswith("the service answers with"):
+        # "answers with v2 and not with v3" begins like a confirmation and is none
+        if told and not told.startswith(f"the service answers with v{version},"):
             notifications.send(f"loopbook, {self.contract.name}: {told}", self.record)
 
     def _at(self, stage: str) -> None:

@@ -5,10 +5,14 @@ leaves its journal, from which the next one goes on. Whoever wants a retraining
 from outside leaves a request here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from loopbook.contract import parse_instant
 from loopbook.files import read_json, write_json
 from loopbook.project import Project
 from loopbook.sources import utc_now
@@ -16,6 +20,8 @@ from loopbook.sources import utc_now
 NOTHING, PROMOTED, REFUSED, ROLLED_BACK = "nothing", "promoted", "refused", "rolled back"
 INVESTIGATE, ERROR = "investigate", "error"
 EXIT_CODES = {NOTHING: 0, PROMOTED: 10, REFUSED: 20, INVESTIGATE: 30, ROLLED_BACK: 40, ERROR: 1}
+MOST_WATCHED = 500  # turns that a scrape of the service looks at
+ALWAYS = {"turn", "as_of", "outcome", "reason"}
 
 
 def folder(project: Project) -> Path:
@@ -24,13 +30,64 @@ def folder(project: Project) -> Path:
 
 def listed(project: Project) -> list[dict[str, Any]]:
     """Every turn, oldest first. What cannot be read is left out."""
-    found = []
-    for path in sorted((folder(project) / "turns").glob("*.json")):
+    return list(newest_first(project))[::-1]
+
+
+def newest_first(project: Project) -> Iterator[dict[str, Any]]:
+    """The turns, the newest first; read one by one, since most readers want a few only."""
+    for path in sorted((folder(project) / "turns").glob("*.json"), reverse=True):
         try:
-            found.append(read_json(path))
+            record = read_json(path)
         except (OSError, ValueError):
             continue
-    return found
+        if is_turn(record):
+            yield record
+
+
+def is_turn(record: Any) -> bool:
+    """Whether this is a turn's record, as against a file of somebody else's."""
+    return isinstance(record, dict) and record.keys() >= ALWAYS
+
+
+@dataclass(frozen=True)
+class State:
+    """How the loop is, for whoever watches from outside.
+
+    Attributes
+    ----------
+    outcome : of the last turn; None if there was none
+    ended_at : when the last turn ended, by the clock on the wall
+    failures : turns that failed one after the other, up to now
+    retrains : retrainings that were tried in the last day, by the clock on the wall
+    """
+
+    outcome: str | None = None
+    ended_at: datetime | None = None
+    failures: int = 0
+    retrains: int = 0
+
+
+def state(project: Project, *, now: datetime) -> State:
+    """How the loop is. It reads few records and never fails: a scrape must not."""
+    outcome, last, failures, retrains, is_failing = None, None, 0, 0, True
+    for record in islice(newest_first(project), MOST_WATCHED):
+        ended = _ended(record)
+        outcome, last = outcome or record["outcome"], last or ended
+        is_failing = is_failing and record["outcome"] == ERROR
+        failures += is_failing
+        is_of_today = ended is not None and now - ended < timedelta(days=1)
+        retrains += is_of_today and bool(record.get("attempt"))
+        if not is_failing and not is_of_today:
+            break
+    return State(outcome, last, failures, retrains)
+
+
+def _ended(record: Mapping[str, Any]) -> datetime | None:
+    """When a turn ended; of one that was killed, when it began; None if it does not say."""
+    try:
+        return parse_instant(record.get("ended_at") or record["began_at"])
+    except (KeyError, ValueError, TypeError, AttributeError):
+        return None
 
 
 def keep(project: Project, record: Mapping[str, Any]) -> None:
@@ -74,6 +131,28 @@ def asked(project: Project) -> dict[str, str] | None:
 
 def forget_asked(project: Project) -> None:
     (folder(project) / "asked.json").unlink(missing_ok=True)
+
+
+def changes(records: Sequence[Mapping[str, Any]]) -> dict[datetime, tuple[str, str]]:
+    """When another version began to serve: the outcome, and a short text with the version."""
+    found = {}
+    for record in records:
+        outcome = record["outcome"]
+        if outcome in (PROMOTED, ROLLED_BACK):
+            version = (record.get("champion") or "").rpartition(" ")[2]
+            word = "promoted" if outcome == PROMOTED else "back to"
+            found[parse_instant(record["as_of"])] = (outcome, f"{word} {version}".strip())
+    return found
+
+
+def verdicts(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]:
+    """The verdict of each turn that came to one, with its moment."""
+    return [(parse_instant(r["as_of"]), r["verdict"]) for r in records if r.get("verdict")]
+
+
+def outcomes(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]:
+    """The outcome of each turn, with its moment."""
+    return [(parse_instant(r["as_of"]), r["outcome"]) for r in records]
 
 
 def lines(records: list[dict[str, Any]]) -> list[str]:

@@ -10,13 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-# Colour-blind safe (Okabe and Ito), and each level has a sign and a word too.
-LEVELS = {
-    "healthy": ("#00634a", "✔"),
-    "watch": ("#005688", "◔"),
-    "investigate": ("#8a5a00", "▲"),
-    "retrain": ("#a34700", "↻"),
-}
+from loopbook.colours import LEVELS
+
 STYLE = """<style>
 .lb {font-family: system-ui, sans-serif; font-size: 15px; line-height: 1.45; color: #1a1a1a;
   max-width: 1080px; margin: 0 auto; overflow-wrap: anywhere; white-space: normal}
@@ -41,6 +36,7 @@ PAGES = {
     "4_candidates": "Candidates",
     "5_model_card": "Model card",
     "6_what_if": "What if",
+    "7_loop": "The loop",
 }
 
 

@@ -1,14 +1,16 @@
-"""Plots: every figure of the notebooks and the dashboards.
+"""Plots: the figures of the notebooks and the dashboards.
 
 It decides how things look: axes with units, and one colour a role everywhere
 (safe for the colour-blind). Each function takes numbers and returns a figure;
 none reads a file.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
@@ -16,8 +18,9 @@ import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from loopbook.drift import ColumnDrift
-from loopbook.evaluation import Interval
+if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy
+    from loopbook.drift import ColumnDrift
+    from loopbook.evaluation import Interval
 
 REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
 STYLE = {
@@ -265,38 +268,6 @@ def error_over_time(
     axis.tick_params(axis="x", rotation=30)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, loc="lower left")
-    return figure
-
-
-def policies(
-    series: Mapping[str, Sequence[tuple[datetime, float]]],
-    marks: Mapping[datetime, str],
-    label: str,
-) -> Figure:
-    """The error of several policies over time, with what happened when.
-
-    Parameters
-    ----------
-    series : mapping from a policy's name to (instant, error)
-    marks : mapping from instant to text
-    """
-    figure, axis = _figure(7.0, 3.6)
-    for (name, points), color in zip(
-        series.items(), (REFERENCE, CHALLENGER, CHAMPION), strict=False
-    ):
-        if points:
-            axis.plot(*zip(*points, strict=True), "o-", color=color, ms=4, label=name)
-    axis.margins(y=0.2)
-    for at, told in marks.items():
-        axis.axvline(at, color=CHAMPION, ls=":", lw=1.0)
-        place = (at, axis.get_ylim()[1])
-        axis.annotate(
-            plain(told), place, (2, -3), textcoords="offset points", va="top", size=7, rotation=90
-        )
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axis.set(xlabel="month", ylabel=label)
-    axis.tick_params(axis="x", rotation=30)
-    axis.legend(frameon=False, loc="lower left")
     return figure
 
 

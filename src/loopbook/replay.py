@@ -31,10 +31,10 @@ from loopbook import (
     evaluation,
     feature_table,
     loop,
+    loop_plots,
     loop_records,
     performance,
     pipeline,
-    plots,
     prediction_log,
     sources,
     tracking,
@@ -517,11 +517,6 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 def figure(result: Mapping[str, Any]) -> Any:
     """The error of the policies by month, with what the loop did."""
-    marks = {
-        parse_instant(t["as_of"]): t["outcome"]
-        for t in result["turns"]
-        if t["outcome"] in (loop_records.PROMOTED, loop_records.ROLLED_BACK)
-    }
     series = {
         NAMES[policy]: [
             (parse_instant(f"{m['month']}-15"), m["error"])
@@ -530,7 +525,13 @@ def figure(result: Mapping[str, Any]) -> Any:
         ]
         for policy in NAMES
     }
-    return plots.policies(series, marks, "MAPE of the month's answers")
+    turns = result["turns"]
+    return loop_plots.policies(
+        series,
+        loop_records.changes(turns),
+        "MAPE of the month's answers",
+        loop_records.verdicts(turns),
+    )
 
 
 def main() -> None:

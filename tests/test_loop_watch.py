@@ -1,0 +1,220 @@
+"""What is heard of the loop from outside: the webhook, the service's metrics, `loopbook status`."""
+
+import http.server
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import polars as pl
+import pytest
+import turned
+from small_house import ROOT
+
+from loopbook import loop, loop_records, notifications
+from loopbook.errors import LoopbookError
+from loopbook.files import write_json
+from loopbook.loop_records import State
+from loopbook.project import Project
+from loopbook.registry import SHADOW
+from loopbook.tracking import CHAMPION, Version
+from serving.metrics import Metrics
+
+NOW = datetime(2015, 4, 6, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+class Outside(http.server.BaseHTTPRequestHandler):
+    """A webhook, and a service that answers with version 1."""
+
+    def do_POST(self):
+        self.server.heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b'{"version": "1"}')
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def outside(monkeypatch) -> Iterator[http.server.HTTPServer]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Outside) as server:
+        server.heard = []
+        server.address = f"http://127.0.0.1:{server.server_port}"
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv(notifications.ADDRESS, f"{server.address}/secret")
+        yield server
+        server.shutdown()
+
+
+class Stages:
+    """What the stages of a turn would do, without a notebook and without MLflow."""
+
+    def __init__(self, project: Project):
+        self.project, self.level, self.probation = project, "healthy", "waits"
+        self.breaks = self.promotes = False
+        self.held = {CHAMPION: "2", SHADOW: "1"}
+
+    def build(self, project: Project, changes: dict, graph=None) -> None:
+        if self.breaks:
+            raise LoopbookError("the lights went out")
+        if graph is not None:
+            record = {"as_of": changes["as_of"], "numbers": {}}
+            record["verdict"] = {"level": self.level, "reasons": [f"it is {self.level}"]}
+            write_json(project.var / "monitor" / "record.json", record)
+            return
+        who = {"label": "m v3", "version": "3", "candidate": "ridge", "run_id": "r"}
+        told = {"promoted": self.promotes, "challenger": who, "sentence": "the gate has spoken"}
+        told |= {"snapshot_sha256": "0" * 64, "snapshot_rows": 9, "errors": {}}
+        write_json(project.var / "build" / "decision.json", told)
+
+    def holder(self, _client, name: str, alias: str) -> Version:
+        tags = {"promoted_as_of": (NOW - DAY).isoformat()}
+        return Version(name, self.held[alias], "r", tags)
+
+    def roll_back(self, _client, name: str, **_) -> tuple[Version, Version]:
+        barred, back = (self.holder(None, name, alias) for alias in (CHAMPION, SHADOW))
+        self.held[CHAMPION] = back.number
+        return barred, back
+
+    def judge(self, *_, **__) -> tuple[str, str]:
+        return self.probation, "house-prices v2 is worse"
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch) -> Stages:
+    for name in ("contract.yaml", "env.yaml", "pipeline.yaml"):
+        shutil.copy(ROOT / name, tmp_path)
+    made = Stages(Project(tmp_path))
+    silent = lambda *_, **__: None  # noqa: E731
+    for module, name, stands_in in (
+        *((loop.tracking, "connect", silent), (loop.tracking, "log_turn", lambda *_: "run")),
+        *((loop.tracking, "holder", made.holder), (loop.champions, "reconciled", silent)),
+        *((loop.champions, "roll_back", made.roll_back), (loop.pipeline, "build", made.build)),
+        *((loop.feature_table, "materialize", silent), (loop.probation, "judge", made.judge)),
+        (loop.probation, "read", silent),
+        (loop.probation, "paired", lambda *_: pl.DataFrame()),
+        *((loop, "CONNECTING_S", 0), (loop, "POLLED_S", 0.05)),
+    ):
+        monkeypatch.setattr(module, name, stands_in)
+    return made
+
+
+def turn(stages: Stages, day: int = 0, **knobs) -> dict:
+    changes = {"loop_service": "", "loop_alert_failures": 3} | knobs
+    return loop.turn(stages.project, as_of=NOW + day * DAY, changes=changes)
+
+
+# -- the webhook ---------------------------------------------------------------
+
+
+def test_turns_that_failed_one_after_the_other_send_one_message_and_fewer_none(stages, outside):
+    stages.breaks = True
+    assert [turn(stages, day)["outcome"] for day in range(2)] == ["error", "error"]
+    assert outside.heard == []
+    turn(stages, 2)
+    (heard,) = outside.heard
+    assert "3 turns of the loop failed" in heard["text"]
+    assert "the lights went out" in heard["text"]
+    assert heard["turn"]["turn"] == 3
+
+
+def test_a_turn_that_went_well_begins_the_count_anew(stages, outside):
+    for day, breaks in enumerate((True, True, False, True, True)):
+        stages.breaks = breaks
+        turn(stages, day)
+    assert outside.heard == []
+
+
+def test_a_rollback_sends_one_message(stages, outside):
+    stages.probation = "failed"
+    assert turn(stages)["outcome"] == "rolled back"
+    (heard,) = outside.heard
+    assert "rolled back to v1" in heard["text"]
+    assert "house-prices v2 is worse" in heard["text"]
+    assert heard["turn"]["outcome"] == "rolled back"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_promotion_that_the_service_does_not_confirm_sends_one_message(stages, outside, is_there):
+    stages.level, stages.promotes = "retrain", True
+    service = outside.address if is_there else "http://127.0.0.1:9"
+    record = turn(stages, loop_service=service, loop_confirm_s=1)
+    assert record["outcome"] == "promoted"
+    (heard,) = outside.heard
+    told = "answers with v1 and not with v3" if is_there else "no service is reached"
+    assert told in heard["text"]
+    assert told in record["confirmed"]
+
+
+@pytest.mark.parametrize(
+    ("level", "promotes", "outcome"),
+    [("healthy", False, "nothing"), ("retrain", False, "refused"), ("retrain", True, "promoted")],
+)
+def test_what_needs_nobody_sends_nothing(stages, outside, level, promotes, outcome):
+    stages.level, stages.promotes = level, promotes
+    assert turn(stages)["outcome"] == outcome
+    assert outside.heard == []
+
+
+# -- metrics -------------------------------------------------------------------
+
+
+def ended(number: int, outcome: str, ago: timedelta, **more) -> dict:
+    at = (NOW - ago).isoformat()
+    return {**turned.turn(number, "watch", outcome, "m v1"), "ended_at": at} | more
+
+
+def test_the_state_of_the_loop_is_that_of_its_newest_records(tmp_path):
+    turned.keep_turns(
+        tmp_path,
+        [
+            ended(1, "error", 5 * DAY),
+            ended(2, "promoted", 2 * DAY),
+            ended(3, "refused", DAY / 2),
+            ended(4, "error", DAY / 3, attempt="failed"),
+            ended(5, "error", DAY / 4),
+        ],
+    )
+    found = loop_records.state(Project(tmp_path), now=NOW)
+    assert found == State("error", NOW - DAY / 4, failures=2, retrains=2)
+
+
+def test_a_loop_that_never_turned_has_a_state_and_so_has_one_with_spoilt_records(tmp_path):
+    assert loop_records.state(Project(tmp_path), now=NOW) == State()
+    turned.keep_turns(tmp_path, [ended(k, "nothing", DAY) | {"ended_at": k} for k in (1, 2)])
+    killed = ended(3, "error", DAY)
+    del killed["ended_at"], killed["began_at"]
+    turned.keep_turns(tmp_path, [killed])
+    (tmp_path / "var/loop/turns/000004.json").write_text("{")
+    assert loop_records.state(Project(tmp_path), now=NOW) == State("error", None, 1, 0)
+
+
+def test_of_many_turns_a_scrape_reads_few(tmp_path, monkeypatch):
+    turned.keep_turns(tmp_path, [ended(k, "nothing", (60 - k) * DAY) for k in range(1, 60)])
+    read, one = [], loop_records.read_json
+    monkeypatch.setattr(loop_records, "read_json", lambda path: read.append(path) or one(path))
+    loop_records.state(Project(tmp_path), now=NOW)
+    assert len(read) <= 2
+
+
+def test_prometheus_is_told_the_state_of_the_loop():
+    metrics = Metrics()
+    metrics.tell_loop(State("rolled back", NOW, 0, 3))
+    metrics.tell_loop(State("error", NOW, 2, 1))
+    page = metrics.page().decode()
+    told = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[:14] == "loopbook_loop_")
+    outcomes = {f'loopbook_loop_outcome{{outcome="{o}"}}': o for o in loop_records.EXIT_CODES}
+    assert {name: float(value) for name, value in told.items()} == {
+        **{name: float(outcome == "error") for name, outcome in outcomes.items()},
+        "loopbook_loop_ended_timestamp_seconds": NOW.timestamp(),
+        **{"loopbook_loop_failures": 2, "loopbook_loop_retrains": 1},
+    }
+    metrics.tell_loop(State())
+    assert "loopbook_loop_outcome{" not in metrics.page().decode()
