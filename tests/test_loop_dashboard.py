@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from small_house import make_project
 
-from loopbook import replay
+from loopbook import replay_results
 
 pytestmark = pytest.mark.slow
 MARKUP = "<img src=x onerror=\"document.title='broken out'\">"
@@ -27,7 +27,7 @@ def house(tmp_path_factory) -> Path:
     records[-1]["reason"] = f"a reason with {MARKUP}"
     turned.keep_turns(folder, records)
     drawn = BytesIO()
-    replay.figure(turned.result()).savefig(drawn, format="svg")
+    replay_results.figure(turned.result()).savefig(drawn, format="svg")
     turned.keep_result(folder, turned.result(), drawn.getvalue())
     turned.keep_result(folder, turned.result("concept"))
     return folder

@@ -17,7 +17,7 @@ from loopbook import (
     loop_pages,
     loop_plots,
     loop_records,
-    replay,
+    replay_results,
     verdict,
 )
 from loopbook.project import Project
@@ -61,7 +61,7 @@ def spoilt(value):
 def test_every_verdict_outcome_and_policy_has_its_look_and_its_name():
     assert tuple(colours.LEVELS) == verdict.LEVELS
     assert set(colours.OUTCOMES) == set(loop_records.EXIT_CODES)
-    assert loop_pages.POLICIES == replay.NAMES
+    assert list(loop_pages.POLICIES) == [replay_results.NEVER, "scheduled", "loop"]
     for looks in (colours.LEVELS, colours.OUTCOMES):
         assert len({sign for _, sign in looks.values()}) == len(looks)
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from small_house import ROOT, loopbook, make_project
 
-from loopbook import replay, sources
+from loopbook import replay_results, sources
 from loopbook.contract import read_contract
 from loopbook.scenarios import SCENARIOS
 
@@ -19,9 +19,9 @@ def turn(outcome: str, day: int = 0, **more) -> dict:
 
 
 def test_steps_end_where_weeks_and_months_do():
-    weeks = replay.moments(START, START + timedelta(days=20), "week")
+    weeks = replay_results.moments(START, START + timedelta(days=20), "week")
     assert [(m - START).days for m in weeks] == [7, 14, 21]
-    months = replay.moments(START, datetime(2015, 1, 2, tzinfo=UTC), "month")
+    months = replay_results.moments(START, datetime(2015, 1, 2, tzinfo=UTC), "month")
     assert [f"{m:%Y-%m-%d}" for m in months] == [
         *("2014-11-01", "2014-12-01", "2015-01-01", "2015-02-01")
     ]
@@ -51,8 +51,8 @@ TRIED = {"attempt": "promoted"}
     ],
 )
 def test_a_scenario_tells_right_from_wrong(name, right, wrong):
-    assert SCENARIOS[name].is_right(right)
-    assert not SCENARIOS[name].is_right(wrong)
+    assert SCENARIOS[name].is_right(right, START)
+    assert not SCENARIOS[name].is_right(wrong, START)
 
 
 def test_every_scenario_has_its_case():
@@ -77,17 +77,20 @@ def test_disturbances_do_what_they_say():
 def test_a_replays_result_is_a_table_of_three_policies_and_a_figure():
     months = [
         {"policy": p, "month": m, "rows": 10, "error": 0.1 + i / 100, "bias": -0.01}
-        for i, p in enumerate(replay.NAMES)
+        for i, p in enumerate(replay_results.NAMES)
         for m in ("2014-10", "2014-11")
     ]
     result = {"scenario": None, "months": months, "turns": [turn("promoted")], "failed": 0}
     result |= {"requests": 60, "retrains": {"loop": 1, "scheduled": 2}}
-    told = "\n".join(replay.lines(result))
+    errors = {"never": (0.13, -0.08), "scheduled": (0.125, -0.04), "loop": (0.117, -0.016)}
+    result["last_months"] = {p: {"error": e, "bias": b} for p, (e, b) in errors.items()}
+    told = "\n".join(replay_results.lines(result))
     assert "0 of 60 requests failed" in told
     assert "12.00%" in told
-    axis = replay.figure(result).axes[0]
+    assert "the error is -10.0%, the bias 0.20 of theirs" in told
+    axis = replay_results.figure(result).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(
-        replay.NAMES.values()
+        replay_results.NAMES.values()
     )
 
 

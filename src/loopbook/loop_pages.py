@@ -31,7 +31,6 @@ TURNS_STYLE = """<style>
   .lb .head {display: none} .lb .turn summary {display: flex; flex-wrap: wrap}
   .lb .turn:not([open]) .why {white-space: normal} .lb .record {padding-left: .4em}}
 </style>"""
-# as replay.NAMES, which lives among what a page must not import: Ploomber and MLflow
 POLICIES = {"never": "never retrain", "scheduled": "every four weeks", "loop": "the loop"}
 NUMBERS = {
     "rows": "answers in the window",

@@ -93,7 +93,7 @@ class NotebookExecutor(Executor):
             with (
                 only_run(project, _folder(dag, project)),
                 _quiet_ploomber(),
-                _terminated_like_interrupted(),
+                terminated_like_interrupted(),
             ):
                 return self._run(dag, todo)
         except LoopbookError as error:
@@ -188,7 +188,7 @@ def _quiet_ploomber() -> Iterator[None]:
 
 
 @contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
+def terminated_like_interrupted() -> Iterator[None]:
     """Let SIGTERM end a build as Ctrl-C does: with its kernels."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -15,10 +15,13 @@ import polars as pl
 
 from loopbook.contract import Contract
 from loopbook.loop_records import INVESTIGATE, PROMOTED, REFUSED, ROLLED_BACK
-from loopbook.sources import EVENT_TS
+from loopbook.sources import EVENT_TS, KNOWN_TS
+from loopbook.verdict import ALERTS
 
 Turns = Sequence[Mapping[str, Any]]
 SQUARE_FEET = 0.09290304  # square metres
+TOLD_TS = "told_ts"
+HEALS = timedelta(weeks=6)
 
 
 @dataclass(frozen=True)
@@ -34,12 +37,12 @@ class Scenario:
     spoils_source : whether a retraining is asked for on a source with shuffled labels
     by_hand : whether that version is then promoted by a person
     expected : what the loop should do, in words
-    is_right : whether these turns (from the moment on) are that
+    is_right : whether these turns (after the moment), with the moment, are that
     """
 
     meaning: str
     expected: str
-    is_right: Callable[[Turns], bool]
+    is_right: Callable[[Turns, datetime], bool]
     change: Callable[[pl.DataFrame, Contract], pl.DataFrame] = lambda rows, _: rows
     truth: Callable[[np.ndarray, pl.DataFrame, datetime], np.ndarray] = lambda y, *_: y
     late_days: float = 0
@@ -83,9 +86,11 @@ def _mostly_large(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return rows.filter(is_large | (pl.int_range(pl.len()) % 4 == 0))
 
 
-def _healed(turns: Turns) -> bool:
-    promoted = [place for place, turn in enumerate(turns) if turn["outcome"] == PROMOTED]
-    return bool(promoted) and turns[-1]["verdict"] not in (INVESTIGATE,)
+def _healed(turns: Turns, since: datetime) -> bool:
+    """A version was promoted in time, and the newest window with ground truth no longer complains."""
+    promoted = [t for t in turns if t["outcome"] == PROMOTED]
+    in_time = bool(promoted) and datetime.fromisoformat(promoted[0]["as_of"]) - since <= HEALS
+    return in_time and turns[-1]["verdict"] not in ALERTS
 
 
 def _limited(turns: Turns) -> bool:
@@ -93,29 +98,45 @@ def _limited(turns: Turns) -> bool:
     return all(b - a >= timedelta(days=6) for a, b in pairwise(tried))
 
 
+def disturbed(
+    rows: pl.DataFrame, scenario: Scenario | None, contract: Contract, since: datetime
+) -> pl.DataFrame:
+    """The rows as they are sent; `told_ts` is when their ground truth is told."""
+    told = pl.col(KNOWN_TS).alias(TOLD_TS)
+    if scenario is None:
+        return rows.with_columns(told)
+    before = rows.filter(pl.col(EVENT_TS) < since)
+    after = scenario.change(rows.filter(pl.col(EVENT_TS) >= since), contract)
+    target = contract.target.name
+    observed = scenario.truth(after[target].to_numpy(), after, since)
+    after = after.with_columns(pl.Series(target, observed))
+    late = timedelta(days=scenario.late_days)
+    return pl.concat([before.with_columns(told), after.with_columns(told + late)])
+
+
 SCENARIOS: dict[str, Scenario] = {
     "concept": Scenario(
         "prices are 15 % higher from one day on",
-        "it retrains and a new version is promoted",
+        "a new version is promoted within six weeks, and the verdicts are quiet again",
         _healed,
         truth=_dearer,
     ),
     "covariate": Scenario(
         "other houses are asked about, and prices are what they were",
         "it does not retrain",
-        lambda turns: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
+        lambda turns, _: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
         change=_mostly_large,
     ),
     "broken-unit": Scenario(
         "a client sends a size in square metres",
         "it investigates and does not retrain",
-        lambda turns: INVESTIGATE in outcomes(turns) and not _retrained(turns),
+        lambda turns, _: INVESTIGATE in outcomes(turns) and not _retrained(turns),
         change=_in_metres,
     ),
     "late-labels": Scenario(
         "ground truth is two months late",
         "it waits",
-        lambda turns: (
+        lambda turns, _: (
             not _retrained(turns)
             and any("ground truth is late" in r for t in turns for r in t["verdict_reasons"])
         ),
@@ -124,20 +145,20 @@ SCENARIOS: dict[str, Scenario] = {
     "bad-candidate": Scenario(
         "the source was exported with shuffled labels, and a retraining is asked for",
         "the gate refuses the challenger",
-        lambda turns: REFUSED in outcomes(turns) and PROMOTED not in outcomes(turns),
+        lambda turns, _: REFUSED in outcomes(turns) and PROMOTED not in outcomes(turns),
         spoils_source=True,
     ),
     "bad-champion": Scenario(
         "a version that the gate refused is promoted by hand",
         "it is rolled back",
-        lambda turns: ROLLED_BACK in outcomes(turns) and PROMOTED not in outcomes(turns),
+        lambda turns, _: ROLLED_BACK in outcomes(turns) and PROMOTED not in outcomes(turns),
         spoils_source=True,
         by_hand=True,
     ),
     "storm": Scenario(
         "prices go up by a quarter and down by a fifth, every two weeks",
         "it keeps its limits: no retraining within six days of another",
-        lambda turns: _retrained(turns) > 0 and _limited(turns),
+        lambda turns, _: _retrained(turns) > 0 and _limited(turns),
         truth=_up_and_down,
     ),
 }
