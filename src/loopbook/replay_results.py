@@ -110,7 +110,7 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         "failed": sum(state["failed"] for state in states.values()),
     }
     if scenario:
-        later = [t for t in turns if parse_instant(t["as_of"]) > since]
+        later = [t for t in turns if parse_instant(t["as_of"]) >= since]
         result |= {"right": scenario.is_right(later, since), "expected": scenario.expected}
     return result
 

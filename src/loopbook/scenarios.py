@@ -37,7 +37,7 @@ class Scenario:
     spoils_source : whether a retraining is asked for on a source with shuffled labels
     by_hand : whether that version is then promoted by a person
     expected : what the loop should do, in words
-    is_right : whether these turns (after the moment), with the moment, are that
+    is_right : whether these turns (from the moment on), with the moment, are that
     """
 
     meaning: str

@@ -1,0 +1,71 @@
+"""Every scenario of the replay, from end to end on real sales, in its short form."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import wait_for
+from small_house import environment, loopbook, make_project
+
+pytestmark = pytest.mark.slow
+TWO, THREE = "2014-11-25", "2014-12-20"  # after so many months a turn is taken
+CANDIDATES = "baseline,hist_gradient_boosting"
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory) -> Path:
+    """A project in which replays share their first version."""
+    return make_project(tmp_path_factory.mktemp("replays") / "a house", bootstrap_resamples="500")
+
+
+def words(name: str, until: str) -> list[str]:
+    return ["replay", name, "--step", "month", "--until", until, "--candidates", CANDIDATES]
+
+
+def result(house: Path, name: str) -> dict:
+    return json.loads((house / "var" / "replay" / f"{name}-month" / "result.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "until", "outcomes"),
+    [
+        ("concept", THREE, ["nothing", "promoted", "nothing"]),
+        ("covariate", TWO, ["nothing", "nothing"]),
+        ("broken-unit", TWO, ["nothing", "investigate"]),
+        ("late-labels", TWO, ["nothing", "nothing"]),
+        ("bad-candidate", TWO, ["refused", "nothing"]),
+        ("bad-champion", TWO, ["nothing", "rolled back"]),
+        ("storm", THREE, None),
+    ],
+)
+def test_the_loop_does_what_is_right_and_no_request_fails(house, name, until, outcomes):
+    done = loopbook(house, *words(name, until))
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = result(house, name)
+    assert told["right"], done.stdout
+    assert f"expected    {told['expected']}" in done.stdout
+    assert told["failed"] == 0
+    assert told["requests"] > 2_500
+    if outcomes:
+        assert [turn["outcome"] for turn in told["turns"]] == outcomes
+
+
+def test_a_replay_that_is_killed_leaves_nothing_running_and_goes_on_where_it_stopped(house):
+    whole = result(house, "covariate")
+    folder = house / "var" / "replay" / "covariate-month"
+    command = [sys.executable, "-c", "from loopbook.cli import main; main()"]
+    command += [*words("covariate", TWO), "--afresh"]
+    with subprocess.Popen(command, cwd=house, env=environment(house)) as running:
+        state = folder / "loop" / "var" / "replay.json"
+        wait_for(lambda: state.exists() and json.loads(state.read_text()).get("done") == 1, "a step")
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(120) != 0
+    done = loopbook(house, *words("covariate", TWO))
+    assert done.returncode == 0, done.stdout + done.stderr
+    again = result(house, "covariate")
+    assert again["months"] == whole["months"]
+    assert again["requests"] == whole["requests"]
+    assert len(again["turns"]) == len(whole["turns"])
