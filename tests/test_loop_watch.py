@@ -12,9 +12,11 @@ import pytest
 import turned
 from small_house import ROOT
 
-from loopbook import loop, loop_records, notifications
+from loopbook import guards, loop, loop_records, notifications, status
 from loopbook.errors import LoopbookError
 from loopbook.files import write_json
+from loopbook.guards import Attempt, Limits
+from loopbook.knobs import read_knobs
 from loopbook.loop_records import State
 from loopbook.project import Project
 from loopbook.registry import SHADOW
@@ -177,9 +179,10 @@ def test_the_state_of_the_loop_is_that_of_its_newest_records(tmp_path):
         [
             ended(1, "error", 5 * DAY),
             ended(2, "promoted", 2 * DAY),
-            ended(3, "refused", DAY / 2),
-            ended(4, "error", DAY / 3, attempt="failed"),
-            ended(5, "error", DAY / 4),
+            ended(3, "error", 0.7 * DAY),
+            ended(4, "refused", DAY / 2),
+            ended(5, "error", DAY / 3, attempt="failed"),
+            ended(6, "error", DAY / 4),
         ],
     )
     found = loop_records.state(Project(tmp_path), now=NOW)
@@ -218,3 +221,64 @@ def test_prometheus_is_told_the_state_of_the_loop():
     }
     metrics.tell_loop(State())
     assert "loopbook_loop_outcome{" not in metrics.page().decode()
+
+
+# -- loopbook status -----------------------------------------------------------
+
+
+def told_of(*attempts: tuple[float, str], age_days: float = 100, shadow: bool = False) -> str:
+    """The loop's lines of the status, after retrainings that were tried some hours ago."""
+    turns = [
+        {"as_of": (NOW - timedelta(hours=hours)).isoformat(), "attempt": outcome}
+        for hours, outcome in attempts
+    ]
+    tags = {"promoted_as_of": (NOW - age_days * DAY).isoformat()}
+    champion, before = Version("m", "2", "r", tags), Version("m", "1", "r", {})
+    knobs = read_knobs(ROOT / "env.yaml")
+    quiet = [{"as_of": NOW.isoformat()}]
+    return "\n".join(
+        status.loop_lines(champion, before if shadow else None, [*turns, *quiet], knobs, NOW)
+    )
+
+
+@pytest.mark.parametrize(
+    ("attempts", "age_days", "reason", "free"),
+    [
+        ([(0.5, "failed")], 100, "the last 1 retrainings failed", NOW + timedelta(minutes=30)),
+        ([(2, "failed"), (1.5, "failed")], 100, "the last 2 retrain", NOW + timedelta(hours=22)),
+        ([(48, "refused")], 100, "the gate refused a challenger", NOW + 4 * DAY),
+        ([], 10, "m v2 serves since", NOW + 4 * DAY),
+        ([(5, "promoted"), (3, "promoted")], 100, "2 are allowed", NOW + timedelta(hours=19)),
+        ([(48, "refused")], 13, "the gate refused a challenger", NOW + 4 * DAY),
+    ],
+)
+def test_the_status_says_what_the_loop_waits_for_and_until_when(attempts, age_days, reason, free):
+    told = told_of(*attempts, age_days=age_days)
+    assert reason in told
+    assert f"retrains    not before {free:%Y-%m-%d %H:%M} UTC" in told
+
+
+def test_a_loop_that_waits_for_nothing_says_so():
+    told = told_of((400, "refused"), (300, "promoted"))
+    assert "waits" not in told
+    assert "retrains    as soon as the verdict is retrain" in told
+    assert status.loop_lines(None, None, [], read_knobs(ROOT / "env.yaml"), NOW) == []
+
+
+def test_the_status_names_who_is_compared_on_probation_and_until_when():
+    told = told_of(age_days=20, shadow=True)
+    until = NOW + 8 * DAY
+    assert f"m v2 is compared with m v1 until {until:%Y-%m-%d %H:%M} UTC" in told
+    assert "probation" not in told_of(age_days=20)
+
+
+def test_what_the_status_says_is_what_the_guards_do():
+    """One minute before the moment that is told it waits, and at that moment it retrains."""
+    limits = Limits(most_a_day=2, refused_days=6, backoff_minutes=60)
+    for hours, outcome in ((0.5, "failed"), (48, "refused"), (3, "promoted")):
+        tried = [Attempt(NOW - timedelta(hours=hours + k), outcome) for k in (1, 0)]
+        free = max(until for until, _ in guards.waits(tried, limits, NOW))
+        words = {"asked": None, "attempts": tried, "limits": limits}
+        assert guards.may_retrain("retrain", **words, as_of=free).granted, outcome
+        soon = free - timedelta(minutes=1)
+        assert not guards.may_retrain("retrain", **words, as_of=soon).granted, outcome

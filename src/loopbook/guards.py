@@ -62,37 +62,50 @@ def may_retrain(
         return Permission(False, "inputs are broken, and nothing is trained on them")
     if level != RETRAIN and not asked:
         return Permission(False, f"the verdict is {level}")
-    today = [a for a in attempts if a.as_of > as_of - timedelta(days=1)]
-    if len(today) >= limits.most_a_day:
-        return Permission(
-            False,
-            f"{len(today)} retrainings were tried within a day, and {limits.most_a_day} are allowed",
-        )
+    if limit := _limit(attempts, limits, as_of):
+        return Permission(False, limit[1])
     if asked:
         return Permission(True, f"asked for by {asked}")
-    return _rested(attempts, limits, as_of)
+    if (rest := _rest(attempts, limits)) and as_of < rest[0]:
+        return Permission(False, rest[1])
+    return Permission(True, "the verdict is retrain")
 
 
-def _rested(attempts: Sequence[Attempt], limits: Limits, as_of: datetime) -> Permission:
-    failures = failures_in_a_row(attempts)
-    if failures:
+def waits(
+    attempts: Sequence[Attempt], limits: Limits, as_of: datetime
+) -> list[tuple[datetime, str]]:
+    """What keeps the loop from a retraining now, each with the moment when it no longer does."""
+    found = [_limit(attempts, limits, as_of), _rest(attempts, limits)]
+    return [wait for wait in found if wait and as_of < wait[0]]
+
+
+def _limit(
+    attempts: Sequence[Attempt], limits: Limits, as_of: datetime
+) -> tuple[datetime, str] | None:
+    day = timedelta(days=1)
+    today = [a for a in attempts if a.as_of > as_of - day]
+    if len(today) < limits.most_a_day:
+        return None
+    return today[-limits.most_a_day].as_of + day, (
+        f"{len(today)} retrainings were tried within a day, and {limits.most_a_day} are allowed"
+    )
+
+
+def _rest(attempts: Sequence[Attempt], limits: Limits) -> tuple[datetime, str] | None:
+    if failures := failures_in_a_row(attempts):
         rest = timedelta(minutes=limits.backoff_minutes) * 2 ** (failures - 1)
         again = attempts[-1].as_of + rest
-        if as_of < again:
-            return Permission(
-                False,
-                f"the last {failures} retrainings failed; it is tried again after "
-                f"{again:%Y-%m-%d %H:%M} UTC",
-            )
-    elif attempts and attempts[-1].outcome == REFUSED:
+        return again, (
+            f"the last {failures} retrainings failed; it is tried again after "
+            f"{again:%Y-%m-%d %H:%M} UTC"
+        )
+    if attempts and attempts[-1].outcome == REFUSED:
         again = attempts[-1].as_of + timedelta(days=limits.refused_days)
-        if as_of < again:
-            return Permission(
-                False,
-                f"the gate refused a challenger on {attempts[-1].as_of:%Y-%m-%d}; the next is "
-                f"made after {again:%Y-%m-%d %H:%M} UTC, on newer rows",
-            )
-    return Permission(True, "the verdict is retrain")
+        return again, (
+            f"the gate refused a challenger on {attempts[-1].as_of:%Y-%m-%d}; the next is "
+            f"made after {again:%Y-%m-%d %H:%M} UTC, on newer rows"
+        )
+    return None
 
 
 def failures_in_a_row(attempts: Sequence[Attempt]) -> int:

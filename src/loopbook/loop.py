@@ -30,7 +30,7 @@ from loopbook import (
 from loopbook.contract import Contract, parse_instant, read_contract
 from loopbook.errors import BuildRunning, LoopbookError, LoopError
 from loopbook.files import read_json
-from loopbook.guards import Attempt, Limits
+from loopbook.guards import Limits
 from loopbook.knobs import Knobs, read_knobs
 from loopbook.loop_records import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
 from loopbook.performance import Confidence
@@ -198,7 +198,7 @@ class _Turn:
         permission = guards.may_retrain(
             level,
             asked=asked and asked["by"],
-            attempts=_attempts(loop_records.listed(self.project)),
+            attempts=loop_records.attempts(loop_records.listed(self.project)),
             limits=Limits(
                 self.knobs.loop_most_retrains,
                 self.knobs.loop_refused_days,
@@ -314,10 +314,6 @@ def confirmed(address: str, version: str, seconds: float) -> str | None:
         time.sleep(POLLED_S)
     answered = f"answers with v{found}" if found else "is not ready"
     return f"the service {answered} and not with v{version} after {seconds:g} s; see its log"
-
-
-def _attempts(records: list[dict[str, Any]]) -> list[Attempt]:
-    return [Attempt(parse_instant(r["as_of"]), r["attempt"]) for r in records if r.get("attempt")]
 
 
 def _log_those_left(project: Project, client, contract: Contract) -> None:

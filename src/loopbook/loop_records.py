@@ -14,6 +14,7 @@ from typing import Any
 
 from loopbook.contract import parse_instant
 from loopbook.files import read_json, write_json
+from loopbook.guards import Attempt
 from loopbook.project import Project
 from loopbook.sources import utc_now
 
@@ -153,6 +154,12 @@ def verdicts(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]
 def outcomes(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]:
     """The outcome of each turn, with its moment."""
     return [(parse_instant(r["as_of"]), r["outcome"]) for r in records]
+
+
+def attempts(records: Sequence[Mapping[str, Any]]) -> list[Attempt]:
+    """The retrainings that turns tried, in the order of the records."""
+    tried = (r for r in records if r.get("attempt"))
+    return [Attempt(parse_instant(r["as_of"]), r["attempt"]) for r in tried]
 
 
 def lines(records: list[dict[str, Any]]) -> list[str]:

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
-import polars as pl
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy
+if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
+    import polars as pl
+
     from loopbook.drift import ColumnDrift
     from loopbook.evaluation import Interval
 

@@ -1,14 +1,20 @@
 """Status: what serves, how old it is, what the gate said last, what is stale.
 
+It tells of the loop too: its last turn, what it waits for, when it may retrain.
 It decides what a person is told who asks how things are. It changes nothing.
 """
 
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
 
-from loopbook import loop_records, monitor_records, pipeline, tracking
+from loopbook import guards, loop_records, monitor_records, pipeline, tracking
 from loopbook.contract import parse_instant, read_contract
 from loopbook.files import read_json
+from loopbook.guards import Limits
+from loopbook.knobs import Knobs, read_knobs
 from loopbook.project import Project
+from loopbook.registry import SHADOW
 from loopbook.sources import utc_now
 
 
@@ -23,6 +29,7 @@ def describe(project: Project) -> list[str]:
     contract = read_contract(project.contract)
     client = tracking.connect(project)
     champion = tracking.holder(client, contract.name, tracking.CHAMPION)
+    before = tracking.holder(client, contract.name, SHADOW)
     lines = [f"project     {contract.name} in {project.root}"]
     if champion is None:
         lines.append("champion    none yet")
@@ -45,10 +52,58 @@ def describe(project: Project) -> list[str]:
         lines.append(f"open turn   at {left['stage']}; go on with it: loopbook loop --once")
     if asked := loop_records.asked(project):
         lines.append(f"asked       for a retraining by {asked['by']}: {asked['reason']}")
+    lines += loop_lines(
+        champion, before, loop_records.listed(project), read_knobs(project.knobs), utc_now()
+    )
     stale = pipeline.stale_tasks(project)
     lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
     lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
     return lines
+
+
+def loop_lines(
+    champion: tracking.Version | None,
+    before: tracking.Version | None,
+    turns: Sequence[Mapping[str, Any]],
+    knobs: Knobs,
+    now: datetime,
+) -> list[str]:
+    """What the loop waits for, and from when on it may retrain by itself.
+
+    Parameters
+    ----------
+    before : Version or None
+        The champion's predecessor while it answers as a shadow.
+    turns : sequence of mappings
+        Oldest first; without any there is nothing to tell.
+    """
+    if not turns:
+        return []
+    limits = Limits(knobs.loop_most_retrains, knobs.loop_refused_days, knobs.loop_backoff_minutes)
+    waits = guards.waits(loop_records.attempts(turns), limits, now)
+    since = _promoted_as_of(champion)
+    if since and now < (until := since + timedelta(days=knobs.monitor_cooldown_days)):
+        waits.append((until, f"{champion.label} serves since {_at(since)} and is given time"))
+    lines = [f"waits       {reason}" for _, reason in waits]
+    if since and before and before.number != champion.number:
+        until = since + timedelta(days=knobs.loop_probation_days)
+        lines.append(
+            f"probation   {champion.label} is compared with {before.label} until {_at(until)}"
+        )
+    free = max((until for until, _ in waits), default=None)
+    when = f"not before {_at(free)}" if free else "as soon as the verdict is retrain"
+    return [*lines, f"retrains    {when}; sooner if somebody asks: POST /admin/retrain"]
+
+
+def _promoted_as_of(champion: tracking.Version | None) -> datetime | None:
+    """Since when a champion serves by the clock of the data; None if it does not say."""
+    tags = champion.tags if champion else {}
+    told = [tags.get(name, "none") for name in ("promoted_as_of", "promoted_at")]
+    return next((parse_instant(text) for text in told if text != "none"), None)
+
+
+def _at(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
 
 
 def _champion_lines(champion: tracking.Version, now: datetime) -> list[str]:
