@@ -24,6 +24,7 @@ from loopbook import (
     registry,
 )
 from loopbook.contract import read_contract
+from loopbook.errors import PredictionLogError
 from loopbook.explanations import explain
 from loopbook.knobs import read_knobs
 from loopbook.prediction_log import Truth, key_text
@@ -220,7 +221,16 @@ def add_feedback(app: FastAPI, service: Service) -> None:
             raise of_validation(error) from None
         now = time.time_ns() // 1000
         truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
-        outcomes = await asyncio.to_thread(service.log.tell, truths)
+        try:
+            outcomes = await asyncio.to_thread(service.log.tell, truths)
+        except PredictionLogError as error:
+            service.metrics.log_errors.inc()
+            raise Refusal(
+                503,
+                "log_unavailable",
+                "the prediction log cannot be written, so nothing was taken",
+                hint=str(error),
+            ) from None
         told = {name: outcomes.count(name) for name in Told.model_fields if name != "outcomes"}
         if told["unknown"] == len(outcomes):
             first = asked.truths[0]

@@ -4,6 +4,7 @@ On a person's machine a test whose program is missing is skipped and says what
 to install. With `LOOPBOOK_NO_SKIPS`, as in CI, a skipped test fails.
 """
 
+import contextlib
 import os
 import shutil
 import socket
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 
@@ -46,25 +48,77 @@ def wait_for(is_there: Callable[[], bool], what: str, seconds: float = 60) -> No
         time.sleep(0.1)
 
 
+class PostgreSQL:
+    """A real server with an empty database, which can be killed and started again."""
+
+    def __init__(self):
+        self.initdb, self.pg_ctl = (program(name, "postgresql") for name in ("initdb", "pg_ctl"))
+        self.folder = Path(tempfile.mkdtemp(prefix="loopbook-postgresql-"))
+        self.port = free_port()
+        self.address = f"postgresql://loopbook@127.0.0.1:{self.port}/postgres"
+        # PostgreSQL refuses to run as root
+        is_root = os.getuid() == 0
+        who = {"user": "postgres", "group": "postgres", "extra_groups": []} if is_root else {}
+        if is_root:
+            shutil.chown(self.folder, "postgres", "postgres")
+        self.quiet = {"stdout": subprocess.DEVNULL, "cwd": self.folder, **who}
+        words = ["--auth=trust", "--username=loopbook", "--no-sync", "--encoding=UTF8"]
+        command = [self.initdb, "-D", self.folder / "db", *words, "--locale=C"]
+        subprocess.run(command, check=True, **self.quiet)
+
+    def start(self) -> None:
+        """Start it, after a kill as well: then it recovers from its own log."""
+        # a kill of processes loses nothing that the kernel has, so fsync may be off
+        own = f"-p {self.port} -k {self.folder} -c listen_addresses=127.0.0.1 -c fsync=off"
+        words = ["-D", self.folder / "db", "-w", "-l", self.folder / "log", "-o", own]
+        subprocess.run([self.pg_ctl, *words, "start"], check=True, **self.quiet)
+
+    def kill(self) -> None:
+        """SIGKILL, to the server and to every process of its."""
+        number = (self.folder / "db" / "postmaster.pid").read_text().split()[0]
+        kill_family(psutil.Process(int(number)))
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        stop = [self.pg_ctl, "-D", self.folder / "db", "-m", "immediate", "stop"]
+        subprocess.run(stop, check=False, stderr=subprocess.DEVNULL, **self.quiet)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def kill_family(parent: psutil.Process) -> None:
+    """SIGKILL, to a process and to all that it has started."""
+    family = [parent, *parent.children(recursive=True)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=30)
+
+
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
     """The address of a real PostgreSQL server with an empty database."""
-    initdb, pg_ctl = program("initdb", "postgresql"), program("pg_ctl", "postgresql")
-    folder = Path(tempfile.mkdtemp(prefix="loopbook-postgresql-"))
-    # PostgreSQL refuses to run as root
-    who = {"user": "postgres", "group": "postgres", "extra_groups": []} if os.getuid() == 0 else {}
-    if who:
-        shutil.chown(folder, "postgres", "postgres")
-    port, quiet = free_port(), {"stdout": subprocess.DEVNULL, "cwd": folder, **who}
-    words = ["--auth=trust", "--username=loopbook", "--no-sync", "--encoding=UTF8", "--locale=C"]
-    subprocess.run([initdb, "-D", folder / "db", *words], check=True, **quiet)
-    options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-    start = [pg_ctl, "-D", folder / "db", "-w", "-l", folder / "log", "-o", options, "start"]
-    subprocess.run(start, check=True, **quiet)
-    yield f"postgresql://loopbook@127.0.0.1:{port}/postgres"
-    stop = [pg_ctl, "-D", folder / "db", "-m", "immediate", "stop"]
-    subprocess.run(stop, check=False, **quiet)
-    shutil.rmtree(folder, ignore_errors=True)
+    with PostgreSQL() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="session")
+def half_built(tmp_path_factory) -> Path:
+    """A project to copy, with a turn that was killed three times: see `out_of_date`."""
+    from out_of_date import half_build
+
+    return half_build(tmp_path_factory.mktemp("out-of-date") / "a house")
+
+
+@pytest.fixture
+def house(half_built, tmp_path):
+    """A copy of that project, to disturb."""
+    from out_of_date import copied, inside
+
+    with inside(copied(half_built, tmp_path / "a house")) as project:
+        yield project
 
 
 @pytest.fixture(scope="session")

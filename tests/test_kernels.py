@@ -97,6 +97,7 @@ def test_kernels_end_when_the_process_that_started_them_is_killed(tmp_path):
     from jupyter_client.manager import start_new_kernel
     from loopbook import kernels
     kernels.start_from_nursery([])
+    time.sleep(3)  # by now the nursery has imported what a kernel is made of
     manager, client = start_new_kernel()
     print(kernels.NURSERY.pid, manager.provisioner.pid, flush=True)
     time.sleep(600)

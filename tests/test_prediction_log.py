@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 import pytest
+from conftest import PostgreSQL
 from small_house import ROOT
 
 from loopbook import prediction_log
@@ -169,3 +170,25 @@ def test_a_log_that_is_away_is_told_without_its_password(tmp_path, monkeypatch):
     with pytest.raises(PredictionLogError, match=r"postgresql://127.0.0.1:9/x") as caught:
         prediction_log.connect(Project(tmp_path), contract())
     assert "secret" not in str(caught.value)
+
+
+def test_a_log_goes_on_when_its_server_was_killed_and_started_again(tmp_path, monkeypatch):
+    """What was written is there; what a killed transaction had done is not, and may come again."""
+    with PostgreSQL() as server:
+        monkeypatch.setenv(prediction_log.ADDRESS, server.address)
+        log = prediction_log.connect(Project(tmp_path), contract())
+        log.append([entry(1)])
+        killed = pytest.raises(PredictionLogError, match="cannot be used")
+        with killed, log.database.transaction() as cursor:
+            cursor.execute("DELETE FROM predictions")
+            server.kill()
+        with pytest.raises(PredictionLogError, match="cannot be used"):
+            log.count()
+        server.start()
+        assert log.count() == 1
+        log.append([entry(2)])
+        server.kill()
+        server.start()
+        log.append([entry(3)])
+        assert log.count() == 3
+        log.close()

@@ -15,7 +15,7 @@ import polars as pl
 
 from loopbook import champions, tracking
 from loopbook.contract import Contract, parse_instant
-from loopbook.errors import LoopbookError
+from loopbook.errors import BuildFailed
 from loopbook.evaluation import Interval
 from loopbook.features import encode
 from loopbook.inference import predict, session, sha256
@@ -221,12 +221,12 @@ def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> 
 
     Raises
     ------
-    LoopbookError
+    BuildFailed
         If the contract is another one now: some notebooks may have read the
         one and some the other.
     """
     if depends_on and not contract.digest().startswith(depends_on["contract"]):
-        raise LoopbookError(
+        raise BuildFailed(
             f"contract '{contract.name}': it was changed while this build ran, so nothing is "
             "promoted. Build again: loopbook build"
         )
@@ -254,7 +254,7 @@ def carry_out(
     is_done = before is not None and before.run_id == record["challenger"]["run_id"]
     expected = record["champion"]
     if expected and not is_done and (before is None or before.run_id != expected["run_id"]):
-        raise LoopbookError(
+        raise BuildFailed(
             f"{name}: the champion changed between evaluate and promote "
             f"(was {record['champion']['label']}). Build again: loopbook build --force evaluate"
         )

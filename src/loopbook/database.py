@@ -7,14 +7,15 @@ table.
 
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from loopbook.errors import LoopbookError
 
+T = TypeVar("T")
 KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 
 
@@ -49,12 +50,13 @@ def told_as(error: type[LoopbookError], what: str, variable: str) -> Iterator[No
 
 
 class Database:
-    """One connection, for any thread, one transaction at a time. Statements have `?` for values, `{blob}` and `{serial}` for types."""
+    """One connection, for any thread, one transaction at a time; renewed when a server was restarted. Statements have `?` for values, `{blob}` and `{serial}` for types."""
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
         self.kind = KINDS[urlsplit(address).scheme]
-        self.variable, self.error, self.what = variable, error, shown(address)
-        self._one_at_a_time = threading.Lock()
+        self.address, self.variable, self.error = address, variable, error
+        self.what = shown(address)
+        self._one_at_a_time, self._connecting = threading.Lock(), threading.Lock()
         with self.told():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
 
@@ -71,20 +73,40 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor; what it did counts when the block ends well, or not at all."""
-        with self._one_at_a_time, self.told(), closing(self.connection.cursor()) as cursor:
-            cursor.execute("BEGIN IMMEDIATE" if self.kind == "sqlite" else "BEGIN")
+        with self._one_at_a_time, self.told(), closing(self._lasting(self._begun)) as cursor:
             try:
                 yield cursor
             except BaseException:
-                if self.kind != "sqlite" or self.connection.in_transaction:
+                if self._is_in_transaction(cursor.connection):
                     cursor.execute("ROLLBACK")
                 raise
             cursor.execute("COMMIT")
 
+    def _begun(self, connection: Any) -> Any:
+        cursor = connection.cursor()
+        cursor.execute("BEGIN IMMEDIATE" if self.kind == "sqlite" else "BEGIN")
+        return cursor
+
+    def _is_in_transaction(self, connection: Any) -> bool:
+        return connection.in_transaction if self.kind == "sqlite" else not connection.closed
+
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
         """Rows, without a transaction of our own: a reader keeps no writer waiting."""
         with self.told():
-            return self.connection.execute(statement, values).fetchall()
+            return self._lasting(lambda held: held.execute(statement, values).fetchall())
+
+    def _lasting(self, do: Callable[[Any], T]) -> T:
+        """What changes nothing, on our connection; if a server has ended that, on another one."""
+        held = self.connection
+        try:
+            return do(held)
+        except Exception:
+            if self.kind == "sqlite" or not held.broken:
+                raise
+        with self._connecting:
+            if self.connection is held:
+                self.connection = _postgresql(self.address)
+        return do(self.connection)
 
     def close(self) -> None:
         self.connection.close()

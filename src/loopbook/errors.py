@@ -19,7 +19,7 @@
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── BuildRunning         another build holds the lock
-    └── BuildFailed          a notebook stopped
+    └── BuildFailed          a notebook stopped, or may not go on
 
 A message says where, what was found, what was expected and what to do. A
 person never sees a traceback for one of these; a program sees exit code 1.
@@ -105,7 +105,7 @@ class BuildRunning(LoopbookError):
 
 
 class BuildFailed(LoopbookError):
-    """A task of the graph stopped."""
+    """A task of the graph stopped, or may not go on."""
 
 
 def listed(faults: Sequence[str], shown: int = 20) -> str:

@@ -216,9 +216,11 @@ def _become(message: Mapping[str, Any]) -> None:
     os.setsid()
     os.chdir(message["folder"])
     os.environ.clear()
-    # the kernel ends itself when its parent is gone
     os.environ.update(message["environment"] | {"JPY_PARENT_PID": str(os.getppid())})
-    sys.argv = ["ipykernel_launcher", *message["words"]]
+    # The kernel ends itself when its parent is gone. It takes the variable when its class is
+    # made, which the nursery may have done long ago.
+    ends_with = f"--IPKernelApp.parent_handle={os.getppid()}"
+    sys.argv = ["ipykernel_launcher", *message["words"], ends_with]
     status = 1
     try:
         from ipykernel.kernelapp import launch_new_instance

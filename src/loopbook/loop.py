@@ -41,6 +41,7 @@ from loopbook.sources import utc_now
 SERVICE_KEY = "LOOPBOOK_SERVICE_KEY"
 RESUMED_WITHIN = timedelta(days=1)
 CONNECTING_S, POLLED_S = 3, 0.5
+LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
 
 
 def turn(
@@ -61,22 +62,29 @@ def turn(
     LoopbookError
         If no turn could be begun: another one runs, the contract or a knob is
         wrong, or the clock stands before the last turn's. What goes wrong
-        later is in the record, with the outcome `error`.
+        later is in the record, with the outcome `error`; a LoopError if that
+        cannot be written either.
     """
     knobs, contract = read_knobs(project.knobs, changes), read_contract(project.contract)
-    with pipeline.only_run(project, "loop"):
-        record = _begin(project, as_of)
-        try:
-            client = tracking.connect(project)
-            _log_those_left(project, client, contract)
-            _Turn(project, contract, knobs, client, changes or {}, record).run()
-        except (LoopbookError, OSError, tracking.MlflowException) as error:
-            record |= {"outcome": ERROR, "reason": _first_lines(error)}
-            _alert_of_failure(project, record, knobs)
-        record["ended_at"] = utc_now().isoformat()
-        loop_records.keep(project, record)
-        with suppress(LoopbookError, OSError, tracking.MlflowException):
-            _log_those_left(project, tracking.connect(project), contract)
+    try:
+        with pipeline.only_run(project, "loop"):
+            record = _begin(project, as_of)
+            try:
+                client = tracking.connect(project)
+                _log_those_left(project, client, contract)
+                _Turn(project, contract, knobs, client, changes or {}, record).run()
+            except (LoopbookError, OSError, tracking.MlflowException) as error:
+                record |= {"outcome": ERROR, "reason": _shortened(error)}
+                _alert_of_failure(project, record, knobs)
+            record["ended_at"] = utc_now().isoformat()
+            loop_records.keep(project, record)
+            with suppress(LoopbookError, OSError, tracking.MlflowException):
+                _log_those_left(project, tracking.connect(project), contract)
+    except OSError as error:  # a full disk takes not even the record of what went wrong
+        raise LoopError(
+            f"{loop_records.folder(project)}: the turn cannot be written down ({error}). Free "
+            "space, or correct the folder's rights; the next turn goes on where this one stopped."
+        ) from None
     return record
 
 
@@ -338,5 +346,9 @@ def _alert_of_failure(project: Project, record: Mapping[str, Any], knobs: Knobs)
         )
 
 
-def _first_lines(error: BaseException) -> str:
-    return "\n".join(str(error).strip().splitlines()[:12]) or type(error).__name__
+def _shortened(error: BaseException) -> str:
+    """What went wrong; of a long report its beginning and its end, where the error is named."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > LONGEST_LINES:
+        lines = [*lines[:2], "…", *lines[-LONGEST_LINES + 3 :]]
+    return "\n".join(lines) or type(error).__name__
