@@ -1,7 +1,7 @@
 """Sources, snapshots, validation, features and splits, on small tables with known answers."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -188,6 +188,21 @@ def test_windows_are_half_open_and_the_newest_rows_judge():
     assert starts["test"] == bounds.test_start
     assert starts["validation"] == bounds.validation_start
     assert parted.filter(pl.col("part") == "test").height == 40
+
+
+def test_where_the_newest_days_are_thin_the_newest_window_is_longer_but_not_without_end():
+    thick = clocked(table())
+    newest = thick["event_ts"].max()
+    thin = thick.filter(
+        (pl.col("event_ts") <= newest - timedelta(days=12)) | (pl.col("event_ts") == newest)
+    )
+    options = {"validation_days": 20, "test_days": 10, "holdout_share": 0.2}
+    parted, bounds = splits.split(thin, TABLE, **options, least_rows=40)
+    judge = parted.filter(pl.col("part") == "test")
+    assert judge.height >= 40
+    assert timedelta(days=10) < bounds.end - bounds.test_start < timedelta(days=40)
+    _, bounds = splits.split(thick, TABLE, **options, least_rows=10_000)
+    assert bounds.end - bounds.test_start == timedelta(days=40)
 
 
 def test_without_an_event_time_a_row_keeps_its_part_when_the_table_grows():

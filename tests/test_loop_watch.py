@@ -12,7 +12,7 @@ import pytest
 import turned
 from small_house import ROOT
 
-from loopbook import guards, loop, loop_records, notifications, status
+from loopbook import champions, guards, loop, loop_records, notifications, status
 from loopbook.errors import LoopbookError
 from loopbook.files import write_json
 from loopbook.guards import Attempt, Limits
@@ -60,12 +60,12 @@ class Stages:
 
     def __init__(self, project: Project):
         self.project, self.level, self.probation = project, "healthy", "waits"
-        self.breaks = self.promotes = False
+        self.breaks, self.promotes = None, False
         self.held = {CHAMPION: "2", SHADOW: "1"}
 
     def build(self, project: Project, changes: dict, graph=None) -> None:
         if self.breaks:
-            raise LoopbookError("the lights went out")
+            raise self.breaks
         if graph is not None:
             record = {"as_of": changes["as_of"], "numbers": {}}
             record["verdict"] = {"level": self.level, "reasons": [f"it is {self.level}"]}
@@ -77,8 +77,12 @@ class Stages:
         write_json(project.var / "build" / "decision.json", told)
 
     def holder(self, _client, name: str, alias: str) -> Version:
-        tags = {"promoted_as_of": (NOW - DAY).isoformat()}
-        return Version(name, self.held[alias], "r", tags)
+        return Version(name, self.held[alias], "r", {})
+
+    def reigns(self, *_) -> list[champions.Reign]:
+        """The alias was moved in MLflow's own pages: the ledger alone knows since when."""
+        then = (NOW - DAY).isoformat()
+        return [champions.Reign("2", then, then, champions.SEEN, "unknown", "seen now")]
 
     def roll_back(self, _client, name: str, **_) -> tuple[Version, Version]:
         barred, back = (self.holder(None, name, alias) for alias in (CHAMPION, SHADOW))
@@ -98,6 +102,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
     for module, name, stands_in in (
         *((loop.tracking, "connect", silent), (loop.tracking, "log_turn", lambda *_: "run")),
         *((loop.tracking, "holder", made.holder), (loop.champions, "reconciled", silent)),
+        (loop.champions, "reigns", made.reigns),
         *((loop.champions, "roll_back", made.roll_back), (loop.pipeline, "build", made.build)),
         *((loop.feature_table, "materialize", silent), (loop.probation, "judge", made.judge)),
         (loop.probation, "read", silent),
@@ -117,7 +122,7 @@ def turn(stages: Stages, day: int = 0, **knobs) -> dict:
 
 
 def test_turns_that_failed_one_after_the_other_send_one_message_and_fewer_none(stages, outside):
-    stages.breaks = True
+    stages.breaks = LoopbookError("the lights went out")
     assert [turn(stages, day)["outcome"] for day in range(2)] == ["error", "error"]
     assert outside.heard == []
     turn(stages, 2)
@@ -127,8 +132,18 @@ def test_turns_that_failed_one_after_the_other_send_one_message_and_fewer_none(s
     assert heard["turn"]["turn"] == 3
 
 
+def test_a_fault_of_ours_ends_the_turn_with_a_record_and_is_counted(stages, outside):
+    stages.breaks = KeyError("promoted_as_of")
+    told = turn(stages, loop_alert_failures=1)
+    assert told["reason"] == "unexpected KeyError: 'promoted_as_of'"
+    assert "Traceback" in told["traceback"]
+    assert loop_records.open_turn(stages.project) is None
+    assert len(outside.heard) == 1
+
+
 def test_a_turn_that_went_well_begins_the_count_anew(stages, outside):
-    for day, breaks in enumerate((True, True, False, True, True)):
+    dark = LoopbookError("the lights went out")
+    for day, breaks in enumerate((dark, dark, None, dark, dark)):
         stages.breaks = breaks
         turn(stages, day)
     assert outside.heard == []

@@ -28,7 +28,9 @@ from loopbook.evaluation import ALL, Interval
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = read_contract(ROOT / "contract.yaml")
-GATE = promotion.Gate(margin=0.0025, slice_margin=0.02, min_rows=200, latency_ms=10)
+GATE = promotion.Gate(
+    margin=0.0025, slice_margin=0.02, min_rows=200, latency_ms=10, bias_margin=0.01
+)
 
 
 @pytest.fixture(scope="module")
@@ -131,6 +133,33 @@ def evidence(**changes) -> promotion.Evidence:
     usual = {"rows": 900, "parity": 1e-6, "latency_ms": 0.1}
     usual |= {"against_baseline": better, "against_champion": better}
     return promotion.Evidence(**usual | changes)
+
+
+@pytest.mark.parametrize(
+    ("worse", "champion", "challenger", "promoted"),
+    [
+        (0.001, -0.03, -0.002, True),  # it mends a bias, and costs a tenth of a point
+        (0.003, -0.03, -0.002, False),  # it costs more than the margin
+        (0.001, -0.03, -0.025, False),  # it mends hardly any of it
+        (0.001, -0.03, 0.029, False),  # it leans as far to the other side
+        (0.001, -0.012, 0.0, False),  # the champion may be within the margin
+    ],
+)
+def test_a_challenger_that_mends_a_bias_may_be_no_better_in_error(
+    worse, champion, challenger, promoted
+):
+    found = {
+        "against_champion": {ALL: Interval(worse, worse - 0.003, worse + 0.003, 900)},
+        "bias": {
+            "champion": Interval(champion, champion - 0.01, champion + 0.01, 900),
+            "challenger": Interval(challenger, challenger - 0.01, challenger + 0.01, 900),
+        },
+    }
+    decision = promotion.decide(evidence(**found), GATE)
+    assert decision.promoted is promoted
+    told = "not worse than the champion (+0.10 points" if promoted else "not better than"
+    assert told in decision.sentence
+    assert promoted == ("it mends a bias: -0.2% against -3.0%" in decision.sentence)
 
 
 def test_a_better_challenger_is_promoted():

@@ -60,7 +60,9 @@ def test_a_replay_that_is_killed_leaves_nothing_running_and_goes_on_where_it_sto
     command += [*words("covariate", TWO), "--afresh"]
     with subprocess.Popen(command, cwd=house, env=environment(house)) as running:
         state = folder / "loop" / "var" / "replay.json"
-        wait_for(lambda: state.exists() and json.loads(state.read_text()).get("done") == 1, "a step")
+        wait_for(
+            lambda: state.exists() and json.loads(state.read_text()).get("done") == 1, "a step"
+        )
         running.send_signal(signal.SIGTERM)
         assert running.wait(120) != 0
     done = loopbook(house, *words("covariate", TWO))

@@ -157,6 +157,7 @@ def evidence(
     ranked: pl.DataFrame,
     judged_rows: int,
     against: Mapping[str, Mapping[str, Interval]],
+    bias: Mapping[str, Interval],
     ablation: Mapping[str, Interval],
     errors: Mapping[str, Mapping[str, float]],
     champion: Champion | None,
@@ -185,6 +186,7 @@ def evidence(
             other: {name: asdict(i) for name, i in intervals.items()}
             for other, intervals in against.items()
         },
+        "bias": {role: asdict(interval) for role, interval in bias.items()},
         "ablation": {pair: asdict(interval) for pair, interval in ablation.items()},
         "obstacle": obstacle,
         "same_as_champion": same,
@@ -205,6 +207,7 @@ def read_evidence(record: Mapping[str, Any]) -> Evidence:
         latency_ms=record["latency_ms"],
         against_baseline=against["baseline"],
         against_champion=against.get("champion"),
+        bias={role: Interval(**interval) for role, interval in record["bias"].items()},
         champion_obstacle=record["obstacle"],
         same_as_champion=record["same_as_champion"],
         barred=record["barred"],
@@ -292,7 +295,7 @@ def carry_out(
         "snapshot_rows": snapshot.rows,
         **decision.as_dict(),
         "rows": record["rows"],
-        **{key: record[key] for key in ("ranked", "against", "ablation", "importance")},
+        **{key: record[key] for key in ("ranked", "against", "bias", "ablation", "importance")},
         "challenger": _who(challenger),
         "champion": holder and _who(holder),
         "previous": before and _who(before),

@@ -32,6 +32,7 @@ class Knobs(BaseModel):
     holdout_share: Annotated[float, Field(ge=0.01, le=0.45)]
     gate_confidence: Annotated[float, Field(ge=0.5, le=0.999)]
     gate_margin: Share
+    gate_bias_margin: Share
     gate_slice_margin: Share
     gate_min_rows: Annotated[int, Field(ge=30, le=10**9)]
     gate_min_slice_rows: Annotated[int, Field(ge=10, le=10**9)]

@@ -8,6 +8,7 @@ begun and not ended is gone on with by the next one.
 
 import os
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,6 +76,11 @@ def turn(
                 _Turn(project, contract, knobs, client, changes or {}, record).run()
             except (LoopbookError, OSError, tracking.MlflowException) as error:
                 record |= {"outcome": ERROR, "reason": _shortened(error)}
+                _alert_of_failure(project, record, knobs)
+            except Exception as error:  # a fault of ours must not go on unseen either
+                reason = f"unexpected {type(error).__name__}: {_shortened(error)}"
+                record |= {"outcome": ERROR, "reason": reason}
+                record["traceback"] = traceback.format_exc()
                 _alert_of_failure(project, record, knobs)
             record["ended_at"] = utc_now().isoformat()
             loop_records.keep(project, record)
@@ -176,7 +182,9 @@ class _Turn:
         self.changes = dict(self.changes) | {"as_of": self.record["as_of"]}
 
     def run(self) -> None:
-        champions.reconciled(self.client, self.contract.name, now=utc_now())
+        champions.reconciled(
+            self.client, self.contract.name, now=utc_now(), as_of=self.record["as_of"]
+        )
         if self.record["stage"] == "build" or self._may_build():
             self._build()
         held = tracking.holder(self.client, self.contract.name, tracking.CHAMPION)
@@ -231,7 +239,7 @@ class _Turn:
         before = tracking.holder(self.client, name, SHADOW)
         if champion is None or before is None or before.number == champion.number:
             return False
-        since = parse_instant(champion.tags["promoted_as_of"])
+        since = parse_instant(champions.reigns(self.client, name)[-1].as_of)
         pairs = probation.paired(
             probation.read(
                 self.project,

@@ -22,6 +22,7 @@ PART = "part"
 PARTS = ("train", "validation", "test")
 LEAST_ROWS = 30
 LEAST_TRAIN_ROWS = 100
+STRETCH = 4  # how many times longer than asked the newest window may get
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ def split(
     validation_days: int,
     test_days: int,
     holdout_share: float,
+    least_rows: int = 1,
 ) -> tuple[pl.DataFrame, Bounds]:
     """Add the column `part` to every row.
 
@@ -54,7 +56,8 @@ def split(
         With `event_ts` where the contract has an event time.
     validation_days, test_days : int
         Length of the two newest windows, counted back from the midnight after
-        the newest event.
+        the newest event. Where the newest days are thin, `test` goes back
+        further, at most to four times as many days, until it holds `least_rows`.
     holdout_share : float in (0, 0.5)
         Share of rows in each of the two, where there is no event time.
 
@@ -64,17 +67,21 @@ def split(
         If a part is too small to learn or to judge from.
     """
     if contract.event_time:
-        parted, bounds = _by_time(rows, validation_days, test_days)
+        parted, bounds = _by_time(rows, validation_days, test_days, least_rows)
     else:
         parted, bounds = _by_key(rows, contract, holdout_share), Bounds(holdout_share=holdout_share)
     _check_sizes(parted, contract, bounds)
     return parted, bounds
 
 
-def _by_time(rows: pl.DataFrame, validation_days: int, test_days: int):
+def _by_time(rows: pl.DataFrame, validation_days: int, test_days: int, least_rows: int):
     newest, oldest = rows[EVENT_TS].max(), rows[EVENT_TS].min()
     end = newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
-    test_start = end - timedelta(days=test_days)
+    times = rows[EVENT_TS].sort(descending=True)
+    least = times[min(least_rows, len(times)) - 1]
+    needed = -(-(end - least) // timedelta(days=1))
+    days = min(max(test_days, needed), STRETCH * test_days)
+    test_start = end - timedelta(days=days)
     validation_start = test_start - timedelta(days=validation_days)
     part = (
         pl.when(pl.col(EVENT_TS) >= test_start)
