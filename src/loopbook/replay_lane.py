@@ -5,6 +5,7 @@ directory is the policy's project; its folder holds the plan and the rows.
 """
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -32,8 +33,8 @@ from loopbook import (
     tracking,
 )
 from loopbook.contract import parse_instant, read_contract
-from loopbook.errors import LoopbookError, ReplayError
-from loopbook.files import read_json, write_json
+from loopbook.errors import BuildFailed, LoopbookError, ReplayError
+from loopbook.files import read_json, replacing, write_json
 from loopbook.prediction_log import key_text
 from loopbook.project import Project
 from loopbook.replay import environment
@@ -166,8 +167,10 @@ class Lane:
     def _act(self, moment: datetime, address: str) -> str:
         if self.policy == SCHEDULED:
             return self._as_scheduled(moment)
-        if self.scenario and self.scenario.spoils_source and moment == self.disturbed_from:
+        spoils = self.scenario is not None and self.scenario.spoils_source
+        if spoils and moment == self.disturbed_from and "spoiled" not in self.state:
             self._spoil(moment)
+            self._remember(spoiled=True)
         record = loop.turn(
             self.project, as_of=moment, changes={"loop_service": address, "loop_confirm_s": 30}
         )
@@ -177,36 +180,36 @@ class Lane:
         last = parse_instant(self.state.get("built_at", self.start.isoformat()))
         if moment - last < SCHEDULE:
             return "nothing due"
-        pipeline.build(self.project, {"as_of": moment.isoformat()})
-        decision = read_json(self.project.var / "build" / "decision.json")
         self.state |= {"built_at": moment.isoformat(), "builds": self.state["builds"] + 1}
+        try:
+            pipeline.build(self.project, {"as_of": moment.isoformat()})
+        except BuildFailed as error:  # the control goes on with what it has, as people do
+            return f"build failed: {str(error).splitlines()[0]}"
+        decision = read_json(self.project.var / "build" / "decision.json")
         time.sleep(3)  # the service looks at the alias every two seconds
         return f"built, {'promoted' if decision['promoted'] else 'refused'} {decision['challenger']['label']}"
 
     def _spoil(self, moment: datetime) -> None:
         """Shuffle the source's labels, and ask for a retraining or promote what comes of it."""
         source = self.project.root / "data" / "source.parquet"
-        kept = source.read_bytes()
-        target = self.contract.target.name
-        rows = pl.read_parquet(source)
-        draw = np.random.default_rng(1)
-        rows.with_columns(
-            pl.Series(target, draw.permutation(rows[target].to_numpy()))
-        ).write_parquet(source)
+        whole = source.with_name("whole.parquet")
+        if not whole.exists():  # a replay that was killed here comes again
+            shutil.copy(source, whole)
+        rows, target = pl.read_parquet(whole), self.contract.target.name
+        shuffled = np.random.default_rng(1).permutation(rows[target].to_numpy())
+        with replacing(source) as path:
+            rows.with_columns(pl.Series(target, shuffled)).write_parquet(path)
         if not self.scenario.by_hand:
             loop_records.ask(self.project, "the replay", "a new export of the source")
             return
         pipeline.build(self.project, {"as_of": moment.isoformat()})
-        source.write_bytes(kept)
-        decision = read_json(self.project.var / "build" / "decision.json")
-        champions.promote_by_hand(
-            tracking.connect(self.project),
-            self.contract.name,
-            decision["challenger"]["version"],
-            reason="a person was sure",
-            at=sources.utc_now(),
-            as_of=moment.isoformat(),
-        )
+        with replacing(source) as path:
+            shutil.copy(whole, path)
+        client, name = tracking.connect(self.project), self.contract.name
+        worse = read_json(self.project.var / "build" / "decision.json")["challenger"]["version"]
+        if tracking.holder(client, name, tracking.CHAMPION).number != worse:
+            words = {"reason": "a person was sure", "at": sources.utc_now()}
+            champions.promote_by_hand(client, name, worse, **words, as_of=moment.isoformat())
 
     def _remember(self, **more: Any) -> None:
         self.state |= more

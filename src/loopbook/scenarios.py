@@ -122,7 +122,7 @@ SCENARIOS: dict[str, Scenario] = {
         truth=_dearer,
     ),
     "covariate": Scenario(
-        "other houses are asked about, and prices are what they were",
+        "mostly large houses are asked about, and prices are what they were",
         "it does not retrain",
         lambda turns, _: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
         change=_mostly_large,
