@@ -21,6 +21,7 @@ import pytest
 from conftest import free_port, wait_for
 from small_house import FULL, ROOT, Running, answers, environment, give, loopbook, make_project
 
+from bench import swaps
 from loopbook import (
     contract,
     features,
@@ -313,29 +314,48 @@ def flood(service: Running) -> Iterator[list[dict]]:
             thread.join()
 
 
-def test_a_swap_under_load_fails_and_mixes_nothing_and_can_be_rolled_back(house):
-    """Another champion while requests pour in: each answer is of the version it names."""
-    with Running(house) as service:
-        key = admin(house)
-        truth = {}
-        before = service.http.get("/predict", params=FULL).json()
-        truth[before["version"]] = before["predicted_price"]
+@pytest.fixture(scope="module")
+def two_versions(house) -> Path:
+    """The project, with another version beside the champion."""
+    give(house, 2, tracking.CHALLENGER)
+    return house
+
+
+@pytest.fixture
+def both(two_versions, own_registry) -> list[tracking.Version]:
+    """The first two versions, of which one is champion."""
+    every = tracking.versions(tracking.connect(project.Project(two_versions)), "house-prices")
+    return every[:-3:-1]
+
+
+def test_swaps_under_load_fail_and_mix_nothing(house, both):
+    """The alias moves three times while requests pour in: each answer is of the version it names."""
+    client = tracking.connect(project.Project(house))
+    with Running(house, "--quiet") as service:
+        address = ("127.0.0.1", service.port)
+        found = swaps.measure(address, client, both, FULL, requests=3000, moves=3)
+        assert service.http.get("/metadata").json()["version"] == both[1].number
+    assert found.requests >= 3000
+    assert (found.failed, found.mixed, len(found.delays)) == (0, 0, 3)
+
+
+def test_a_swap_under_load_can_be_rolled_back_and_stays_so(house, both):
+    client, key = tracking.connect(project.Project(house)), admin(house)
+    tracking.set_alias(client, both[0], tracking.CHAMPION)
+    with Running(house, "--quiet") as service:
+
+        def version() -> str:
+            return service.http.get("/metadata").json()["version"]
+
         with flood(service) as answers:
-            give(house, 2, tracking.CHAMPION)
-            deadline = time.monotonic() + 20
-            while service.http.get("/metadata").json()["version"] == before["version"]:
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
-            after = service.http.get("/predict", params=FULL).json()
-            truth[after["version"]] = after["predicted_price"]
-            time.sleep(0.5)
+            tracking.set_alias(client, both[1], tracking.CHAMPION)
+            wait_for(lambda: version() == both[1].number, "the other version")
             back = service.http.post("/admin/rollback", headers=key).json()
-            assert back["version"] == before["version"]
+            assert back["version"] == both[0].number
             time.sleep(1)
-            assert service.http.get("/metadata").json()["version"] == before["version"]
-        assert len(truth) == 2
+            assert version() == both[0].number
         assert {a["status"] for a in answers} == {200}
-        assert {(a["version"], a["predicted_price"]) for a in answers} == set(truth.items())
+        assert len({(a["version"], a["predicted_price"]) for a in answers}) == 2
 
 
 def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(house):
