@@ -91,6 +91,7 @@ def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
     assert kernels.packages([one, other]) == ["polars.selectors", "mlflow.entities"]
 
 
+@pytest.mark.slow
 def test_kernels_end_when_the_process_that_started_them_is_killed(tmp_path):
     code = """
     import sys, time

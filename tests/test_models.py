@@ -54,7 +54,14 @@ def fitted(name, X, y):
 
 # the converter's own use of numpy and onnx, not ours
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("name", candidates.RECIPES)
+@pytest.mark.parametrize(
+    "name",
+    # it converts for ten seconds, and what is in it is tested with the others
+    [
+        pytest.param(n, marks=pytest.mark.slow if n == "ensemble" else ())
+        for n in candidates.RECIPES
+    ],
+)
 def test_every_candidate_answers_the_same_when_exported(name, sample):
     """Also where values are missing and where a category is unknown."""
     X, y = sample

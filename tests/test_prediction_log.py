@@ -172,6 +172,7 @@ def test_a_log_that_is_away_is_told_without_its_password(tmp_path, monkeypatch):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_log_goes_on_when_its_server_was_killed_and_started_again(tmp_path, monkeypatch):
     """What was written is there; what a killed transaction had done is not, and may come again."""
     with PostgreSQL() as server:

@@ -94,6 +94,7 @@ def test_a_replays_result_is_a_table_of_three_policies_and_a_figure():
     )
 
 
+@pytest.mark.slow
 def test_what_cannot_be_replayed_is_told(tmp_path):
     folder = make_project(tmp_path / "house")
     for words, reason in (
