@@ -239,18 +239,24 @@ def test_the_plan_runs_without_ploomber_and_gives_the_same_model(built, tmp_path
     other = make_project(tmp_path / "papermill only")
     plan = json.loads(loopbook(other, "plan").stdout)
     assert [task["name"] for task in plan] == ALL
+    (other / "plan.json").write_text(json.dumps(plan))
     for task in plan:
-        (other / "parameters.json").write_text(json.dumps(task["parameters"]))
         Path(task["products"]["nb"]).parent.mkdir(parents=True, exist_ok=True)
-        words = [task["notebook"], task["products"]["nb"], "-f", "parameters.json"]
-        done = subprocess.run(
-            [sys.executable, "-m", "papermill", "--no-progress-bar", *words],
-            cwd=other,
-            env=environment(other),
-            text=True,
-            capture_output=True,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    run_all = """
+import json, papermill, sys
+for task in json.load(open("plan.json")):
+    words = task["notebook"], task["products"]["nb"], task["parameters"]
+    papermill.execute_notebook(*words, progress_bar=False)
+assert "ploomber" not in sys.modules
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", run_all],
+        cwd=other,
+        env=environment(other),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
     for model in sorted((built / "var/build/train").glob("*.onnx")):
         assert model.read_bytes() == (other / "var/build/train" / model.name).read_bytes()
     assert json.loads((other / "var/build/decision.json").read_text())["promoted"]

@@ -11,8 +11,10 @@ import pytest
 from conftest import wait_for
 from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
+from small_house import make_project
 
-from loopbook import kernels
+from loopbook import digests, kernels
+from loopbook.project import Project
 
 
 @pytest.fixture
@@ -109,3 +111,11 @@ def test_kernels_end_when_the_process_that_started_them_is_killed(tmp_path):
         assert all(psutil.pid_exists(pid) for pid in pids)
         starter.kill()
     wait_for(lambda: not any(psutil.pid_exists(pid) for pid in pids), "the end of both")
+
+
+def test_the_nursery_of_a_project_without_a_library_of_its_own_has_what_the_installed_one_imports(
+    tmp_path,
+):
+    here = make_project(tmp_path / "house")
+    reached = digests.modules_of(Project(here), here / "notebooks" / "05_train.ipynb")
+    assert {"tracking", "export", "levels"} <= reached

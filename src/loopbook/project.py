@@ -69,7 +69,9 @@ class Project:
 
     @property
     def library(self) -> Path:
-        return self.root / "src" / "loopbook"
+        """The library that its notebooks import: its own, or the installed one."""
+        own = self.root / "src" / "loopbook"
+        return own if own.is_dir() else Path(__file__).parent
 
     @property
     def var(self) -> Path:
