@@ -14,7 +14,7 @@ from small_house import environment, loopbook, make_project
 
 pytestmark = pytest.mark.slow
 TWO, THREE = "2014-11-25", "2014-12-20"  # after so many months a turn is taken
-CANDIDATES = "baseline,hist_gradient_boosting"
+CANDIDATES = "baseline,recalibrated"
 
 
 @pytest.fixture(scope="module")
