@@ -33,7 +33,11 @@ TRIED = {"attempt": "promoted"}
 @pytest.mark.parametrize(
     ("name", "right", "wrong"),
     [
-        ("concept", [turn("promoted")], [turn("nothing")]),
+        (
+            "concept",
+            [turn("promoted", numbers={"bias": -0.14}), turn("nothing", numbers={"bias": 0.05})],
+            [turn("promoted", numbers={"bias": -0.14}), turn("nothing", numbers={"bias": -0.1})],
+        ),
         ("covariate", [turn("nothing")], [turn("promoted", **TRIED)]),
         ("broken-unit", [turn("investigate")], [turn("promoted", **TRIED)]),
         (

@@ -34,7 +34,7 @@ def result(house: Path, name: str) -> dict:
 @pytest.mark.parametrize(
     ("name", "until", "outcomes"),
     [
-        ("concept", THREE, ["nothing", "promoted", "nothing"]),
+        ("concept", THREE, ["nothing", "promoted", "promoted"]),
         ("broken-unit", TWO, ["nothing", "investigate"]),
         ("late-labels", TWO, ["nothing", "nothing"]),
         ("bad-candidate", TWO, ["refused", "nothing"]),

@@ -16,7 +16,6 @@ import polars as pl
 from loopbook.contract import Contract
 from loopbook.loop_records import INVESTIGATE, PROMOTED, REFUSED, ROLLED_BACK
 from loopbook.sources import EVENT_TS, KNOWN_TS
-from loopbook.verdict import ALERTS
 
 Turns = Sequence[Mapping[str, Any]]
 SQUARE_FEET = 0.09290304  # square metres
@@ -87,10 +86,13 @@ def _mostly_large(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 
 def _healed(turns: Turns, since: datetime) -> bool:
-    """A version was promoted in time, and the newest window with ground truth no longer complains."""
+    """A version was promoted in time, and half of the bias that called for it is gone at the end."""
     promoted = [t for t in turns if t["outcome"] == PROMOTED]
     in_time = bool(promoted) and datetime.fromisoformat(promoted[0]["as_of"]) - since <= HEALS
-    return in_time and turns[-1]["verdict"] not in ALERTS
+    if not in_time:
+        return False
+    called, left = (abs(t["numbers"]["bias"]) for t in (promoted[0], turns[-1]))
+    return left <= called / 2
 
 
 def _limited(turns: Turns) -> bool:
@@ -117,7 +119,7 @@ def disturbed(
 SCENARIOS: dict[str, Scenario] = {
     "concept": Scenario(
         "prices are 15 % higher from one day on",
-        "a new version is promoted within six weeks, and the verdicts are quiet again",
+        "a new version is promoted within six weeks, and at the end half of the bias is gone",
         _healed,
         truth=_dearer,
     ),
