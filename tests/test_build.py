@@ -23,6 +23,9 @@ import psutil
 import pytest
 from browsing import Voila, browser
 
+from loopbook import pipeline
+from loopbook.project import Project
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[1]
@@ -288,7 +291,9 @@ def start(folder: Path, **options) -> subprocess.Popen:
         **options,
     )
     deadline = time.monotonic() + 60
-    while not psutil.Process(running.pid).children() and time.monotonic() < deadline:
+    # the first child is the nursery, the next one a kernel of it
+    while len(psutil.Process(running.pid).children(recursive=True)) < 2:
+        assert time.monotonic() < deadline
         time.sleep(0.1)
     return running
 
@@ -298,14 +303,13 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(built):
-    running = start(built)
-    try:
+    with pipeline.only_run(Project(built), "build"):
         second = loopbook(built, "build", "--force")
-        assert second.returncode == 1
-        assert f"another build runs (pid {running.pid})" in second.stderr
-        kernels = psutil.Process(running.pid).children(recursive=True)
-    finally:
-        running.send_signal(signal.SIGINT)
+    assert second.returncode == 1
+    assert f"another build runs (pid {os.getpid()})" in second.stderr
+    running = start(built)
+    kernels = psutil.Process(running.pid).children(recursive=True)
+    running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=60)
     assert running.returncode == 130
     assert "build again to resume" in out

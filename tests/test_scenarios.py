@@ -67,8 +67,8 @@ def test_a_replay_that_is_killed_leaves_nothing_running_and_goes_on_where_it_sto
     )
     running.send_signal(signal.SIGTERM)
     assert running.wait(120) != 0
-    there = [p for p in psutil.process_iter(["cwd"]) if str(folder) in (p.info["cwd"] or "")]
-    assert not [p for p in there if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    left = [p for p in psutil.process_iter(["cwd"]) if str(folder) in (p.info["cwd"] or "")]
+    assert not psutil.wait_procs(left, timeout=30)[1]  # a kernel looks every second
     done = loopbook(house, *words("covariate", TWO))
     assert done.returncode == 0, done.stdout + done.stderr
     told = result(house, "covariate")

@@ -127,6 +127,8 @@ class NotebookExecutor(Executor):
                             reports.append(future.result())
             except KeyboardInterrupt:
                 _end_kernels()
+                while wait(running, timeout=0.2).not_done:  # one may have been about to start
+                    _end_kernels()
                 progress.interrupted()
                 raise
         if failures:
