@@ -91,8 +91,9 @@ def _healed(turns: Turns, since: datetime) -> bool:
     in_time = bool(promoted) and datetime.fromisoformat(promoted[0]["as_of"]) - since <= HEALS
     if not in_time:
         return False
-    called, left = (abs(t["numbers"]["bias"]) for t in (promoted[0], turns[-1]))
-    return left <= called / 2
+    biases = [t.get("numbers", {}).get("bias") for t in (promoted[0], *turns)]
+    known = [abs(bias) for bias in biases if bias is not None]
+    return len(known) > 1 and known[-1] <= known[0] / 2
 
 
 def _limited(turns: Turns) -> bool:
