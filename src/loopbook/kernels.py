@@ -1,6 +1,6 @@
 """Kernels: a notebook's process, forked from one that has imported what notebooks import.
 
-Most of a short notebook's time is its imports: three seconds for scikit-learn,
+Much of a short notebook's time is its imports: three seconds for scikit-learn,
 MLflow and polars, four more for Evidently. A nursery, a process of its own,
 imports them once; each kernel is a fork of it that starts in a tenth of a
 second. It imports packages of others only, so a kernel reads our own modules
