@@ -14,15 +14,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from loopbook import project
+from loopbook.project import paths
 
 RUNS = 5
 COPIED = ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock")
 FLOOR = """
 import json, os, pathlib
-from loopbook import pipeline, project
+from loopbook.pipeline import graph
+from loopbook.project import paths
 from IPython.display import display
-for task in pipeline.plan(project.current()):
+for task in graph.plan(paths.current()):
     for path in task["products"].values():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     cells = json.loads(pathlib.Path(task["notebook"]).read_text())["cells"]
@@ -42,7 +43,7 @@ def run() -> list[str]:
 
 def _fresh() -> list[str]:
     seconds = {}
-    build = "from loopbook.cli import main; main()"
+    build = "from loopbook.cli.main import main; main()"
     for name, words in (("floor", ["-c", FLOOR]), ("build", ["-c", build, "build"])):
         with tempfile.TemporaryDirectory() as folder:
             start_in = _copy(Path(folder) / "project")
@@ -65,7 +66,7 @@ def _fresh() -> list[str]:
 
 
 def _copy(folder: Path) -> Path:
-    root = project.current().root
+    root = paths.current().root
     folder.mkdir()
     for name in COPIED:
         shutil.copy(root / name, folder)
@@ -81,8 +82,8 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _idle() -> list[str]:
-    root = project.current().root
-    ours = [sys.executable, "-c", "from loopbook.cli import main; main()", "build"]
+    root = paths.current().root
+    ours = [sys.executable, "-m", "loopbook", "build"]
     bare = [sys.executable, "-c", "import ploomber.spec"]
     subprocess.run(ours, cwd=root, check=True, capture_output=True)
     times: dict[str, list[float]] = {"ours": [], "bare": []}

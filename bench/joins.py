@@ -17,18 +17,23 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook import contract, feature_store, feature_table, project
+from loopbook.features import materialize
+from loopbook.features import store as feature_store
+from loopbook.project import contract, paths
 
 SIZES = (1_000_000, 10_000_000)
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np, polars as pl
-from loopbook import contract, feature_table, history, project
-from loopbook.sources import EVENT_TS
-who, size, here = sys.argv[1], int(sys.argv[2]), project.current()
+from loopbook.project import contract
+from loopbook.features import materialize
+from loopbook.features import history
+from loopbook.project import paths
+from loopbook.project.clock import EVENT_TS
+who, size, here = sys.argv[1], int(sys.argv[2]), paths.current()
 table = contract.read_contract(here.contract)
-facts, _ = feature_table.known_facts(here, table, None)
+facts, _ = materialize.known_facts(here, table, None)
 start = time.perf_counter()
 timelines = {scope: history.timeline(facts, table, scope) for scope in history.SCOPES}
 points = time.perf_counter() - start
@@ -74,19 +79,19 @@ def run() -> list[str]:
 
 def _measured(who: str, size: int) -> dict:
     words = [sys.executable, "-c", CHILD, who, str(size)]
-    root = project.current().root
+    root = paths.current().root
     done = subprocess.run(words, cwd=root, check=True, capture_output=True, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _online() -> list[str]:
     """One entity looked up in the default store, and a day's change against all of history."""
-    here = project.current()
+    here = paths.current()
     table = contract.read_contract(here.contract)
-    facts, end = feature_table.known_facts(here, table, datetime(2015, 5, 1, tzinfo=UTC))
+    facts, end = materialize.known_facts(here, table, datetime(2015, 5, 1, tzinfo=UTC))
     known = [facts.filter(pl.col("known_ts") <= end - timedelta(days=n)) for n in range(10, -1, -1)]
     with tempfile.TemporaryDirectory() as folder:
-        store = feature_store.connect(project.Project(Path(folder)), table)
+        store = feature_store.connect(paths.Project(Path(folder)), table)
         whole, days = [], []
         for n, part in enumerate(known):
             start = time.perf_counter()

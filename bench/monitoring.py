@@ -13,9 +13,11 @@ import polars as pl
 from evidently import DataDefinition, Dataset, Report
 from evidently.presets import DataDriftPreset
 
-from loopbook import drift, sources, validation
-from loopbook.contract import read_contract
-from loopbook.reference import column_types, monitored
+from loopbook.data import sources, validation
+from loopbook.monitoring import drift
+from loopbook.project import clock
+from loopbook.project.contract import read_contract
+from loopbook.registry.reference import column_types, monitored
 
 ROOT = Path(__file__).parents[1]
 REFERENCE_ROWS = 10_000
@@ -26,9 +28,7 @@ SHIFTED = "sqft_living"
 def population() -> tuple[pl.DataFrame, list[str]]:
     """Every real sale, and the columns that are watched."""
     table = read_contract(ROOT / "contract.yaml")
-    known, _ = sources.known_by(
-        sources.read_source(table, ROOT), None, table, now=sources.utc_now()
-    )
+    known, _ = sources.known_by(sources.read_source(table, ROOT), None, table, now=clock.utc_now())
     rows = validation.conform(validation.without_known_faults(known, table)[0], table)
     names = monitored(table)
     kinds = column_types(table)
@@ -115,7 +115,7 @@ def cost() -> Iterator[str]:
             words = [sys.executable, "-c", fill, str(times)]
             subprocess.run(words, cwd=house, env=environment(house, PYTHONPATH=path), check=True)
             start = time.perf_counter()
-            code = "from loopbook.cli import main; main()"
+            code = "from loopbook.cli.main import main; main()"
             words = [sys.executable, "-c", code, "monitor", "--as-of", "2015-04-01"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
             subprocess.run(words, cwd=house, env=environment(house), check=True, **quiet)

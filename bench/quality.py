@@ -13,20 +13,11 @@ import polars as pl
 from lightgbm import LGBMRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from loopbook import (
-    candidates,
-    contract,
-    evaluation,
-    export,
-    features,
-    history,
-    inference,
-    knobs,
-    project,
-    sources,
-    splits,
-    validation,
-)
+from loopbook.data import sources, splits, validation
+from loopbook.features import history
+from loopbook.features import rows as row_features
+from loopbook.models import candidates, evaluation, export, inference
+from loopbook.project import clock, contract, knobs, paths
 
 AS_OF = datetime(2014, 10, 1, tzinfo=UTC)
 MONTH_END = datetime(2014, 11, 1, tzinfo=UTC)
@@ -39,25 +30,25 @@ def prepared(root: Path) -> tuple[contract.Contract, pl.DataFrame]:
     table = contract.read_contract(root / "contract.yaml")
     rows, _ = validation.without_known_faults(sources.read_source(table, root), table)
     rows = validation.conform(sources.with_clock(rows, table), table)
-    rows = rows.sort(sources.EVENT_TS, *table.key)
+    rows = rows.sort(clock.EVENT_TS, *table.key)
     rows = history.with_history(rows, history.facts(rows, table), table)
-    return table, features.with_derived(rows, table)
+    return table, row_features.with_derived(rows, table)
 
 
 def in_time(root: Path) -> list[str]:
     """MAPE and bias on October 2014, for every candidate and the plain peer."""
     table, rows = prepared(root)
     settings = knobs.read_knobs(root / "env.yaml")
-    known = rows.filter(pl.col(sources.KNOWN_TS) <= AS_OF)
+    known = rows.filter(pl.col(clock.KNOWN_TS) <= AS_OF)
     windows = {k: getattr(settings, k) for k in ("validation_days", "test_days", "holdout_share")}
     parted, _ = splits.split(known, table, **windows)
     fitted_on = parted.filter(pl.col(splits.PART) != "test")
-    october = rows.filter(pl.col(sources.EVENT_TS).is_between(AS_OF, MONTH_END, closed="left"))
+    october = rows.filter(pl.col(clock.EVENT_TS).is_between(AS_OF, MONTH_END, closed="left"))
     observed = october[table.target.name].to_numpy()
-    vocabulary = features.learn_categories(fitted_on, table)
-    X = features.model_matrix(fitted_on, table, vocabulary)
+    vocabulary = row_features.learn_categories(fitted_on, table)
+    X = row_features.model_matrix(fitted_on, table, vocabulary)
     y = export.from_target_unit(fitted_on[table.target.name].to_numpy(), table)
-    X_october = features.model_matrix(october, table, vocabulary)
+    X_october = row_features.model_matrix(october, table, vocabulary)
     lines = ["| as of 1 October 2014, on October | MAPE | bias |", "|---|---|---|"]
     for name in candidates.RECIPES:
         model = candidates.build(name, table, settings.random_seed)
@@ -65,7 +56,7 @@ def in_time(root: Path) -> list[str]:
         graph = inference.session(export.export(model, table, X.shape[1]))
         found = evaluation.metrics(observed, inference.predict(graph, X_october))
         lines.append(f"| {name} | {found['mape']:.2%} | {found['bias']:+.3f} |")
-    before = rows.filter(pl.col(sources.EVENT_TS) < AS_OF)
+    before = rows.filter(pl.col(clock.EVENT_TS) < AS_OF)
     plain = HistGradientBoostingRegressor(random_state=0)
     plain.fit(raw(before, table), np.log(before[table.target.name].to_numpy()))
     found = evaluation.metrics(observed, np.exp(plain.predict(raw(october, table))))
@@ -82,8 +73,8 @@ def at_random(root: Path) -> list[str]:
     """RMSE of log price over five seeds, with its standard deviation."""
     table, rows = prepared(root)
     target = np.log(rows[table.target.name].to_numpy())
-    vocabulary = features.learn_categories(rows, table)
-    ours, plain = features.model_matrix(rows, table, vocabulary), raw(rows, table)
+    vocabulary = row_features.learn_categories(rows, table)
+    ours, plain = row_features.model_matrix(rows, table, vocabulary), raw(rows, table)
     models = {
         name: (ours, lambda seed, name=name: candidates.build(name, table, seed))
         for name in candidates.RECIPES
@@ -112,5 +103,5 @@ def _rmse(model, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame, seed: int) ->
 
 
 def run() -> list[str]:
-    root = project.current().root
+    root = paths.current().root
     return [*in_time(root), "", *at_random(root)]

@@ -9,23 +9,29 @@ import sys
 import tempfile
 from pathlib import Path
 
-from loopbook import project
+from loopbook.project import paths
 
 SIZES = (200_000, 2_000_000)
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from loopbook import contract, features, history, snapshots, sources, validation
+from loopbook.project import contract
+from loopbook.features import rows as row_features
+from loopbook.features import history
+from loopbook.data import snapshots
+from loopbook.project import clock
+from loopbook.data import sources
+from loopbook.data import validation
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
 table = contract.read_contract(root / "contract.yaml")
 start = time.perf_counter()
 raw = sources.read_source(table.model_copy(update={"source": contract.Source(path="big.parquet")}), folder)
-known, as_of = sources.known_by(raw, None, table, now=sources.utc_now())
-rows_raw = snapshots.read_snapshot(snapshots.write_snapshot(known, folder, as_of, now=sources.utc_now()))
+known, as_of = sources.known_by(raw, None, table, now=clock.utc_now())
+rows_raw = snapshots.read_snapshot(snapshots.write_snapshot(known, folder, as_of, now=clock.utc_now()))
 kept, _ = validation.without_known_faults(rows_raw, table)
 rows = validation.conform(kept, table)
 rows = history.with_history(rows, history.facts(rows, table), table)
-built = features.with_derived(rows, table)
+built = row_features.with_derived(rows, table)
 seconds = time.perf_counter() - start
 peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 print(json.dumps({"rows": built.height, "seconds": seconds, "gib": peak}))
@@ -45,7 +51,7 @@ def run() -> list[str]:
 
 
 def _measured(size: int, folder: Path) -> dict:
-    root = project.current().root
+    root = paths.current().root
     write = [sys.executable, "-c", RESAMPLE, str(root), str(folder), str(size)]
     subprocess.run(write, check=True, cwd=root)
     done = subprocess.run(

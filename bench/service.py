@@ -24,8 +24,12 @@ import numpy as np
 import polars as pl
 import psutil
 
-from loopbook import contract, feature_table, features, history, project, scoring, tracking
-from loopbook.sources import utc_now
+from loopbook.features import history, materialize
+from loopbook.features import rows as row_features
+from loopbook.project import contract, paths
+from loopbook.project.clock import utc_now
+from loopbook.registry import tracking
+from loopbook.serving import scoring
 
 SECONDS, ROUNDS = 6, 3
 PEERS = ("mlserver==1.7.*", "bentoml>=1.4", "scikit-learn==1.9.*", "skops", "numpy")
@@ -33,10 +37,11 @@ CONSTANT = """
 import sys
 from typing import Annotated
 from fastapi import FastAPI, Query
-from loopbook import contract, project
-from serving.schemas import Schemas
+from loopbook.project import contract
+from loopbook.project import paths
+from loopbook.serving.schemas import Schemas
 import uvicorn
-schemas = Schemas(contract.read_contract(project.current().contract), 1000)
+schemas = Schemas(contract.read_contract(paths.current().contract), 1000)
 Row = schemas.Row
 app = FastAPI()
 answer = {schemas.answer_name: 1.0, "prediction_id": "a", "model": "m", "version": "1",
@@ -77,7 +82,7 @@ class Houses(MLModel):
 def run() -> list[str]:
     if shutil.which("wrk") is None:
         return ["service: wrk is not here; install wrk"]
-    root, table = project.current().root, contract.read_contract(project.current().contract)
+    root, table = paths.current().root, contract.read_contract(paths.current().contract)
     row = {f.alias or n: f.example for n, f in table.features.items()}
     query = "&".join(f"{n}={str(v).lower() if isinstance(v, bool) else v}" for n, v in row.items())
     with tempfile.TemporaryDirectory() as folder:
@@ -102,7 +107,7 @@ def _champion_model(folder: Path) -> Path:
     """The champion's scikit-learn pipeline, as skops wrote it."""
     import mlflow
 
-    here = project.current()
+    here = paths.current()
     table = contract.read_contract(here.contract)
     client = tracking.connect(here)
     version = tracking.holder(client, table.name, tracking.CHAMPION)
@@ -112,7 +117,7 @@ def _champion_model(folder: Path) -> Path:
 
 def _bodies(table: contract.Contract, folder: Path) -> dict[str, str]:
     """The example row as the model takes it, in each peer's words."""
-    servable = scoring.champion(project.current(), table)
+    servable = scoring.champion(paths.current(), table)
     example = {n: f.example for n, f in table.features.items()}
     values = servable.matrix([example], [utc_now()])[0]
     plain = [0.0 if np.isnan(v) else float(v) for v in values]
@@ -170,7 +175,7 @@ def _peers(root: Path) -> Path | None:
 def _server(words: list, folder: Path, port: int):
     own = {
         "PYTHONPATH": os.pathsep.join(
-            map(str, (project.current().root, project.current().library.parent, folder))
+            map(str, (paths.current().root, paths.current().library.parent, folder))
         ),
         "MLSERVER_HTTP_PORT": str(port),
         "MLSERVER_GRPC_PORT": str(port + 1),
@@ -179,7 +184,7 @@ def _server(words: list, folder: Path, port: int):
         "BENTOML_DO_NOT_TRACK": "True",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
     }
-    with (project.current().var / "bench" / f"{Path(words[0]).name}.log").open("w") as log:
+    with (paths.current().var / "bench" / f"{Path(words[0]).name}.log").open("w") as log:
         command = [str(port) if w == "PORT" else str(w) for w in words]
         process = subprocess.Popen(
             command,
@@ -256,23 +261,23 @@ def _round(command: list[str]) -> dict[str, float]:
 
 def _batch(root: Path, table: contract.Contract) -> list[str]:
     """A file of 200,000 rows through `loopbook score`, beside the bare session on arrays."""
-    servable = scoring.champion(project.current(), table)
+    servable = scoring.champion(paths.current(), table)
     raw = pl.read_parquet(root / table.source.path).sample(200_000, with_replacement=True, seed=1)
     matrix = np.zeros((raw.height, len(servable.inputs)), np.float32)
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "rows.parquet", Path(folder) / "scored.parquet"
         raw.write_parquet(source)
         part = scoring.prepare(raw, table, None)
-        facts, _ = feature_table.known_facts(project.current(), table, None)
-        part = features.with_derived(history.with_history(part, facts, table), table)
-        matrix = features.encode(part, servable.inputs, servable.card["categories"])
+        facts, _ = materialize.known_facts(paths.current(), table, None)
+        part = row_features.with_derived(history.with_history(part, facts, table), table)
+        matrix = row_features.encode(part, servable.inputs, servable.card["categories"])
         bare, whole = [], []
         for _ in range(3):
             start = time.perf_counter()
             servable.predict(matrix)
             bare.append(time.perf_counter() - start)
             start = time.perf_counter()
-            scoring.score(project.current(), table, source, target)
+            scoring.score(paths.current(), table, source, target)
             whole.append(time.perf_counter() - start)
     rate = [raw.height / statistics.median(times) for times in (bare, whole)]
     return [

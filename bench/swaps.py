@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from loopbook import project, tracking
+from loopbook.project import paths
+from loopbook.registry import tracking
 
 ROOT = Path(__file__).parents[1]
 REQUESTS, MOVES, CONNECTIONS = 100_000, 20, 8
@@ -167,7 +168,7 @@ def run() -> list[str]:
         house = make_project(Path(folder) / "house", serve_watch_s="0.3")
         give(house, 1, tracking.CHAMPION)
         give(house, 2, tracking.CHALLENGER)
-        here = project.Project(house)
+        here = paths.Project(house)
         os.environ["MLFLOW_TRACKING_URI"] = here.environment()["MLFLOW_TRACKING_URI"]
         client = tracking.connect(here)
         both = [

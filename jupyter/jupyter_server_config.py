@@ -2,7 +2,7 @@
 
 c = get_config()  # noqa: F821
 
-c.ServerApp.contents_manager_class = "loopbook.contents.PipelineContentsManager"
+c.ServerApp.contents_manager_class = "loopbook.pipeline.contents.PipelineContentsManager"
 c.ServerApp.ip = "127.0.0.1"
 # Ploomber's fails on every request with JupyterLab 4.6, Jupytext's would wrap our manager.
 c.ServerApp.jpserver_extensions = {

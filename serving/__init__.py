@@ -1,1 +1,1 @@
-"""The prediction service: it imports the library, never a notebook."""
+"""This project's prediction service."""

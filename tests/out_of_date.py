@@ -19,8 +19,11 @@ import pytest
 from served import answer, sales
 from small_house import environment, give, loopbook, make_project
 
-from loopbook import champions, contract, loop_records, prediction_log, served_rows, tracking
-from loopbook.project import Project
+from loopbook.data import prediction_log, served_rows
+from loopbook.project import contract
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.registry import champions, tracking
 
 NAME = "house-prices"
 IN_A_CELL_S = 0.3  # of processor time: more than a kernel needs to start
@@ -68,7 +71,7 @@ def copied(source: Path, target: Path) -> Path:
 def begin(house: Project, *words: str, **variables: str) -> subprocess.Popen:
     """A turn in the background, in a group of its own."""
     return subprocess.Popen(
-        [sys.executable, "-c", "from loopbook.cli import main; main()", *ONCE, *AS_OF, *words],
+        [sys.executable, "-m", "loopbook", *ONCE, *AS_OF, *words],
         cwd=house.root,
         env=environment(house.root, **variables),
         text=True,
@@ -96,7 +99,7 @@ def kill_at(house: Project, is_there: Callable[[], bool]) -> None:
 
 
 def is_at(house: Project, stage: str) -> bool:
-    return (loop_records.open_turn(house) or {}).get("stage") == stage
+    return (turn_records.open_turn(house) or {}).get("stage") == stage
 
 
 def kernels(running: subprocess.Popen) -> list[psutil.Process]:
@@ -105,7 +108,7 @@ def kernels(running: subprocess.Popen) -> list[psutil.Process]:
     for child in psutil.Process(running.pid).children(recursive=True):
         try:
             times, words = child.cpu_times(), " ".join(child.cmdline())
-            is_forked = "loopbook.kernels" in words and child.ppid() != running.pid
+            is_forked = "loopbook.pipeline.kernels" in words and child.ppid() != running.pid
             is_kernel = is_forked or "ipykernel_launcher" in words
             if is_kernel and times.user + times.system > IN_A_CELL_S:
                 found.append(child)
@@ -149,7 +152,7 @@ def half_build(folder: Path) -> Path:
 
 def forget_open_turn(house: Project) -> None:
     """The next turn begins anew; what the one before has built stays built."""
-    (loop_records.folder(house) / "open.json").unlink()
+    (turn_records.folder(house) / "open.json").unlink()
 
 
 def logged(house: Project) -> pl.DataFrame:
@@ -178,6 +181,6 @@ def all_is_right(house: Project, *, champion: str, answers: int, labels: int) ->
     served = served_rows.collect(house, table, None)
     assert served.rows.select(table.key).is_unique().all()
     assert served.rows.height + sum(served.left_out.values()) == labels
-    assert loop_records.open_turn(house) is None
-    turns = [record["turn"] for record in loop_records.listed(house)]
+    assert turn_records.open_turn(house) is None
+    turns = [record["turn"] for record in turn_records.listed(house)]
     assert turns == list(range(1, len(turns) + 1))

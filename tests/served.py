@@ -8,30 +8,24 @@ import numpy as np
 import orjson
 import polars as pl
 
-from loopbook import (
-    contract,
-    feature_table,
-    history,
-    prediction_log,
-    project,
-    scoring,
-    sources,
-    validation,
-)
-from loopbook.prediction_log import Entry, Truth, key_text
+from loopbook.data import prediction_log, sources, validation
+from loopbook.data.prediction_log import Entry, Truth, key_text
+from loopbook.features import history, materialize
+from loopbook.project import clock, contract, paths
+from loopbook.serving import scoring
 
 
 def sales(since: datetime, until: datetime) -> pl.DataFrame:
     """The real sales of `[since, until)` with their trailing features."""
-    here = project.current()
+    here = paths.current()
     table = contract.read_contract(here.contract)
     known, _ = sources.known_by(
-        sources.read_source(table, here.root), None, table, now=sources.utc_now()
+        sources.read_source(table, here.root), None, table, now=clock.utc_now()
     )
     kept, _ = validation.without_known_faults(known, table)
     rows = validation.conform(kept, table)
-    asked = rows.filter(pl.col(sources.EVENT_TS).is_between(since, until, closed="left"))
-    facts, _ = feature_table.known_facts(here, table, until)
+    asked = rows.filter(pl.col(clock.EVENT_TS).is_between(since, until, closed="left"))
+    facts, _ = materialize.known_facts(here, table, until)
     return history.with_history(asked, facts, table)
 
 
@@ -46,12 +40,12 @@ def answer(
 
     If `keyed`, a request names its row's key, as a client's does that wants it back.
     """
-    here = project.current()
+    here = paths.current()
     table = contract.read_contract(here.contract)
     servable = scoring.champion(here, table)
     rows = change(rows)
     observed = truth(rows[table.target.name].to_numpy())
-    matrix = servable.matrix(rows.to_dicts(), rows[sources.EVENT_TS].to_list())
+    matrix = servable.matrix(rows.to_dicts(), rows[clock.EVENT_TS].to_list())
     log = prediction_log.connect(here, table)
     log.know_inputs(servable.card_sha256, servable.inputs)
     entries, truths = [], []
@@ -61,7 +55,7 @@ def answer(
         request = {n: row[n] for n in table.features if row[n] is not None}
         if keyed:
             request |= {n: str(row[n]) for n in table.key}
-        key, at = key_text(table, row) if keyed else None, row[sources.EVENT_TS]
+        key, at = key_text(table, row) if keyed else None, row[clock.EVENT_TS]
         name, now = f"{time.time_ns():020x}{place:012x}", time.time_ns() // 1000
         entries.append(
             Entry(

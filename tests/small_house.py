@@ -15,23 +15,13 @@ import httpx
 import numpy as np
 import polars as pl
 
-from loopbook import (
-    candidates,
-    cards,
-    contract,
-    export,
-    features,
-    history,
-    inference,
-    project,
-    reference,
-    registry,
-    snapshots,
-    sources,
-    splits,
-    tracking,
-    validation,
-)
+from loopbook.data import snapshots, sources, splits, validation
+from loopbook.features import history
+from loopbook.features import rows as row_features
+from loopbook.models import candidates, cards, export, inference
+from loopbook.project import clock, contract, paths
+from loopbook.registry import reader as registry_reader
+from loopbook.registry import reference, tracking
 
 ROOT = Path(__file__).parents[1]
 FULL = {
@@ -73,7 +63,7 @@ def make_project(folder: Path, **knobs: str) -> Path:
 def loopbook(folder: Path, *words: str, **more: str) -> subprocess.CompletedProcess:
     """A command of ours in a project; `more` are variables of its environment."""
     return subprocess.run(
-        [sys.executable, "-c", "from loopbook.cli import main; main()", *words],
+        [sys.executable, "-m", "loopbook", *words],
         cwd=folder,
         env=environment(folder, **more),
         text=True,
@@ -91,21 +81,21 @@ def answers(address: str) -> bool:
 
 def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -> None:
     """Train a candidate of the real table on 3,000 rows and give its version an alias."""
-    here = project.current()
+    here = paths.current()
     table = contract.read_contract(here.contract)
     known, _ = sources.known_by(
         sources.read_source(table, here.root),
         datetime(2015, 3, 1, tzinfo=UTC),
         table,
-        now=sources.utc_now(),
+        now=clock.utc_now(),
     )
     kept, _ = validation.without_known_faults(known, table)
     rows = validation.conform(kept, table)
     rows = history.with_history(rows, history.facts(rows, table), table)
-    rows = features.with_derived(rows.sample(3000, seed=int(seed)).sort(sources.EVENT_TS), table)
-    vocabulary = features.learn_categories(rows, table)
-    names = features.input_names(table)
-    X = features.encode(rows, names, vocabulary)
+    rows = row_features.with_derived(rows.sample(3000, seed=int(seed)).sort(clock.EVENT_TS), table)
+    vocabulary = row_features.learn_categories(rows, table)
+    names = row_features.input_names(table)
+    X = row_features.encode(rows, names, vocabulary)
     model = candidates.build(candidate, table, int(seed))
     model.fit(X, export.from_target_unit(rows[table.target.name].to_numpy(), table))
     model = candidates.in_float32(model)
@@ -140,7 +130,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
 
 def _reference(client, logged: dict[str, str], rows: pl.DataFrame) -> dict[str, str]:
     """Freeze the rows as a version's reference: the newest 600 as those that it had not seen."""
-    table = contract.read_contract(project.current().contract)
+    table = contract.read_contract(paths.current().contract)
     parted = rows.with_columns(
         pl.when(pl.int_range(pl.len()) >= rows.height - 600)
         .then(pl.lit("test"))
@@ -151,9 +141,9 @@ def _reference(client, logged: dict[str, str], rows: pl.DataFrame) -> dict[str, 
     answers = found * np.exp(np.random.default_rng(1).normal(0, 0.15, found.size))
     content = reference.freeze(parted, answers, table, seed=1)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / registry.REFERENCE
+        path = Path(folder) / registry_reader.REFERENCE
         path.write_bytes(content)
-        tracking.log_files(client, logged["run_id"], [path], registry.SERVICE)
+        tracking.log_files(client, logged["run_id"], [path], registry_reader.SERVICE)
     return {reference.TAG: inference.sha256(content)}
 
 

@@ -23,8 +23,8 @@ import psutil
 import pytest
 from browsing import Voila, browser
 
-from loopbook import pipeline
-from loopbook.project import Project
+from loopbook.pipeline import graph
+from loopbook.project.paths import Project
 
 pytestmark = pytest.mark.slow
 
@@ -92,7 +92,7 @@ def make_project(folder: Path) -> Path:
         copy = shutil.copytree if source.is_dir() else shutil.copy
         copy(source, folder / name)
     # a small table needs no forest: fewer and larger steps, and the builds take half the time
-    recipes = folder / "src/loopbook/candidates.py"
+    recipes = folder / "src/loopbook/models/candidates.py"
     text = recipes.read_text()
     for slow, quick in (
         ("learning_rate=0.04", "learning_rate=0.15"),
@@ -115,7 +115,7 @@ def environment(folder: Path) -> dict[str, str]:
 
 
 def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-c", "from loopbook.cli import main; main()", *words]
+    command = [sys.executable, "-m", "loopbook", *words]
     return subprocess.run(
         command, cwd=folder, env=environment(folder), text=True, capture_output=True, **options
     )
@@ -198,11 +198,11 @@ def test_a_model_finds_the_law_that_made_the_table(built):
 
 def test_nothing_runs_again_that_need_not(built):
     """Right after a build there is nothing to do, also when files were only touched."""
-    for name in ("contract.yaml", "data/sales.parquet", "src/loopbook/splits.py"):
+    for name in ("contract.yaml", "data/sales.parquet", "src/loopbook/data/splits.py"):
         (built / name).touch()
     assert would_run(built) == []
-    (built / "src/loopbook/splits.py").write_text(
-        (built / "src/loopbook/splits.py").read_text() + "\n# only a comment\n"
+    (built / "src/loopbook/data/splits.py").write_text(
+        (built / "src/loopbook/data/splits.py").read_text() + "\n# only a comment\n"
     )
     assert would_run(built) == []
 
@@ -232,7 +232,7 @@ def test_a_changed_knob_runs_the_task_that_has_it_and_what_follows(built):
 
 def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
     """`promotion` is reached by training (its tolerance), evaluation and promotion only."""
-    path = restored / "src/loopbook/promotion.py"
+    path = restored / "src/loopbook/models/promotion.py"
     path.write_text(path.read_text().replace("PARITY_TOLERANCE = 1e-4", "PARITY_TOLERANCE = 2e-4"))
     assert would_run(restored) == ALL[4:]
 
@@ -280,7 +280,7 @@ def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(r
 
 def start(folder: Path, **options) -> subprocess.Popen:
     """A build of everything in the background, once its first kernel runs."""
-    command = [sys.executable, "-c", "from loopbook.cli import main; main()", "build", "--force"]
+    command = [sys.executable, "-m", "loopbook", "build", "--force"]
     running = subprocess.Popen(
         command,
         cwd=folder,
@@ -303,7 +303,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 
 def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(built):
-    with pipeline.only_run(Project(built), "build"):
+    with graph.only_run(Project(built), "build"):
         second = loopbook(built, "build", "--force")
     assert second.returncode == 1
     assert f"another build runs (pid {os.getpid()})" in second.stderr
@@ -352,7 +352,7 @@ def test_snapshots_are_listed_with_their_users_and_pruned_without_harm(built):
     sha256 = decision["snapshot_sha256"]
     code = (
         "import sys; from datetime import datetime, UTC; from pathlib import Path; import polars\n"
-        "from loopbook.snapshots import write_snapshot\n"
+        "from loopbook.data.snapshots import write_snapshot\n"
         "rows = polars.DataFrame({'a': [1]})\n"
         "write_snapshot(rows, Path('var/snapshots').resolve(), None, now=datetime.now(UTC))"
     )

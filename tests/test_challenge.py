@@ -6,10 +6,10 @@ import polars as pl
 import pytest
 from small_house import ROOT
 
-from loopbook.challenge import Champion, check_contract, seen_by_champion, unseen_rows
-from loopbook.contract import Contract, read_contract
-from loopbook.errors import LoopbookError
-from loopbook.tracking import Version
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import LoopbookError
+from loopbook.registry.challenge import Champion, check_contract, seen_by_champion, unseen_rows
+from loopbook.registry.tracking import Version
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 ROWS = pl.DataFrame({"event_ts": [START + timedelta(days=d) for d in range(100)]})

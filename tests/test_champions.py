@@ -5,9 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from small_house import give, loopbook, make_project
 
-from loopbook import champions, project, tracking
-from loopbook.errors import TrackingError
-from loopbook.registry import BARRED, SHADOW
+from loopbook.project import paths
+from loopbook.project.errors import TrackingError
+from loopbook.registry import champions, tracking
+from loopbook.registry.reader import BARRED, SHADOW
 
 pytestmark = pytest.mark.slow  # versions are made by training them
 
@@ -26,9 +27,9 @@ def house(tmp_path_factory):
 @pytest.fixture
 def client(house, monkeypatch):
     monkeypatch.chdir(house)
-    for name, value in project.Project(house).environment().items():
+    for name, value in paths.Project(house).environment().items():
         monkeypatch.setenv(name, value)
-    client = tracking.connect(project.Project(house))
+    client = tracking.connect(paths.Project(house))
     _reset(client)
     return client
 

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from loopbook.contract import Contract, read_contract
-from loopbook.errors import ContractError, KnobError
-from loopbook.knobs import Knobs, read_knobs
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import ContractError, KnobError
+from loopbook.project.knobs import Knobs, read_knobs
 
 ROOT = Path(__file__).parents[1]
 
@@ -105,7 +105,7 @@ def test_every_knob_is_in_env_yaml_with_a_comment_and_in_the_graph():
 
 def test_every_key_of_the_contract_is_documented():
     """And no key is documented that does not exist."""
-    import loopbook.contract as module
+    import loopbook.project.contract as module
 
     models = [module.Source, module.Target, module.Feature, module.Derived, module.Coordinates]
     models += [module.KnownFault, module.Dialect, module.History, module.Trailing, Contract]

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopbook import features, files, snapshots, sources, splits, validation
-from loopbook.contract import Contract, read_contract
-from loopbook.errors import DataError, SourceError, SplitError
+from loopbook.data import snapshots, sources, splits, validation
+from loopbook.features import rows as row_features
+from loopbook.project import files
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import DataError, SourceError, SplitError
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -166,7 +168,7 @@ def test_rows_that_break_a_rule_are_counted_and_the_first_are_shown(change, told
 
 def test_a_derived_column_follows_its_formula_and_is_missing_where_it_has_no_value():
     """log(size - 10) has none for a size of 10."""
-    rows = features.with_derived(clocked(table()), TABLE)
+    rows = row_features.with_derived(clocked(table()), TABLE)
     expected = np.log(rows["size"].to_numpy()[1] - 10) + 2025
     assert rows["age"][1] == pytest.approx(expected)
     assert rows["age"][0] is None
@@ -174,7 +176,7 @@ def test_a_derived_column_follows_its_formula_and_is_missing_where_it_has_no_val
 
 def test_an_unknown_category_and_a_missing_number_are_nan_to_the_model():
     rows = pl.DataFrame({"size": [1.0, None], "zone": ["b", "never seen"]})
-    matrix = features.encode(rows, ["size", "zone"], {"zone": ["a", "b"]})
+    matrix = row_features.encode(rows, ["size", "zone"], {"zone": ["a", "b"]})
     assert matrix.dtype == np.float32
     assert matrix[0].tolist() == [1, 1]
     assert np.isnan(matrix[1]).all()

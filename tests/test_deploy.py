@@ -30,7 +30,7 @@ def test_the_container_has_the_locks_pins_and_no_tool_for_training_or_tests():
 def test_what_the_service_imports_is_in_the_container():
     """Every distribution behind a module of a loaded service has its pin."""
     code = (
-        "import json, sys, serving.app, serving.__main__, loopbook.cli, uvloop, httptools\n"
+        "import json, sys, loopbook.serving.app, serving.__main__, loopbook.cli.main, uvloop, httptools\n"
         "import httptools, uvicorn.protocols.http.httptools_impl, sqlalchemy, httpx\n"
         "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
     )

@@ -35,8 +35,9 @@ from out_of_date import (
 )
 from small_house import FULL, Running, answers, environment, loopbook
 
-from loopbook import loop_records, prediction_log
-from loopbook.project import Project
+from loopbook.data import prediction_log
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
 
 pytestmark = pytest.mark.slow
 CLIENTS = 4
@@ -50,7 +51,7 @@ def count(house) -> int:
 
 
 def outcomes(house: Project) -> list[str]:
-    return [record["outcome"] for record in loop_records.listed(house)]
+    return [record["outcome"] for record in turn_records.listed(house)]
 
 
 def test_a_kernel_that_is_killed_ends_the_turn_and_the_next_one_promotes(house, count):
@@ -62,7 +63,7 @@ def test_a_kernel_that_is_killed_ends_the_turn_and_the_next_one_promotes(house, 
         told = ended(running)
         assert re.search(r"failed in notebooks/\d\d_\w+.ipynb", told)
         assert "Kernel died" in told
-        assert loop_records.open_turn(house) is None
+        assert turn_records.open_turn(house) is None
     heal(house)
     assert outcomes(house) == ["error", "error", "promoted"]
     all_is_right(house, champion="2", answers=count, labels=count)
@@ -181,7 +182,7 @@ def test_a_full_disk_leaves_all_as_it_was_and_the_turn_goes_on_once_there_is_roo
     assert "free space" in ended(running).lower()
     limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (0, 0))
     again = subprocess.run(
-        [sys.executable, "-c", "from loopbook.cli import main; main()", *ONCE, *AS_OF],
+        [sys.executable, "-m", "loopbook", *ONCE, *AS_OF],
         cwd=house.root,
         env=environment(house.root),
         text=True,
@@ -192,7 +193,7 @@ def test_a_full_disk_leaves_all_as_it_was_and_the_turn_goes_on_once_there_is_roo
     assert "Traceback" not in again.stderr
     assert "free space" in again.stderr.lower()
     assert {name: content(house.var / name) for name in names} == before
-    assert loop_records.open_turn(house)["stage"] == "build"
+    assert turn_records.open_turn(house)["stage"] == "build"
     heal(house)
     assert outcomes(house) == ["promoted"]
     all_is_right(house, champion="2", answers=count, labels=count)

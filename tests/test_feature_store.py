@@ -12,10 +12,14 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from loopbook import cli, feature_store, history, sources, validation
-from loopbook.contract import read_contract
-from loopbook.errors import FeatureStoreError
-from loopbook.project import Project
+from loopbook.cli import main
+from loopbook.data import sources, validation
+from loopbook.features import history
+from loopbook.features import store as feature_store
+from loopbook.project import clock
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import FeatureStoreError
+from loopbook.project.paths import Project
 
 ROOT = Path(__file__).parents[1]
 TABLE = read_contract(ROOT / "contract.yaml")
@@ -27,7 +31,7 @@ DAY = timedelta(days=1)
 def sales():
     """All real sales with the trailing features that training sees, and the facts."""
     rows, _ = validation.without_known_faults(sources.read_source(TABLE, ROOT), TABLE)
-    rows = validation.conform(sources.with_clock(rows, TABLE), TABLE).sort(sources.EVENT_TS)
+    rows = validation.conform(sources.with_clock(rows, TABLE), TABLE).sort(clock.EVENT_TS)
     facts = history.facts(rows, TABLE)
     return history.with_history(rows, facts, TABLE), facts
 
@@ -48,7 +52,7 @@ def store(request, tmp_path, monkeypatch):
 
 
 def known(facts: pl.DataFrame, at: datetime) -> pl.DataFrame:
-    return facts.filter(pl.col(sources.KNOWN_TS) <= at)
+    return facts.filter(pl.col(clock.KNOWN_TS) <= at)
 
 
 def everything(store, at: datetime, entities) -> dict:
@@ -61,7 +65,7 @@ def test_serving_looks_up_what_training_saw_value_for_value(store, sales):
     compared = 0
     for day in (START + n * DAY for n in range(28)):
         store.materialize(known(facts, day), day)
-        for row in rows.filter(pl.col(sources.EVENT_TS) == day).iter_rows(named=True):
+        for row in rows.filter(pl.col(clock.EVENT_TS) == day).iter_rows(named=True):
             values, is_known = store.get(row[TABLE.entity], day)
             assert is_known
             assert values == {name: row[name] for name in TABLE.trailing}
@@ -73,13 +77,13 @@ def test_a_value_stays_right_while_days_pass_without_a_materialisation(store, sa
     """Facts leave their windows by themselves: the store holds the change points ahead."""
     _, facts = sales
     store.materialize(known(facts, START), START)
-    later = pl.DataFrame({sources.EVENT_TS: [START + n * DAY for n in range(0, 35, 4)]})
+    later = pl.DataFrame({clock.EVENT_TS: [START + n * DAY for n in range(0, 35, 4)]})
     later = later.with_columns(
-        pl.col(sources.EVENT_TS).cast(history.INSTANT), pl.lit("98115").alias(TABLE.entity)
+        pl.col(clock.EVENT_TS).cast(history.INSTANT), pl.lit("98115").alias(TABLE.entity)
     )
     expected = history.with_history(later, known(facts, START), TABLE)
     for row in expected.iter_rows(named=True):
-        found = store.get("98115", row[sources.EVENT_TS]).values
+        found = store.get("98115", row[clock.EVENT_TS]).values
         assert found == {name: row[name] for name in TABLE.trailing}
 
 
@@ -137,13 +141,13 @@ def test_going_back_nothing_to_keep_and_an_older_contract_are_refused(store, sal
 
 KILLED = """
 import os, signal, sys
-from loopbook import feature_store
+from loopbook.features import store as feature_store
 before = feature_store.SqlBackend._write
 def half(self, cursor, about, points):
     before(self, cursor, {}, points[: len(points) // 2])
     os.kill(os.getpid(), signal.SIGKILL)
 feature_store.SqlBackend._write = half
-from loopbook.cli import main
+from loopbook.cli.main import main
 sys.argv = ["loopbook", "features", "materialize", "--as-of", "2014-12-20"]
 main()
 """
@@ -192,12 +196,12 @@ def test_people_see_what_was_known_about_an_entity(tmp_path, monkeypatch):
     monkeypatch.setenv(feature_store.ADDRESS, f"sqlite:///{tmp_path / 'features.db'}")
     run = CliRunner()
     words = ["features", "materialize", "--as-of", "2014-12-01"]
-    first = run.invoke(cli.app, words, catch_exceptions=False)
+    first = run.invoke(main.app, words, catch_exceptions=False)
     assert "70 entities" in first.output
-    assert "it stands there already" in run.invoke(cli.app, words).output
-    shown = run.invoke(cli.app, ["features", "show", "98115", "--as-of", "2014-12-01"]).output
+    assert "it stands there already" in run.invoke(main.app, words).output
+    shown = run.invoke(main.app, ["features", "show", "98115", "--as-of", "2014-12-01"]).output
     assert "newest of 2014-11-24" in shown
     line = next(ln for ln in shown.splitlines() if ln.startswith("level_90d"))
     assert line.split()[1] == line.split()[2]
-    unknown = run.invoke(cli.app, ["features", "show", "1", "--as-of", "2014-12-01"]).output
+    unknown = run.invoke(main.app, ["features", "show", "1", "--as-of", "2014-12-01"]).output
     assert "No fact about it was known" in unknown

@@ -6,9 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from loopbook import guards, probation
-from loopbook.guards import FAILED, PROMOTED, REFUSED, Attempt, Limits
-from loopbook.performance import Confidence
+from loopbook.loop import guards, probation
+from loopbook.loop.guards import Limits
+from loopbook.monitoring.performance import Confidence
+from loopbook.records.turns import FAILED, PROMOTED, REFUSED, Attempt
 
 NOW = datetime(2015, 3, 1, tzinfo=UTC)
 LIMITS = Limits(most_a_day=2, refused_days=6, backoff_minutes=60)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from loopbook import history
-from loopbook.contract import Contract
+from loopbook.features import history
+from loopbook.project.contract import Contract
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 CONTRACT = Contract.model_validate(

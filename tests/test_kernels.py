@@ -13,8 +13,8 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from small_house import make_project
 
-from loopbook import digests, kernels
-from loopbook.project import Project
+from loopbook.pipeline import digests, kernels
+from loopbook.project.paths import Project
 
 
 @pytest.fixture
@@ -88,7 +88,9 @@ def test_a_nursery_that_died_is_replaced_and_one_that_cannot_start_is_done_witho
 
 
 def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
-    one = "import os, polars.selectors as cs\nfrom loopbook import files\nimport onnxruntime"
+    one = (
+        "import os, polars.selectors as cs\nfrom loopbook.project import files\nimport onnxruntime"
+    )
     other = "def late():\n    from mlflow.entities import Run"
     assert kernels.packages([one, other]) == ["polars.selectors", "mlflow.entities"]
 
@@ -98,7 +100,7 @@ def test_kernels_end_when_the_process_that_started_them_is_killed(tmp_path):
     code = """
     import sys, time
     from jupyter_client.manager import start_new_kernel
-    from loopbook import kernels
+    from loopbook.pipeline import kernels
     kernels.start_from_nursery([])
     time.sleep(3)  # by now the nursery has imported what a kernel is made of
     manager, client = start_new_kernel()
@@ -118,4 +120,4 @@ def test_the_nursery_of_a_project_without_a_library_of_its_own_has_what_the_inst
 ):
     here = make_project(tmp_path / "house")
     reached = digests.modules_of(Project(here), here / "notebooks" / "05_train.ipynb")
-    assert {"tracking", "export", "levels"} <= reached
+    assert {"registry.tracking", "models.export", "models.levels"} <= reached.keys()

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from loopbook import contents
+from loopbook.pipeline import contents
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOK = "notebooks/01_ingest.ipynb"

@@ -7,8 +7,10 @@ import pytest
 from out_of_date import AS_OF, NOW, ONCE, all_is_right, logged
 from small_house import Running, loopbook
 
-from loopbook import loop, loop_records, tracking
-from loopbook.errors import LoopError
+from loopbook.loop import turn as loops
+from loopbook.project.errors import LoopError
+from loopbook.records import turns as turn_records
+from loopbook.registry import tracking
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +27,7 @@ def test_a_killed_turn_is_gone_on_with_and_ends_with_one_champion_that_really_an
         metadata = service.http.get("/metadata").json()
         assert (metadata["version"], metadata["predecessor_version"]) == ("2", "1")
     assert (house.var / "build" / "ingest.ipynb").stat().st_mtime_ns == before
-    (told,) = loop_records.listed(house)
+    (told,) = turn_records.listed(house)
     assert told["confirmed"].startswith("the service answers with v2")
     assert (told["resumed"], told["outcome"]) == (3, "promoted")
     assert told["numbers"]["labels"] > 200
@@ -45,20 +47,20 @@ def test_an_administrator_asks_for_a_retraining_with_a_reason(house):
         assert service.http.post(**ask, json={}).status_code == 422
         assert service.http.post("/admin/retrain", json={"reason": "x"}).status_code == 401
         assert service.http.post(**ask, json={"reason": "a new source"}).status_code == 202
-    assert loop_records.asked(house)["reason"] == "a new source"
+    assert turn_records.asked(house)["reason"] == "a new source"
     assert "a new source" in loopbook(house.root, "status").stdout
 
 
 def test_two_loops_and_a_clock_set_back_change_nothing(house):
-    count, left = logged(house).height, loop_records.open_turn(house)
-    with loop.pipeline.only_run(house, "loop"):
+    count, left = logged(house).height, turn_records.open_turn(house)
+    with loops.pipeline.only_run(house, "loop"):
         second = loopbook(house.root, *ONCE, *AS_OF)
     assert second.returncode == 1
     assert "another loop runs" in second.stderr
-    assert loop_records.open_turn(house) == left
-    loop_records.keep(house, left | {"outcome": "nothing", "reason": ""})
+    assert turn_records.open_turn(house) == left
+    turn_records.keep(house, left | {"outcome": "nothing", "reason": ""})
     with pytest.raises(LoopError, match="Nothing was changed"):
-        loop.turn(house, as_of=NOW - timedelta(hours=1))
+        loops.turn(house, as_of=NOW - timedelta(hours=1))
     all_is_right(house, champion="1", answers=count, labels=count)
 
 

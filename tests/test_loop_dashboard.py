@@ -13,7 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from small_house import make_project
 
-from loopbook import replay_results
+from loopbook.loop import replay_results
 
 pytestmark = pytest.mark.slow
 MARKUP = "<img src=x onerror=\"document.title='broken out'\">"

@@ -11,16 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
 
-from loopbook import (
-    colours,
-    loop_dashboard,
-    loop_pages,
-    loop_plots,
-    loop_records,
-    replay_results,
-    verdict,
-)
-from loopbook.project import Project
+from loopbook.loop import replay_results
+from loopbook.pages import colours, loop_dashboard, loop_plots
+from loopbook.pages import turns as turn_pages
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.records import verdicts
 
 MARKUP = "<img src=x onerror=\"document.title='broken out'\">"
 
@@ -59,15 +55,15 @@ def spoilt(value):
 
 
 def test_every_verdict_outcome_and_policy_has_its_look_and_its_name():
-    assert tuple(colours.LEVELS) == verdict.LEVELS
-    assert set(colours.OUTCOMES) == set(loop_records.EXIT_CODES)
-    assert list(loop_pages.POLICIES) == [replay_results.NEVER, "scheduled", "loop"]
+    assert tuple(colours.LEVELS) == verdicts.LEVELS
+    assert set(colours.OUTCOMES) == set(turn_records.EXIT_CODES)
+    assert list(turn_records.POLICIES) == [replay_results.NEVER, "scheduled", "loop"]
     for looks in (colours.LEVELS, colours.OUTCOMES):
         assert len({sign for _, sign in looks.values()}) == len(looks)
 
 
 def test_the_first_sentence_says_what_the_loop_did_last_with_its_time():
-    page = loop_pages.top(turned.turns(), ["ana asked for a retraining: a new source"])
+    page = turn_pages.top(turned.turns(), ["ana asked for a retraining: a new source"])
     text = Reads(page).text
     first = text.index("nothing")
     assert "the reason of turn 35" in text[first:]
@@ -88,7 +84,7 @@ def test_a_turns_record_is_told_whole():
         resumed=2,
         weather={"rain": True},
     )
-    text = Reads(loop_pages.turn(record, "var/replay/year-week/loop/")).text
+    text = Reads(turn_pages.turn(record, "var/replay/year-week/loop/")).text
     for told in (
         *("it is retrain", "a second reason", "the reason of turn 8", "412", "13.12 %"),
         *("house-prices v8 (recalibrated)", "a" * 32, "b" * 64, "c" * 32, "12.10 %", "9,876"),
@@ -103,7 +99,7 @@ def test_a_turns_record_is_told_whole():
 
 @pytest.mark.parametrize("record", turned.turns(), ids=lambda record: str(record["turn"]))
 def test_nothing_of_a_record_is_left_untold(record):
-    text = Reads(loop_pages.whole_record(record)).text.split("as JSON")[0]
+    text = Reads(turn_pages.whole_record(record)).text.split("as JSON")[0]
     for name, value in record.items():
         if isinstance(value, str) and name not in ("stage",):
             told = value[:16].replace("T", " ") if name == "as_of" else value
@@ -113,14 +109,14 @@ def test_nothing_of_a_record_is_left_untold(record):
 def test_a_turn_that_stopped_early_is_told_too():
     record = {"turn": 1, "as_of": "2015-01-01T00:00:00+00:00", "outcome": "error"}
     record |= {"reason": "the registry is away", "stage": "monitor", "numbers": None}
-    text = Reads(loop_pages.turn(record)).text
+    text = Reads(turn_pages.turn(record)).text
     assert "It did not come to a verdict." in text
     assert re.search(r"stopped at\s+monitor", text)
-    assert "There is no champion" not in loop_pages.last_turn(record)
+    assert "There is no champion" not in turn_pages.last_turn(record)
 
 
 def test_a_replay_shows_errors_retrainings_and_failed_requests():
-    page = Reads(loop_pages.replay(turned.result(), b"<svg/>"))
+    page = Reads(turn_pages.replay(turned.result(), b"<svg/>"))
     for told in ("the year, a turn a week", "never retrain: error, %", "14,321", "2015-05", "72"):
         assert told in page.text, told
     assert [a["src"][:19] for tag, a in page.elements if tag == "img"] == ["data:image/svg+xml;"]
@@ -130,7 +126,7 @@ def test_a_replay_shows_errors_retrainings_and_failed_requests():
 
 @pytest.mark.parametrize(("is_right", "told"), [(True, "That is what"), (False, "NOT what")])
 def test_a_scenario_says_what_was_expected_and_whether_it_came(is_right, told):
-    page = Reads(loop_pages.replay(turned.result("concept", right=is_right), None))
+    page = Reads(turn_pages.replay(turned.result("concept", right=is_right), None))
     assert "it retrains and a new version is promoted" in page.text
     assert told in page.text
     assert "never retrain" not in page.text
@@ -152,7 +148,7 @@ def test_no_value_of_a_record_becomes_markup(tmp_path, monkeypatch):
     told = spoilt(turned.result("concept", turns=turned.turns(9))) | {"scenario": "concept"}
     turned.keep_result(tmp_path, told | {"step": "week", "expected": MARKUP})
     monkeypatch.setattr(loop_dashboard, "current", lambda: Project(tmp_path))
-    loop_records.ask(Project(tmp_path), MARKUP, MARKUP)
+    turn_records.ask(Project(tmp_path), MARKUP, MARKUP)
     page = Reads(shown(loop_dashboard.show()))
     assert page.text.count(MARKUP) > 50
     images = [attributes for tag, attributes in page.elements if tag == "img"]
@@ -226,9 +222,9 @@ def test_the_names_of_35_promotions_never_overlap(step):
 def test_a_figure_shows_each_verdict_on_its_line_and_each_outcome_on_its():
     records = turned.turns()
     figure = loop_plots.turns(
-        loop_records.verdicts(records),
-        loop_records.outcomes(records),
-        loop_records.changes(records),
+        turn_records.verdicts(records),
+        turn_records.outcomes(records),
+        turn_records.changes(records),
     )
     counts = []
     for axis, looks in zip(figure.axes, (colours.LEVELS, colours.OUTCOMES), strict=True):

@@ -12,16 +12,21 @@ import pytest
 import turned
 from small_house import ROOT
 
-from loopbook import champions, guards, loop, loop_records, notifications, status
-from loopbook.errors import LoopbookError
-from loopbook.files import write_json
-from loopbook.guards import Attempt, Limits
-from loopbook.knobs import read_knobs
-from loopbook.loop_records import State
-from loopbook.project import Project
-from loopbook.registry import SHADOW
-from loopbook.tracking import CHAMPION, Version
-from serving.metrics import Metrics
+from loopbook.cli import status
+from loopbook.loop import guards
+from loopbook.loop import turn as loops
+from loopbook.loop.guards import Limits
+from loopbook.monitoring import notifications
+from loopbook.project.errors import LoopbookError
+from loopbook.project.files import write_json
+from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.records.turns import Attempt, State
+from loopbook.registry import champions
+from loopbook.registry.reader import SHADOW
+from loopbook.registry.tracking import CHAMPION, Version
+from loopbook.serving.metrics import Metrics
 
 NOW = datetime(2015, 4, 6, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -100,14 +105,14 @@ def stages(tmp_path, monkeypatch) -> Stages:
     made = Stages(Project(tmp_path))
     silent = lambda *_, **__: None  # noqa: E731
     for module, name, stands_in in (
-        *((loop.tracking, "connect", silent), (loop.tracking, "log_turn", lambda *_: "run")),
-        *((loop.tracking, "holder", made.holder), (loop.champions, "reconciled", silent)),
-        (loop.champions, "reigns", made.reigns),
-        *((loop.champions, "roll_back", made.roll_back), (loop.pipeline, "build", made.build)),
-        *((loop.feature_table, "materialize", silent), (loop.probation, "judge", made.judge)),
-        (loop.probation, "read", silent),
-        (loop.probation, "paired", lambda *_: pl.DataFrame()),
-        *((loop, "CONNECTING_S", 0), (loop, "POLLED_S", 0.05)),
+        *((loops.tracking, "connect", silent), (loops.tracking, "log_turn", lambda *_: "run")),
+        *((loops.tracking, "holder", made.holder), (loops.champions, "reconciled", silent)),
+        (loops.champions, "reigns", made.reigns),
+        *((loops.champions, "roll_back", made.roll_back), (loops.graph, "build", made.build)),
+        *((loops.materialize, "materialize", silent), (loops.probation, "judge", made.judge)),
+        (loops.probation, "read", silent),
+        (loops.probation, "paired", lambda *_: pl.DataFrame()),
+        *((loops, "CONNECTING_S", 0), (loops, "POLLED_S", 0.05)),
     ):
         monkeypatch.setattr(module, name, stands_in)
     return made
@@ -115,7 +120,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
 
 def turn(stages: Stages, day: int = 0, **knobs) -> dict:
     changes = {"loop_service": "", "loop_alert_failures": 3} | knobs
-    return loop.turn(stages.project, as_of=NOW + day * DAY, changes=changes)
+    return loops.turn(stages.project, as_of=NOW + day * DAY, changes=changes)
 
 
 # -- the webhook ---------------------------------------------------------------
@@ -137,7 +142,7 @@ def test_a_fault_of_ours_ends_the_turn_with_a_record_and_is_counted(stages, outs
     told = turn(stages, loop_alert_failures=1)
     assert told["reason"] == "unexpected KeyError: 'promoted_as_of'"
     assert "Traceback" in told["traceback"]
-    assert loop_records.open_turn(stages.project) is None
+    assert turn_records.open_turn(stages.project) is None
     assert len(outside.heard) == 1
 
 
@@ -200,25 +205,25 @@ def test_the_state_of_the_loop_is_that_of_its_newest_records(tmp_path):
             ended(6, "error", DAY / 4),
         ],
     )
-    found = loop_records.state(Project(tmp_path), now=NOW)
+    found = turn_records.state(Project(tmp_path), now=NOW)
     assert found == State("error", NOW - DAY / 4, failures=2, retrains=2)
 
 
 def test_a_loop_that_never_turned_has_a_state_and_so_has_one_with_spoilt_records(tmp_path):
-    assert loop_records.state(Project(tmp_path), now=NOW) == State()
+    assert turn_records.state(Project(tmp_path), now=NOW) == State()
     turned.keep_turns(tmp_path, [ended(k, "nothing", DAY) | {"ended_at": k} for k in (1, 2)])
     killed = ended(3, "error", DAY)
     del killed["ended_at"], killed["began_at"]
     turned.keep_turns(tmp_path, [killed])
     (tmp_path / "var/loop/turns/000004.json").write_text("{")
-    assert loop_records.state(Project(tmp_path), now=NOW) == State("error", None, 1, 0)
+    assert turn_records.state(Project(tmp_path), now=NOW) == State("error", None, 1, 0)
 
 
 def test_of_many_turns_a_scrape_reads_few(tmp_path, monkeypatch):
     turned.keep_turns(tmp_path, [ended(k, "nothing", (60 - k) * DAY) for k in range(1, 60)])
-    read, one = [], loop_records.read_json
-    monkeypatch.setattr(loop_records, "read_json", lambda path: read.append(path) or one(path))
-    loop_records.state(Project(tmp_path), now=NOW)
+    read, one = [], turn_records.read_json
+    monkeypatch.setattr(turn_records, "read_json", lambda path: read.append(path) or one(path))
+    turn_records.state(Project(tmp_path), now=NOW)
     assert len(read) <= 2
 
 
@@ -228,7 +233,7 @@ def test_prometheus_is_told_the_state_of_the_loop():
     metrics.tell_loop(State("error", NOW, 2, 1))
     page = metrics.page().decode()
     told = dict(line.rsplit(" ", 1) for line in page.splitlines() if line[:14] == "loopbook_loop_")
-    outcomes = {f'loopbook_loop_outcome{{outcome="{o}"}}': o for o in loop_records.EXIT_CODES}
+    outcomes = {f'loopbook_loop_outcome{{outcome="{o}"}}': o for o in turn_records.EXIT_CODES}
     assert {name: float(value) for name, value in told.items()} == {
         **{name: float(outcome == "error") for name, outcome in outcomes.items()},
         "loopbook_loop_ended_timestamp_seconds": NOW.timestamp(),

@@ -10,21 +10,13 @@ import pytest
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
-from loopbook import (
-    candidates,
-    evaluation,
-    export,
-    features,
-    grid,
-    history,
-    inference,
-    levels,
-    promotion,
-    sources,
-    validation,
-)
-from loopbook.contract import read_contract
-from loopbook.evaluation import ALL, Interval
+from loopbook.data import sources, validation
+from loopbook.features import history
+from loopbook.features import rows as row_features
+from loopbook.models import candidates, evaluation, export, grid, inference, levels, promotion
+from loopbook.models.evaluation import ALL, Interval
+from loopbook.project import clock
+from loopbook.project.contract import read_contract
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = read_contract(ROOT / "contract.yaml")
@@ -40,15 +32,15 @@ def sample():
     rows, _ = validation.without_known_faults(rows, CONTRACT)
     rows = validation.conform(rows, CONTRACT)
     rows = history.with_history(rows, history.facts(rows, CONTRACT), CONTRACT).sample(3000, seed=1)
-    rows = rows.sort(sources.EVENT_TS)
-    X = features.model_matrix(rows, CONTRACT, features.learn_categories(rows, CONTRACT))
+    rows = rows.sort(clock.EVENT_TS)
+    X = row_features.model_matrix(rows, CONTRACT, row_features.learn_categories(rows, CONTRACT))
     return X, np.log(rows[CONTRACT.target.name].to_numpy())
 
 
 def fitted(name, X, y):
     """A candidate fitted to rows that happened an hour apart."""
     hours = datetime(2014, 5, 1, tzinfo=UTC) + np.arange(len(y)) * timedelta(hours=1)
-    rows = pl.DataFrame({sources.EVENT_TS: hours.tolist()})
+    rows = pl.DataFrame({clock.EVENT_TS: hours.tolist()})
     return candidates.fit(candidates.build(name, CONTRACT, 3), X, y, rows)
 
 

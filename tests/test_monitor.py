@@ -25,11 +25,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from small_house import ROOT, Running, answers, environment, give, loopbook, make_project
 
-from loopbook import monitor_records, notifications, prediction_log, verdict, windows
-from loopbook.contract import read_contract
-from loopbook.pages import PAGES
-from loopbook.prediction_log import Entry, Truth
-from loopbook.project import Project
+from loopbook.data import prediction_log
+from loopbook.data.prediction_log import Entry, Truth
+from loopbook.monitoring import notifications, windows
+from loopbook.pages.windows import PAGES
+from loopbook.project.contract import read_contract
+from loopbook.project.paths import Project
+from loopbook.records import verdicts
+from loopbook.records import windows as window_records
 
 pytestmark = pytest.mark.slow
 MARKUP = "<img src=x onerror=\"document.title='broken out'\">"
@@ -58,7 +61,7 @@ def house(tmp_path_factory) -> Path:
 
 
 def record_of(house: Path) -> dict:
-    return monitor_records.newest(Project(house))
+    return window_records.newest(Project(house))
 
 
 def test_a_run_says_what_it_judged_and_keeps_a_record(house):
@@ -70,14 +73,14 @@ def test_a_run_says_what_it_judged_and_keeps_a_record(house):
     numbers = record["numbers"]
     assert numbers["labels"] == numbers["due"] > 800
     assert numbers["error_low"] < numbers["error"] < numbers["error_high"]
-    folder = monitor_records.window_folder(Project(house), record["as_of"])
+    folder = window_records.window_folder(Project(house), record["as_of"])
     for name in ("report.html", "report.json", "trend.svg", "shares.svg", "slices.svg"):
         assert (folder / name).stat().st_size > 1000, name
 
 
 def test_evidentlys_report_has_our_distances_and_thresholds(house):
     record = record_of(house)
-    folder = monitor_records.window_folder(Project(house), record["as_of"])
+    folder = window_records.window_folder(Project(house), record["as_of"])
     report = json.loads((folder / "report.json").read_text())
     theirs = {
         metric["config"]["column"]: (metric["value"], metric["config"]["threshold"])
@@ -96,7 +99,7 @@ def test_one_number_stands_everywhere(house, tmp_path):
 
     record = record_of(house)
     error = record["numbers"]["error"]
-    folder = monitor_records.window_folder(Project(house), record["as_of"])
+    folder = window_records.window_folder(Project(house), record["as_of"])
     assert json.loads((folder / "performance.json").read_text())["error"]["mean"] == error
     client = MlflowClient(f"sqlite:///{house}/var/mlflow/mlflow.db")
     run = client.get_run(record["mlflow_run_id"])
@@ -213,7 +216,7 @@ def test_without_a_champion_and_without_an_answer_everything_says_what_is_missin
     assert "verdict     watch" in done.stdout
     assert "there is no champion yet; make one: make build" in done.stdout
     assert "nothing was ever asked of the service; start it: make serve" in done.stdout
-    record = monitor_records.newest(Project(folder))
+    record = window_records.newest(Project(folder))
     assert record["numbers"]["error"] is None
     page = Path(folder, "var/monitor/decide.ipynb").read_text()
     assert "Traceback" not in page
@@ -312,7 +315,7 @@ def test_a_webhook_hears_of_alerts_and_changes_and_its_address_is_never_told(mon
         threading.Thread(target=server.serve_forever, daemon=True).start()
         monkeypatch.setenv(notifications.ADDRESS, f"http://127.0.0.1:{server.server_port}/secret")
         assert notifications.notify(record, "retrain") == "The webhook was told."
-        calm = record | {"verdict": {"level": verdict.HEALTHY, "reasons": ["all is well"]}}
+        calm = record | {"verdict": {"level": verdicts.HEALTHY, "reasons": ["all is well"]}}
         assert notifications.notify(calm, "healthy") is None
         assert notifications.notify(calm, "watch") == "The webhook was told."
         server.shutdown()

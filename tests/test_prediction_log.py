@@ -10,11 +10,11 @@ import pytest
 from conftest import PostgreSQL
 from small_house import ROOT
 
-from loopbook import prediction_log
-from loopbook.contract import read_contract
-from loopbook.errors import PredictionLogError
-from loopbook.prediction_log import Entry, Truth
-from loopbook.project import Project
+from loopbook.data import prediction_log
+from loopbook.data.prediction_log import Entry, Truth
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import PredictionLogError
+from loopbook.project.paths import Project
 
 TABLE = read_contract(ROOT / "contract.yaml")
 HOUR = 3_600_000_000

@@ -5,9 +5,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from small_house import ROOT, loopbook, make_project
 
-from loopbook import replay_results, sources
-from loopbook.contract import read_contract
-from loopbook.scenarios import SCENARIOS
+from loopbook.data import sources
+from loopbook.loop import replay_results
+from loopbook.loop.scenarios import SCENARIOS
+from loopbook.project import clock
+from loopbook.project.contract import read_contract
 
 START = datetime(2014, 10, 1, tzinfo=UTC)
 TABLE = read_contract(ROOT / "contract.yaml")
@@ -74,7 +76,7 @@ def test_disturbances_do_what_they_say():
     assert fewer.join(rows, on=TABLE.key, how="anti").is_empty()
     target = rows[TABLE.target.name].to_numpy()
     assert SCENARIOS["concept"].truth(target, rows, START) == pytest.approx(target * 1.15)
-    waves = SCENARIOS["storm"].truth(target, rows, rows[sources.EVENT_TS].min()) / target
+    waves = SCENARIOS["storm"].truth(target, rows, rows[clock.EVENT_TS].min()) / target
     assert set(waves.round(2)) <= {1.25, 0.8}
 
 

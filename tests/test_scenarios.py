@@ -57,7 +57,7 @@ def test_the_loop_does_what_is_right_and_no_request_fails(house, name, until, ou
 def test_a_replay_that_is_killed_leaves_nothing_running_and_goes_on_where_it_stopped(house):
     """In the harmless scenario: other houses are asked about, and nothing is retrained."""
     folder = house / "var" / "replay" / "covariate-month"
-    command = [sys.executable, "-c", "from loopbook.cli import main; main()"]
+    command = [sys.executable, "-m", "loopbook"]
     running = subprocess.Popen(
         [*command, *words("covariate", TWO)], cwd=house, env=environment(house)
     )

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
 
-from loopbook import tracking
+from loopbook.registry import tracking
 
 pytestmark = pytest.mark.slow
 
@@ -57,7 +57,7 @@ def test_each_row_is_answered_for_its_own_day(house):
 
 KILLED = """
 import os, signal, sys
-from loopbook import scoring
+from loopbook.serving import scoring
 scoring.PART_ROWS = 100
 before = scoring._answered
 count = 0
@@ -68,7 +68,7 @@ def some(*words):
         os.kill(os.getpid(), signal.SIGKILL)
     return before(*words)
 scoring._answered = some
-from loopbook.cli import main
+from loopbook.cli.main import main
 sys.argv = ["loopbook", "score", "killed.parquet", "killed-out.parquet", "--as-of", "2015-03-01"]
 main()
 """

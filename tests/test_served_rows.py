@@ -8,8 +8,11 @@ import pytest
 from served import answer, sales
 from small_house import give, make_project
 
-from loopbook import contract, monitor_records, project, served_rows, sources, tracking
-from loopbook.prediction_log import connect
+from loopbook.data import served_rows, sources
+from loopbook.data.prediction_log import connect
+from loopbook.project import clock, contract, paths
+from loopbook.records import windows as window_records
+from loopbook.registry import tracking
 
 START, END = datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 9, tzinfo=UTC)
 LATER = END + timedelta(days=7)
@@ -26,18 +29,18 @@ def house(tmp_path_factory):
 def here(house, monkeypatch):
     """A project whose source ends before March, and whose log is empty."""
     monkeypatch.chdir(house)
-    for name, value in project.Project(house).environment().items():
+    for name, value in paths.Project(house).environment().items():
         monkeypatch.setenv(name, value)
     for stale in house.glob("var/predictions.db*"):
         stale.unlink()
-    monkeypatch.setattr(monitor_records, "listed", lambda _: [])
-    return project.Project(house)
+    monkeypatch.setattr(window_records, "listed", lambda _: [])
+    return paths.Project(house)
 
 
 def grown(here, as_of=LATER, before=START):
     table = contract.read_contract(here.contract)
     raw = sources.read_source(table, here.root).filter(pl.col(table.event_time) < before.date())
-    return served_rows.known_rows(here, table, raw, as_of, now=sources.utc_now())
+    return served_rows.known_rows(here, table, raw, as_of, now=clock.utc_now())
 
 
 def test_every_served_sale_comes_back_once_and_as_it_was(here):
@@ -45,7 +48,7 @@ def test_every_served_sale_comes_back_once_and_as_it_was(here):
     answer(rows, keyed=True)
     answer(rows[:40], keyed=True)
     known, _, served = grown(here)
-    back = known.filter(pl.col(sources.EVENT_TS) >= START)
+    back = known.filter(pl.col(clock.EVENT_TS) >= START)
     assert back.height == rows.height
     assert served.left_out["asked again"] == 40
     table = contract.read_contract(here.contract)
@@ -63,7 +66,7 @@ def test_what_the_source_has_too_stands_once(here):
 def test_ground_truth_counts_from_when_it_was_known(here):
     answer(sales(START, END), keyed=True)
     known, _, _ = grown(here, as_of=START + timedelta(days=9))
-    newest = known[sources.EVENT_TS].max()
+    newest = known[clock.EVENT_TS].max()
     assert newest <= START + timedelta(days=2)
 
 
@@ -73,10 +76,10 @@ def test_what_was_answered_while_inputs_were_broken_is_left_out(here, monkeypatc
     window = {"as_of": END.isoformat(), "current": [(START - timedelta(days=14)).isoformat()] * 2}
     broken = window | {"verdict": {"level": "investigate"}}
     before = {"as_of": (END - timedelta(days=3)).isoformat(), "verdict": {"level": "healthy"}}
-    monkeypatch.setattr(monitor_records, "listed", lambda _: [before, broken])
+    monkeypatch.setattr(window_records, "listed", lambda _: [before, broken])
     known, _, served = grown(here)
-    back = known.filter(pl.col(sources.EVENT_TS) >= START)
-    assert back[sources.EVENT_TS].max() < END - timedelta(days=3)
+    back = known.filter(pl.col(clock.EVENT_TS) >= START)
+    assert back[clock.EVENT_TS].max() < END - timedelta(days=3)
     assert served.left_out["inputs were broken then"] == rows.height - back.height > 0
 
 

@@ -22,22 +22,17 @@ from conftest import free_port, wait_for
 from small_house import FULL, ROOT, Running, answers, environment, give, loopbook, make_project
 
 from bench import swaps
-from loopbook import (
-    contract,
-    features,
-    history,
-    prediction_log,
-    project,
-    sources,
-    tracking,
-    validation,
-)
+from loopbook.data import prediction_log, sources, validation
+from loopbook.features import history
+from loopbook.features import rows as row_features
+from loopbook.project import clock, contract, paths
+from loopbook.registry import tracking
 
 
 @pytest.fixture(autouse=True)
 def own_registry(monkeypatch):
     """The project's own settings, and not those of the repository that the tests are in."""
-    for name in ("LOOPBOOK_PROJECT", *project.Project(ROOT).environment()):
+    for name in ("LOOPBOOK_PROJECT", *paths.Project(ROOT).environment()):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -93,13 +88,13 @@ def test_the_service_computes_what_training_computed(running, house):
         sources.read_source(table, ROOT),
         datetime(2015, 3, 1, tzinfo=UTC),
         table,
-        now=sources.utc_now(),
+        now=clock.utc_now(),
     )
     rows = validation.conform(validation.without_known_faults(known, table)[0], table)
     asked = rows.sample(1000, seed=3)
     at = datetime(2015, 3, 1, tzinfo=UTC)
     offline = history.with_history(
-        asked.with_columns(pl.lit(at).cast(history.INSTANT).alias(sources.EVENT_TS)),
+        asked.with_columns(pl.lit(at).cast(history.INSTANT).alias(clock.EVENT_TS)),
         history.facts(rows, table),
         table,
     )
@@ -107,15 +102,15 @@ def test_the_service_computes_what_training_computed(running, house):
     body = {"rows": [r | {"as_of": at.isoformat(), "id": f"skew-{i}"} for i, r in enumerate(sent)]}
     body["rows"] = [r | {"date": "2015-03-01"} for r in body["rows"]]
     answers = running.http.post("/predict/batch", json=body).json()["predictions"]
-    log = prediction_log.connect(project.Project(house), table)
+    log = prediction_log.connect(paths.Project(house), table)
     logged = pl.concat(log.rows(since=at, until=at + timedelta(seconds=1)), how="diagonal")
     log.close()
     ids = pl.DataFrame({"id": [a["prediction_id"] for a in answers]})
     logged = ids.join(logged, on="id", how="left", maintain_order="left")
-    names = features.input_names(table)
+    names = row_features.input_names(table)
     card = Path(next((house / "var/mlflow").rglob("card.json"))).read_text()
     vocabulary = json.loads(card)["categories"]
-    matrix = features.model_matrix(offline, table, vocabulary)
+    matrix = row_features.model_matrix(offline, table, vocabulary)
     seen = logged.select(f"feature_{n}" for n in names).fill_null(np.nan).to_numpy()
     np.testing.assert_array_equal(seen, matrix)
 
@@ -324,13 +319,13 @@ def two_versions(house) -> Path:
 @pytest.fixture
 def both(two_versions, own_registry) -> list[tracking.Version]:
     """The first two versions, of which one is champion."""
-    every = tracking.versions(tracking.connect(project.Project(two_versions)), "house-prices")
+    every = tracking.versions(tracking.connect(paths.Project(two_versions)), "house-prices")
     return every[:-3:-1]
 
 
 def test_swaps_under_load_fail_and_mix_nothing(house, both):
     """The alias moves three times while requests pour in: each answer is of the version it names."""
-    client = tracking.connect(project.Project(house))
+    client = tracking.connect(paths.Project(house))
     with Running(house, "--quiet") as service:
         address = ("127.0.0.1", service.port)
         found = swaps.measure(address, client, both, FULL, requests=3000, moves=3)
@@ -340,7 +335,7 @@ def test_swaps_under_load_fail_and_mix_nothing(house, both):
 
 
 def test_a_swap_under_load_can_be_rolled_back_and_stays_so(house, both):
-    client, key = tracking.connect(project.Project(house)), admin(house)
+    client, key = tracking.connect(paths.Project(house)), admin(house)
     tracking.set_alias(client, both[0], tracking.CHAMPION)
     with Running(house, "--quiet") as service:
 
@@ -362,7 +357,7 @@ def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(house):
     with Running(house) as service:
         before = service.http.get("/metadata").json()["version"]
         give(house, 3, tracking.CHALLENGER)
-        client = tracking.connect(project.Project(house))
+        client = tracking.connect(paths.Project(house))
         challenger = tracking.holder(client, "house-prices", tracking.CHALLENGER)
         card = next((house / "var/mlflow").rglob(f"{challenger.run_id}/*/*/card.json"))
         honest = card.read_text()
@@ -479,7 +474,7 @@ def test_a_challenger_is_mirrored_or_given_its_share_and_the_log_tells(tmp_path,
     versions = [a["version"] for a in first]
     assert versions == [a["version"] for a in again]
     log = prediction_log.connect(
-        project.Project(folder), contract.read_contract(ROOT / "contract.yaml")
+        paths.Project(folder), contract.read_contract(ROOT / "contract.yaml")
     )
     logged = pl.concat(log.rows(), how="diagonal")
     log.close()
@@ -504,9 +499,9 @@ def test_the_service_never_unpickles_and_never_imports_a_training_library(house)
         "class Never:\n    def __init__(self, *_, **__): never()\n"
         "pickle.Unpickler = Never\n"
         "from fastapi.testclient import TestClient\n"
-        "from loopbook import project\n"
-        "from serving.app import create_app\n"
-        "app = create_app(project.current(), needs_keys=False, quiet=True)\n"
+        "from loopbook.project import paths\n"
+        "from loopbook.serving.app import create_app\n"
+        "app = create_app(paths.current(), needs_keys=False, quiet=True)\n"
         "with TestClient(app) as client:\n"
         "    assert client.get('/predict?size=1800').status_code == 200\n"
         "heavy = {'mlflow', 'sklearn', 'evidently', 'IPython', 'jupyter_server', 'ploomber', 'skops'}\n"
@@ -523,11 +518,11 @@ def test_the_service_never_unpickles_and_never_imports_a_training_library(house)
 
 
 def test_the_registry_read_without_mlflow_is_what_mlflow_says(house):
-    from loopbook import registry
+    from loopbook.registry import reader as registry_reader
 
-    here = project.Project(house)
+    here = paths.Project(house)
     client = tracking.connect(here)
-    light = registry.connect(here.environment()["MLFLOW_TRACKING_URI"])
+    light = registry_reader.connect(here.environment()["MLFLOW_TRACKING_URI"])
     for alias in (tracking.CHAMPION, tracking.CHALLENGER, "nobody"):
         ours, theirs = (
             light.held("house-prices", alias),

@@ -10,8 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from loopbook import dataset_versions, snapshots
-from loopbook.errors import SourceError
+from loopbook.data import dataset_versions, snapshots
+from loopbook.project.errors import SourceError
 
 NOW = datetime(2025, 1, 1, tzinfo=UTC)
 DVC = str(Path(sys.executable).with_name("dvc"))

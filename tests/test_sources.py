@@ -10,9 +10,9 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from loopbook import landing, sources
-from loopbook.contract import Contract, Source
-from loopbook.errors import SourceError
+from loopbook.data import landing, sources
+from loopbook.project.contract import Contract, Source
+from loopbook.project.errors import SourceError
 
 CONTRACT = Contract.model_validate(
     {

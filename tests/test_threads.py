@@ -8,15 +8,15 @@ from small_house import ROOT, environment
 DERIVE = """
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
-from loopbook import features
-from loopbook.contract import EVENT_YEAR, read_contract
+from loopbook.features import rows as row_features
+from loopbook.project.contract import EVENT_YEAR, read_contract
 table = read_contract("contract.yaml")
 names = [*table.numbers, *table.trailing, EVENT_YEAR]
 def many(seed):
     draw = np.random.default_rng(seed)
     for _ in range(800):
         rows = {n: draw.uniform(1, 2, 3) for n in names}
-        for name, value in features.derive(rows, table).items():
+        for name, value in row_features.derive(rows, table).items():
             assert value.shape == (3,), name
 list(ThreadPoolExecutor(4).map(many, range(4)))
 """

@@ -10,15 +10,19 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingRegressor
 from small_house import ROOT
 
-from loopbook import drift, findings, knobs, quality, reference, sources, validation, verdict
-from loopbook.contract import read_contract
-from loopbook.errors import MonitorError
-from loopbook.evaluation import Interval
-from loopbook.inference import sha256
-from loopbook.performance import Confidence
-from loopbook.reference import column_types, monitored
-from loopbook.registry import Held
-from loopbook.splits import PART
+from loopbook.data import sources, validation
+from loopbook.data.splits import PART
+from loopbook.models.evaluation import Interval
+from loopbook.models.inference import sha256
+from loopbook.monitoring import drift, findings, quality, verdict
+from loopbook.monitoring.performance import Confidence
+from loopbook.project import clock, knobs
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import MonitorError
+from loopbook.records import verdicts
+from loopbook.registry import reference
+from loopbook.registry.reader import Held
+from loopbook.registry.reference import column_types, monitored
 
 TABLE = read_contract(ROOT / "contract.yaml").model_copy(update={"history": None, "derived": {}})
 KNOBS = knobs.read_knobs(ROOT / "env.yaml")
@@ -38,7 +42,7 @@ class World:
 
     def __init__(self):
         raw = sources.read_source(TABLE, ROOT)
-        known, _ = sources.known_by(raw, None, TABLE, now=sources.utc_now())
+        known, _ = sources.known_by(raw, None, TABLE, now=clock.utc_now())
         kept, _ = validation.without_known_faults(known, TABLE)
         rows = validation.conform(kept, TABLE).sample(fraction=1, shuffle=True, seed=3)
         kinds = {n: k for n, k in column_types(TABLE).items() if n in INPUTS}
@@ -236,7 +240,7 @@ WINDOWS = st.builds(
 def test_whatever_the_numbers_the_order_of_the_reasons_holds(window):
     found = verdict.judge(window, RULES)
     assert found.reasons
-    assert found.level in verdict.LEVELS
+    assert found.level in verdicts.LEVELS
     if window.wanting:
         assert found.level == "watch"
     elif window.broken:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from loopbook.files import write_json
+from loopbook.project.files import write_json
 
 START = datetime(2014, 10, 1, tzinfo=UTC)
 POLICIES = {"never": 0.131, "scheduled": 0.127, "loop": 0.122}

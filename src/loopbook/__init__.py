@@ -1,5 +1,1 @@
-"""loopbook: notebooks that close the loop.
-
-The package is flat, one noun a module; tests/test_house.py says who may
-import whom. Importing it does nothing and costs nothing.
-"""
+"""loopbook turns notebooks into a pipeline that trains, serves, monitors and retrains a model."""

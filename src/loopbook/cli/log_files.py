@@ -1,0 +1,56 @@
+"""The prediction log as files: what `loopbook log` does."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from loopbook.data import prediction_log
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import KnobError, PredictionLogError
+from loopbook.project.files import replacing
+from loopbook.project.knobs import read_moment
+from loopbook.project.paths import Project
+
+
+def export(project: Project, path: str, since: str, until: str) -> list[str]:
+    """Write the log to Parquet, some thousand rows at a time, whole or not at all."""
+    log = prediction_log.connect(project, read_contract(project.contract))
+    window = {
+        "since": read_moment(since, "--since") if since else None,
+        "until": read_moment(until, "--until") if until else None,
+    }
+    count, writer = 0, None
+    try:
+        with replacing(Path(path)) as target:
+            for part in log.rows(**window):
+                arrow = part.to_arrow()
+                if writer is None:
+                    writer = pq.ParquetWriter(target, arrow.schema, compression="zstd")
+                writer.write_table(arrow.cast(writer.schema))
+                count += part.height
+            if writer is None:
+                raise PredictionLogError(
+                    "prediction log: nothing was answered in that time, so no file was written. "
+                    "Ask something first: make serve"
+                )
+            writer.close()
+    finally:
+        log.close()
+    return [f"Wrote {count:,} answers to {path}."]
+
+
+def prune(project: Project, older_than: str) -> list[str]:
+    """Delete what was received before a day, or more than so many days ago."""
+    if older_than.isdigit():
+        before = datetime.now(UTC) - timedelta(days=int(older_than))
+    else:
+        before = read_moment(older_than, "--older-than")
+    if before is None:
+        raise KnobError("--older-than: expected days such as 90, or a day such as 2025-01-01.")
+    log = prediction_log.connect(project, read_contract(project.contract))
+    try:
+        count = log.prune(before)
+    finally:
+        log.close()
+    return [f"Deleted {count:,} answers received before {before:%Y-%m-%d %H:%M} UTC."]

@@ -1,0 +1,409 @@
+"""The prediction log: what was answered, to what, by which version, and what came true.
+
+It decides what an entry holds and when it counts as written: `append` returns
+after the database has taken it, and only then does the service answer. So an
+answer that a client has received is in the log, also when the process is
+killed. An id is written at most once. Ground truth is appended, never changed:
+a later, different value is a correction, and both stay visible.
+
+The embedded default is SQLite below `var/`; `LOOPBOOK_PREDICTION_LOG` names a
+PostgreSQL database instead.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+from loopbook.project.clock import to_micros
+from loopbook.project.contract import Contract
+from loopbook.project.database import Database, connect_database
+from loopbook.project.errors import PredictionLogError
+from loopbook.project.paths import Project
+
+ADDRESS = "LOOPBOOK_PREDICTION_LOG"
+CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
+TABLES = (
+    """CREATE TABLE IF NOT EXISTS predictions (
+        id TEXT PRIMARY KEY, received_us BIGINT NOT NULL, as_of_us BIGINT NOT NULL,
+        model TEXT NOT NULL, version TEXT NOT NULL, role TEXT NOT NULL, shadow_of TEXT,
+        route TEXT NOT NULL, key TEXT, request {blob} NOT NULL, features {blob} NOT NULL,
+        inputs TEXT NOT NULL, notes {blob} NOT NULL, answer DOUBLE PRECISION NOT NULL,
+        latency_us BIGINT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS predictions_when ON predictions (as_of_us, id)",
+    "CREATE INDEX IF NOT EXISTS predictions_key ON predictions (key)",
+    "CREATE TABLE IF NOT EXISTS inputs (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
+    """CREATE TABLE IF NOT EXISTS ground_truth (
+        seq {serial}, prediction_id TEXT, key TEXT, observed DOUBLE PRECISION NOT NULL,
+        known_us BIGINT NOT NULL, received_us BIGINT NOT NULL)""",
+    "CREATE INDEX IF NOT EXISTS truth_prediction ON ground_truth (prediction_id)",
+    "CREATE INDEX IF NOT EXISTS truth_key ON ground_truth (key)",
+)
+COLUMNS = (
+    *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
+    *("request", "features", "inputs", "notes", "answer", "latency_us"),
+)
+EXPORT_ROWS = 20_000
+STRATA = 400
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer. Instants are microseconds since 1970, UTC; `features` is float32."""
+
+    id: str
+    received_us: int
+    as_of_us: int
+    model: str
+    version: str
+    role: str
+    shadow_of: str | None
+    route: str
+    key: str | None
+    request: Mapping[str, Any]
+    features: np.ndarray
+    inputs: str
+    notes: Mapping[str, list[str]]
+    answer: float
+    latency_us: int
+
+
+@dataclass(frozen=True, slots=True)
+class Truth:
+    """One observed target, for a prediction's id or for all predictions of a key."""
+
+    prediction_id: str | None
+    key: str | None
+    observed: float
+    known_us: int
+    received_us: int
+
+
+class PredictionLog:
+    """Append-only; safe for several processes."""
+
+    def __init__(self, database: Database, contract: Contract):
+        self.database = database
+        self.hidden = {
+            called: feature.sensitive
+            for name, feature in contract.features.items()
+            for called in (name, feature.alias)
+            if called and feature.sensitive != "no"
+        }
+        with database.transaction() as cursor:
+            for statement in TABLES:
+                cursor.execute(database.sql(statement))
+        marks = ", ".join("?" * len(COLUMNS))
+        self._put = database.sql(f"INSERT INTO predictions ({', '.join(COLUMNS)}) VALUES ({marks})")
+
+    def know_inputs(self, digest: str, names: Sequence[str]) -> None:
+        """Keep the order of a version's inputs, so that logged features can be named."""
+        with self.database.transaction() as cursor:
+            cursor.execute(
+                self.database.sql("INSERT INTO inputs VALUES (?, ?) ON CONFLICT DO NOTHING"),
+                (digest, orjson.dumps(list(names)).decode()),
+            )
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Write answers, all or none; returns when the database has them.
+
+        Raises
+        ------
+        PredictionLogError
+            If it cannot be written. Then nothing may be answered.
+        """
+        rows = [self._row(entry) for entry in entries]
+        with self.database.transaction() as cursor:
+            cursor.executemany(self._put, rows)
+
+    def _row(self, e: Entry) -> tuple:
+        request = {
+            n: self._shown(n, v) for n, v in e.request.items() if self.hidden.get(n) != "omit"
+        }
+        return (
+            *(e.id, e.received_us, e.as_of_us, e.model, e.version, e.role, e.shadow_of, e.route),
+            *(e.key, orjson.dumps(request, default=str), e.features.tobytes(), e.inputs),
+            *(orjson.dumps(e.notes), e.answer, e.latency_us),
+        )
+
+    def _shown(self, name: str, value: Any) -> Any:
+        if name in self.hidden and value is not None:
+            return hashed(value)
+        return value
+
+    def tell(self, truths: Sequence[Truth]) -> list[str]:
+        """Append ground truth: `accepted`, `unchanged`, `corrected` or `unknown`, each in turn.
+
+        The same value again changes nothing; another one is a correction.
+        """
+        outcomes = []
+        with self.database.transaction() as cursor:
+            for truth in truths:
+                column = "id" if truth.prediction_id else "key"
+                name = truth.prediction_id or truth.key
+                found = cursor.execute(
+                    self.database.sql(f"SELECT 1 FROM predictions WHERE {column} = ? LIMIT 1"),
+                    (name,),
+                ).fetchone()
+                if not found:
+                    outcomes.append("unknown")
+                    continue
+                column = "prediction_id" if truth.prediction_id else "key"
+                before = cursor.execute(
+                    self.database.sql(
+                        f"SELECT observed FROM ground_truth WHERE {column} = ? "
+                        "ORDER BY known_us DESC, seq DESC LIMIT 1"
+                    ),
+                    (name,),
+                ).fetchone()
+                if before and before[0] == truth.observed:
+                    outcomes.append("unchanged")
+                    continue
+                cursor.execute(
+                    self.database.sql(
+                        "INSERT INTO ground_truth "
+                        "(prediction_id, key, observed, known_us, received_us) "
+                        "VALUES (?, ?, ?, ?, ?)"
+                    ),
+                    (
+                        truth.prediction_id,
+                        truth.key,
+                        truth.observed,
+                        truth.known_us,
+                        truth.received_us,
+                    ),
+                )
+                outcomes.append("corrected" if before else "accepted")
+        return outcomes
+
+    def count(self) -> int:
+        """How many answers are in the log."""
+        return self.database.read("SELECT count(*) FROM predictions")[0][0]
+
+    def truth_count(self) -> tuple[int, int]:
+        """How many ground truths were told, and the number of the last."""
+        count, last = self.database.read("SELECT count(*), max(seq) FROM ground_truth")[0]
+        return count, last or 0
+
+    def rows(
+        self,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        known_until: datetime | None = None,
+    ) -> Iterator[pl.DataFrame]:
+        """Answers with `as_of` in `[since, until)`, some thousand at a time, oldest first.
+
+        Ground truth that became known after `known_until` is not told.
+
+        Returns
+        -------
+        iterator of polars.DataFrame
+            What was answered, `received_ts` and `as_of_ts` in UTC, the request
+            as JSON, the features under `feature_<name>`, the newest known
+            ground truth as `observed` with `known_ts`, and `corrections`, how
+            often it was changed.
+        """
+        names = self._inputs()
+        upper = to_micros(until) if until else 2**62
+        last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
+        while found := self._after(last, upper, EXPORT_ROWS):
+            last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
+            yield _as_table(found, self._truths(found, known_until), names)
+
+    def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
+        """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
+        asked = self.database.sql(
+            f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE "
+            "(as_of_us, id) > (?, ?) AND as_of_us < ? ORDER BY as_of_us, id LIMIT ?"
+        )
+        return self.database.read(asked, (*last, upper, most))
+
+    def newest(self) -> datetime | None:
+        """The latest `as_of` of any answer, or None if there is none."""
+        latest = self.database.read("SELECT max(as_of_us) FROM predictions")[0][0]
+        return None if latest is None else datetime.fromtimestamp(latest / 1e6, UTC)
+
+    def sample(
+        self, since: datetime, until: datetime, *, most_rows: int, seed: int
+    ) -> tuple[pl.DataFrame | None, int]:
+        """Answers with `as_of` in `[since, until)`, all or a sample, and how many there are.
+
+        Of more than `most_rows`, as many are read from each of 400 equal
+        stretches of time as it has a share of the answers, from a random
+        instant in it on and around its end. So what is read does not grow with the log.
+
+        Returns
+        -------
+        polars.DataFrame as `rows` gives it or None, int
+        """
+        lower, upper = to_micros(since), to_micros(until)
+        between = "SELECT count(*) FROM predictions WHERE as_of_us >= ? AND as_of_us < ?"
+        between = self.database.sql(between)
+        count = self.database.read(between, (lower, upper))[0][0]
+        if count <= most_rows:
+            parts = list(self.rows(since=since, until=until))
+            return (pl.concat(parts, how="diagonal") if parts else None), count
+        draw = np.random.default_rng(seed)
+        edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
+        found: list[tuple] = []
+        seen = 0
+        for start, end in pairwise(edges):
+            seen += self.database.read(between, (start, end))[0][0]
+            wanted = most_rows * seen // count - len(found)
+            if wanted and end > start:
+                middle = int(draw.integers(start, end))
+                part = self._after((middle, ""), end, wanted)
+                found += part + self._after((start, ""), middle, wanted - len(part))
+        return _as_table(found, self._truths(found), self._inputs()), count
+
+    def _inputs(self) -> dict[str, list[str]]:
+        found = self.database.read("SELECT digest, names FROM inputs")
+        return {digest: orjson.loads(names) for digest, names in found}
+
+    def _truths(
+        self, found: Sequence[tuple], known_until: datetime | None = None
+    ) -> dict[str, list[tuple[float, int]]]:
+        """Ground truth by prediction id, in the order in which it became known."""
+        wanted = [(row[0], row[COLUMNS.index("key")]) for row in found]
+        by: dict[str, dict[str, list[tuple[float, int]]]] = {"prediction_id": {}, "key": {}}
+        latest = to_micros(known_until) if known_until else 2**62
+        for column, names in (
+            ("prediction_id", [i for i, _ in wanted]),
+            ("key", sorted({k for _, k in wanted if k is not None})),
+        ):
+            for part in _parts(names, 500):
+                marks = ", ".join("?" * len(part))
+                asked = self.database.sql(
+                    f"SELECT {column}, observed, known_us FROM ground_truth "
+                    f"WHERE {column} IN ({marks}) AND known_us <= ? ORDER BY known_us, seq"
+                )
+                for name, observed, known in self.database.read(asked, (*part, latest)):
+                    by[column].setdefault(name, []).append((observed, known))
+        return {
+            i: sorted(by["prediction_id"].get(i, []) + by["key"].get(k, []), key=lambda t: t[1])
+            for i, k in wanted
+        }
+
+    def prune(self, before: datetime) -> int:
+        """Delete answers received before an instant, with the ground truth of them alone."""
+        limit = to_micros(before)
+        with self.database.transaction() as cursor:
+            count = cursor.execute(
+                self.database.sql("SELECT count(*) FROM predictions WHERE received_us < ?"),
+                (limit,),
+            ).fetchone()[0]
+            cursor.execute(
+                self.database.sql(
+                    "DELETE FROM ground_truth WHERE received_us < ? OR prediction_id IN "
+                    "(SELECT id FROM predictions WHERE received_us < ?)"
+                ),
+                (limit, limit),
+            )
+            cursor.execute(
+                self.database.sql("DELETE FROM predictions WHERE received_us < ?"), (limit,)
+            )
+        return count
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def key_text(contract: Contract, values: Mapping[str, Any]) -> str | None:
+    """A row's key as one text, or None where a part is missing."""
+    parts = [values.get(name) for name in contract.key]
+    if any(part is None for part in parts):
+        return None
+    hidden = {n for n, f in contract.features.items() if f.sensitive != "no"}
+    told = zip(contract.key, parts, strict=True)
+    return "|".join(hashed(part) if name in hidden else str(part) for name, part in told)
+
+
+def hashed(value: Any) -> str:
+    """What stands in the log for a sensitive value: the same for the same value."""
+    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
+
+
+def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
+    return (values[i : i + size] for i in range(0, len(values), size))
+
+
+def _as_table(
+    found: Sequence[tuple],
+    truths: Mapping[str, list[tuple[float, int]]],
+    names: Mapping[str, list[str]],
+) -> pl.DataFrame:
+    columns = dict(zip(COLUMNS, zip(*found, strict=True), strict=True))
+    instant = pl.Datetime("us", "UTC")
+    told = [truths[i] for i in columns["id"]]
+    notes = [orjson.loads(bytes(n)) for n in columns["notes"]]
+    table = pl.DataFrame(
+        {
+            "id": columns["id"],
+            "received_ts": pl.Series(columns["received_us"], dtype=pl.Int64).cast(instant),
+            "as_of_ts": pl.Series(columns["as_of_us"], dtype=pl.Int64).cast(instant),
+            **{n: pl.Series(columns[n], dtype=pl.String) for n in ("model", "version", "role")},
+            **{n: pl.Series(columns[n], dtype=pl.String) for n in ("shadow_of", "route", "key")},
+            "request": [bytes(r).decode() for r in columns["request"]],
+            **{
+                name: pl.Series([n.get(name, []) for n in notes], dtype=pl.List(pl.String))
+                for name in ("imputed", "unknown", "out_of_range")
+            },
+            "answer": pl.Series(columns["answer"], dtype=pl.Float64),
+            "latency_us": pl.Series(columns["latency_us"], dtype=pl.Int64),
+            "observed": pl.Series([t[-1][0] if t else None for t in told], dtype=pl.Float64),
+            "known_ts": pl.Series([t[-1][1] if t else None for t in told], dtype=pl.Int64).cast(
+                instant
+            ),
+            "corrections": pl.Series([max(len(t) - 1, 0) for t in told], dtype=pl.Int64),
+        }
+    )
+    features = [np.frombuffer(bytes(f), np.float32) for f in columns["features"]]
+    every = list(dict.fromkeys(n for digest in set(columns["inputs"]) for n in names[digest]))
+    places = {d: {n: i for i, n in enumerate(names[d])} for d in set(columns["inputs"])}
+    return table.with_columns(
+        pl.Series(
+            f"feature_{name}",
+            [
+                float(row[places[d][name]]) if name in places[d] else None
+                for row, d in zip(features, columns["inputs"], strict=True)
+            ],
+            dtype=pl.Float32,
+        ).fill_nan(None)
+        for name in every
+    )
+
+
+def connect(project: Project, contract: Contract) -> PredictionLog:
+    """The log that `LOOPBOOK_PREDICTION_LOG` names, or SQLite below `var/`.
+
+    Raises
+    ------
+    PredictionLogError
+        If the address is of no known kind, or the server is away.
+    """
+    return at(os.environ.get(ADDRESS) or f"sqlite:///{_default_file(project)}", contract)
+
+
+def at(address: str, contract: Contract) -> PredictionLog:
+    """The log at an address."""
+    return PredictionLog(connect_database(address, ADDRESS, PredictionLogError), contract)
+
+
+def connect_if_there(project: Project, contract: Contract) -> PredictionLog | None:
+    """The log, or None where none was ever written."""
+    if not os.environ.get(ADDRESS) and not _default_file(project).exists():
+        return None
+    return connect(project, contract)
+
+
+def _default_file(project: Project) -> Path:
+    return project.var / "predictions.db"

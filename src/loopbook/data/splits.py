@@ -1,0 +1,125 @@
+"""Splits: which rows teach, which compare, which judge.
+
+It decides three parts: `train`, `validation` (candidates are compared here,
+then fitted again with it) and `test` (the gate judges here, and no fitted
+model of the run has seen it). With an event time the newest rows are kept
+back; without one a hash of the key decides, so that a row stays in its part
+when the table grows.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import polars as pl
+
+from loopbook.project.clock import EVENT_TS
+from loopbook.project.contract import Contract
+from loopbook.project.errors import SplitError
+
+PART = "part"
+PARTS = ("train", "validation", "test")
+LEAST_ROWS = 30
+LEAST_TRAIN_ROWS = 100
+STRETCH = 4  # how many times longer than asked the newest window may get
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Where the parts meet; each is `[start, end)` in UTC. Without an event time, the share."""
+
+    train_start: datetime | None = None
+    validation_start: datetime | None = None
+    test_start: datetime | None = None
+    end: datetime | None = None
+    holdout_share: float | None = None
+
+    def as_dict(self) -> dict[str, str | float | None]:
+        return {k: v.isoformat() if isinstance(v, datetime) else v for k, v in vars(self).items()}
+
+
+def split(
+    rows: pl.DataFrame,
+    contract: Contract,
+    *,
+    validation_days: int,
+    test_days: int,
+    holdout_share: float,
+    least_rows: int = 1,
+) -> tuple[pl.DataFrame, Bounds]:
+    """Add the column `part` to every row.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        With `event_ts` where the contract has an event time.
+    validation_days, test_days : int
+        Length of the two newest windows, counted back from the midnight after
+        the newest event. Where the newest days are thin, `test` goes back
+        further, at most to four times as many days, until it holds `least_rows`.
+    holdout_share : float in (0, 0.5)
+        Share of rows in each of the two, where there is no event time.
+
+    Raises
+    ------
+    SplitError
+        If a part is too small to learn or to judge from.
+    """
+    if contract.event_time:
+        parted, bounds = _by_time(rows, validation_days, test_days, least_rows)
+    else:
+        parted, bounds = _by_key(rows, contract, holdout_share), Bounds(holdout_share=holdout_share)
+    _check_sizes(parted, contract, bounds)
+    return parted, bounds
+
+
+def _by_time(rows: pl.DataFrame, validation_days: int, test_days: int, least_rows: int):
+    newest, oldest = rows[EVENT_TS].max(), rows[EVENT_TS].min()
+    end = newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    times = rows[EVENT_TS].sort(descending=True)
+    least = times[min(least_rows, len(times)) - 1]
+    needed = -(-(end - least) // timedelta(days=1))
+    days = min(max(test_days, needed), STRETCH * test_days)
+    test_start = end - timedelta(days=days)
+    validation_start = test_start - timedelta(days=validation_days)
+    part = (
+        pl.when(pl.col(EVENT_TS) >= test_start)
+        .then(pl.lit("test"))
+        .when(pl.col(EVENT_TS) >= validation_start)
+        .then(pl.lit("validation"))
+        .otherwise(pl.lit("train"))
+    )
+    bounds = Bounds(oldest, validation_start, test_start, end)
+    return rows.with_columns(part.alias(PART)), bounds
+
+
+def key_fraction(rows: pl.DataFrame, key: list[str]) -> np.ndarray:
+    """A number in [0, 1) for every row, from its key alone: the same today and next year."""
+    text = rows.select(pl.concat_str(pl.col(key).cast(pl.String), separator="\x1f")).to_series()
+    digests = (hashlib.blake2b(t.encode(), digest_size=8).digest() for t in text)
+    return np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
+
+
+def _by_key(rows: pl.DataFrame, contract: Contract, share: float) -> pl.DataFrame:
+    fraction = key_fraction(rows, contract.key)
+    part = np.where(fraction < share, "test", np.where(fraction < 2 * share, "validation", "train"))
+    return rows.with_columns(pl.Series(PART, part, dtype=pl.String))
+
+
+def _check_sizes(rows: pl.DataFrame, contract: Contract, bounds: Bounds) -> None:
+    counts = dict(rows[PART].value_counts().iter_rows())
+    small = [
+        f"{part} has {counts.get(part, 0):,} rows, expected at least {least:,}"
+        for part, least in zip(PARTS, (LEAST_TRAIN_ROWS, LEAST_ROWS, LEAST_ROWS), strict=True)
+        if counts.get(part, 0) < least
+    ]
+    if small:
+        window = (
+            f", from {bounds.train_start:%Y-%m-%d} to {bounds.end:%Y-%m-%d}" if bounds.end else ""
+        )
+        remedy = "validation_days and test_days" if contract.event_time else "holdout_share"
+        raise SplitError(
+            f"contract '{contract.name}': {rows.height:,} rows{window}: {'; '.join(small)}. "
+            f"Change {remedy} in env.yaml, or choose a later as_of."
+        )

@@ -1,0 +1,100 @@
+"""The feature table: facts from the source into the store, and out of it for people.
+
+It decides what `loopbook features` does. Only rows that keep the contract
+become facts; if one breaks it, nothing is changed.
+"""
+
+from datetime import datetime
+
+import polars as pl
+
+from loopbook.data import served_rows, sources, validation
+from loopbook.features import history
+from loopbook.features import store as feature_store
+from loopbook.project import clock
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.knobs import read_moment
+from loopbook.project.paths import Project
+
+
+def known_facts(
+    project: Project, contract: Contract, as_of: datetime | None
+) -> tuple[pl.DataFrame, datetime]:
+    """The facts that were known at `as_of` (None: the newest event), and that moment.
+
+    Served rows whose ground truth is known are facts too.
+
+    Raises
+    ------
+    SourceError, DataError
+        If the source cannot be read, or a known row breaks the contract.
+    """
+    rows_raw = sources.read_source(contract, project.root)
+    known, meant, _ = served_rows.known_rows(
+        project, contract, rows_raw, as_of, now=clock.utc_now()
+    )
+    kept, _ = validation.without_known_faults(known, contract)
+    return history.facts(validation.conform(kept, contract), contract), meant
+
+
+def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:
+    """Bring the store to `as_of`, and say in a few lines what was done."""
+    contract = read_contract(project.contract)
+    store = feature_store.connect(project, contract)
+    try:
+        facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
+        done = store.materialize(facts, moment, rebuild=rebuild)
+    finally:
+        store.close()
+    before = f"{done.since:%Y-%m-%d %H:%M}" if done.since else "nothing"
+    return [
+        f"feature store  {contract.name}: from {before} to {done.as_of:%Y-%m-%d %H:%M} UTC "
+        f"({done.reason})",
+        f"written        {done.points:,} change points of {done.entities:,} entities, "
+        f"from {facts.height:,} facts",
+        f"good until     {done.as_of + feature_store.AHEAD:%Y-%m-%d}; materialize again before",
+    ]
+
+
+def show(project: Project, entity: str, as_of: str) -> list[str]:
+    """An entity's trailing features at a moment, computed from the source and as stored."""
+    contract = read_contract(project.contract)
+    store = feature_store.connect(project, contract)
+    try:
+        facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
+        asked = pl.DataFrame(
+            {clock.EVENT_TS: [moment], contract.entity or "_all": [entity]},
+            schema_overrides={clock.EVENT_TS: history.INSTANT},
+        )
+        computed = history.with_history(asked, facts, contract).row(0, named=True)
+        stands_at = store.as_of()
+        comparable = stands_at is not None and stands_at <= moment
+        stored = store.get(entity, moment).values if comparable else {}
+    finally:
+        store.close()
+    whose = facts.filter(pl.col(history.ENTITY) == entity)
+    lines = [f"{contract.entity} {entity} as of {moment:%Y-%m-%d %H:%M} UTC"]
+    if whose.is_empty():
+        lines.append("No fact about it was known; a count is 0 and the rest is imputed.")
+    else:
+        newest = whose[clock.EVENT_TS].max()
+        lines.append(f"{whose.height:,} facts were known, the newest of {newest:%Y-%m-%d}.")
+    width = max(map(len, contract.trailing))
+    lines.append(f"{'':{width}}  {'computed':>12}  {'in the store':>12}")
+    for name, about in contract.trailing.items():
+        values = [_shown(computed[name]), _shown(stored.get(name)) if stored else "not asked"]
+        lines.append(f"{name:{width}}  {values[0]:>12}  {values[1]:>12}  {about.meaning}")
+    if stands_at is None:
+        lines.append("The store is empty: loopbook features materialize")
+    elif not comparable:
+        lines.append(f"The store stands at {stands_at:%Y-%m-%d %H:%M} and keeps no past.")
+    elif stands_at < moment:
+        lines.append(
+            f"The store stands at {stands_at:%Y-%m-%d %H:%M}; facts known since then are missing "
+            "from it: loopbook features materialize"
+        )
+    return lines
+
+
+def _shown(value: float | None) -> str:
+    return "none" if value is None else f"{value:,.2f}"

@@ -1,0 +1,405 @@
+"""The feature store: the trailing features of every entity, ready for serving.
+
+It decides how the newest end of a `history.timeline` is kept and looked up:
+for each entity the change points from `as_of` on, some weeks ahead, since
+facts leave their windows without anything happening. A lookup is one read by
+entity and instant. Training never reads it: both sides call `history`, so a
+value here equals the offline one to the last bit.
+
+The embedded default is SQLite below `var/`; `LOOPBOOK_FEATURE_STORE` names a
+PostgreSQL or Redis server instead. A materialisation is one transaction.
+"""
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from math import isnan
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import polars as pl
+
+from loopbook.data.landing import sum_of_hashes
+from loopbook.features import history
+from loopbook.features.history import ENTITY, VALID_FROM
+from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
+from loopbook.project.contract import Contract
+from loopbook.project.database import KINDS, Database, connect_database, shown, told_as
+from loopbook.project.errors import FeatureStoreError
+from loopbook.project.paths import Project
+
+ADDRESS = "LOOPBOOK_FEATURE_STORE"
+REDIS = ("redis", "rediss", "unix")
+AHEAD = timedelta(days=35)
+EVERYONE = ""  # the key of what is over all: no entity has an empty name
+REBUILD = "loopbook features materialize --rebuild"
+Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed values
+
+
+class Backend(Protocol):
+    """What a server must do; `SqlBackend` and `RedisBackend` do.
+
+    `fill` replaces everything; `change` replaces the points after `since` of
+    some entities and forgets those that had ended by `keep`. Each is done
+    whole or not at all. Instants are microseconds since 1970.
+    """
+
+    def about(self) -> dict[str, str]: ...
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]: ...
+    def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
+    def change(
+        self,
+        about: Mapping[str, str],
+        entities: Iterable[str],
+        since: int,
+        keep: int,
+        points: Iterable[Point],
+    ) -> None: ...
+    def close(self) -> None: ...
+
+
+class SqlBackend:
+    """SQLite or PostgreSQL: a row a change point."""
+
+    def __init__(self, database: Database, name: str):
+        self.database = database
+        self.points, self.notes = f'"{name}_points"', f'"{name}_about"'
+        self.lookup = self._sql(
+            "SELECT packed FROM {points} WHERE entity = ? AND valid_from <= ? "
+            "ORDER BY valid_from DESC LIMIT 1"
+        )
+        with database.transaction() as cursor:
+            cursor.execute(
+                self._sql(
+                    "CREATE TABLE IF NOT EXISTS {points} (entity TEXT NOT NULL, "
+                    "valid_from BIGINT NOT NULL, packed {{blob}} NOT NULL, "
+                    "PRIMARY KEY (entity, valid_from))"
+                )
+            )
+            cursor.execute(
+                self._sql("CREATE TABLE IF NOT EXISTS {notes} (name TEXT PRIMARY KEY, said TEXT)")
+            )
+
+    def _sql(self, text: str) -> str:
+        return self.database.sql(text.format(points=self.points, notes=self.notes))
+
+    def about(self) -> dict[str, str]:
+        return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
+
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
+        found = (self.database.read(self.lookup, (entity, micros)) for entity in entities)
+        return [bytes(rows[0][0]) if rows else None for rows in found]
+
+    def fill(self, about, points) -> None:
+        with self.database.transaction() as cursor:
+            cursor.execute(self._sql("DELETE FROM {points}"))
+            self._write(cursor, about, points)
+
+    def change(self, about, entities, since, keep, points) -> None:
+        ended = self._sql(
+            "DELETE FROM {points} WHERE entity = ? AND valid_from < "
+            "(SELECT max(valid_from) FROM {points} WHERE entity = ? AND valid_from <= ?)"
+        )
+        gone = self._sql("DELETE FROM {points} WHERE entity = ? AND valid_from > ?")
+        with self.database.transaction() as cursor:
+            cursor.executemany(ended, [(entity, entity, keep) for entity in entities])
+            cursor.executemany(gone, [(entity, since) for entity in entities])
+            self._write(cursor, about, points)
+
+    def _write(self, cursor, about, points) -> None:
+        cursor.executemany(self._sql("INSERT INTO {points} VALUES (?, ?, ?)"), points)
+        note = self._sql(
+            "INSERT INTO {notes} VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET said = excluded.said"
+        )
+        cursor.executemany(note, list(about.items()))
+
+    def close(self) -> None:
+        self.database.close()
+
+
+# Several lookups in one trip to the server.
+NEWEST = """
+local found = {}
+for i, key in ipairs(KEYS) do
+  found[i] = redis.call('ZRANGE', key, ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or false
+end
+return found
+"""
+
+
+class RedisBackend:
+    """A sorted set an entity, scored by `valid from`; a change is one MULTI."""
+
+    def __init__(self, client: Any, name: str):
+        self.client = client
+        self.prefix = f"loopbook:{name}:"
+        self._newest = client.register_script(NEWEST)
+
+    def about(self) -> dict[str, str]:
+        found = self.client.hgetall(self.prefix + "about")
+        return {key.decode(): value.decode() for key, value in found.items()}
+
+    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
+        keys = [self.prefix + "points:" + entity for entity in entities]
+        return [found and found[8:] for found in self._newest(keys=keys, args=[micros])]
+
+    def fill(self, about, points) -> None:
+        with self.client.pipeline(transaction=True) as todo:
+            for key in self.client.scan_iter(self.prefix + "points:*", count=1000):
+                todo.delete(key)
+            self._write(todo, about, points)
+
+    def change(self, about, entities, since, keep, points) -> None:
+        keys = [self.prefix + "points:" + entity for entity in entities]
+        with self.client.pipeline(transaction=False) as asked:
+            for key in keys:
+                asked.zrange(
+                    key, keep, "-inf", byscore=True, desc=True, offset=0, num=1, withscores=True
+                )
+            newest = asked.execute()
+        with self.client.pipeline(transaction=True) as todo:
+            for key, found in zip(keys, newest, strict=True):
+                if found:
+                    todo.zremrangebyscore(key, "-inf", f"({found[0][1]:.0f}")
+                todo.zremrangebyscore(key, f"({since}", "+inf")
+            self._write(todo, about, points)
+
+    def _write(self, todo, about, points) -> None:
+        for entity, micros, packed in points:
+            # members of a set are unique, so the instant is part of them
+            member = struct.pack("<q", micros) + packed
+            todo.zadd(self.prefix + "points:" + entity, {member: micros})
+        todo.hset(self.prefix + "about", mapping=dict(about))
+        todo.execute()
+
+    def close(self) -> None:
+        self.client.close()
+
+
+class Looked(NamedTuple):
+    """What a lookup found: every trailing feature (None where it has no value)."""
+
+    values: dict[str, float | None]
+    is_known: bool
+
+
+@dataclass(frozen=True)
+class Materialized:
+    """What a materialisation did."""
+
+    as_of: datetime
+    since: datetime | None
+    entities: int
+    points: int
+    reason: str
+
+
+class FeatureStore:
+    """The online side of the trailing features of one contract."""
+
+    def __init__(self, backend: Backend, contract: Contract):
+        self.backend = backend
+        self.contract = contract
+        self.names = {s: history.names_over(contract, s) for s in history.SCOPES}
+        self._counts = {n for n, t in contract.trailing.items() if t.aggregate == "count"}
+        self._codes = {s: struct.Struct(f"<{len(names)}d") for s, names in self.names.items()}
+
+    def _told(self):
+        return told_as(FeatureStoreError, f"feature store of '{self.contract.name}'", ADDRESS)
+
+    def as_of(self) -> datetime | None:
+        """The instant of the last materialisation, or None.
+
+        Raises
+        ------
+        FeatureStoreError
+            If it was made from another declaration of the features.
+        """
+        with self._told():
+            about = self.backend.about()
+        if not about:
+            return None
+        if about["declaration"] != declaration(self.contract):
+            raise FeatureStoreError(
+                f"feature store of '{self.contract.name}': was filled from an older contract "
+                f"(declaration {about['declaration'][:12]}…), so its values mean something else. "
+                f"Fill it anew: {REBUILD}"
+            )
+        return datetime.fromtimestamp(int(about["as_of"]) / 1e6, UTC)
+
+    def get(self, entity: str | None, at: datetime) -> Looked:
+        """The trailing features of an entity at an instant, and whether it is known.
+
+        An entity that was never seen has a count of 0 and no other value of its
+        own; what is over all it has like any other.
+        """
+        micros = to_micros(at)
+        values: dict[str, float | None] = {}
+        is_known = True
+        keys = {"entity": entity, "all": EVERYONE}
+        asked = [s for s in keys if self.names[s] and keys[s] is not None]
+        with self._told():
+            found = self.backend.at([keys[scope] for scope in asked], micros)
+        packed_of = dict(zip(asked, found, strict=True))
+        for scope in history.SCOPES:
+            names = self.names[scope]
+            packed = packed_of.get(scope)
+            if not names:
+                continue
+            if packed is None:
+                is_known = is_known and scope == "all"
+                values |= {n: 0.0 if n in self._counts else None for n in names}
+                continue
+            told = zip(names, self._codes[scope].unpack(packed), strict=True)
+            values |= {name: None if isnan(value) else value for name, value in told}
+        return Looked(values, is_known)
+
+    def materialize(
+        self, known_facts: pl.DataFrame, as_of: datetime, *, rebuild: bool = False
+    ) -> Materialized:
+        """Bring the store to what was known at `as_of`.
+
+        Only entities with a fact that became known, or will leave a window in
+        the newly covered time, are computed again; the rest stays. If the facts
+        known at the last time are not those any more (rows came in late and
+        without a `known_time`, or were changed in place), all is computed again.
+
+        Parameters
+        ----------
+        known_facts : polars.DataFrame
+            All facts known by `as_of`, as `history.facts` gives them.
+
+        Raises
+        ------
+        FeatureStoreError
+            If there is no fact, or the store stands at a later instant already.
+        """
+        if known_facts.is_empty():
+            raise FeatureStoreError(
+                f"feature store of '{self.contract.name}': no fact was known at {as_of:%Y-%m-%d}, "
+                "so there is nothing to keep, and nothing was changed. Choose a later --as-of."
+            )
+        since, reason = (None, "asked for") if rebuild else (self.as_of(), "the first one")
+        if since and as_of < since:
+            raise FeatureStoreError(
+                f"feature store of '{self.contract.name}': stands at {since:%Y-%m-%d %H:%M}, later "
+                f"than {as_of:%Y-%m-%d %H:%M}, and keeps no past. To go back: {REBUILD}"
+            )
+        if since and self._fingerprint(known_facts, since) != self.backend.about()["facts"]:
+            since, reason = None, "facts that were known before have changed"
+        if since == as_of:
+            return Materialized(as_of, since, 0, 0, "it stands there already")
+        changed = None if since is None else self._changed(known_facts, since, as_of)
+        points = list(self._points(known_facts, changed, since, as_of))
+        about = {
+            "declaration": declaration(self.contract),
+            "as_of": str(to_micros(as_of)),
+            "facts": self._fingerprint(known_facts, as_of),
+        }
+        with self._told():
+            if since is None:
+                self.backend.fill(about, points)
+            else:
+                entities = [*changed, EVERYONE]
+                self.backend.change(
+                    about, entities, to_micros(since), to_micros(since - AHEAD), points
+                )
+        touched = len({entity for entity, _, _ in points} - {EVERYONE})
+        why = "what changed since then" if since else reason
+        return Materialized(as_of, since, touched, len(points), why)
+
+    @staticmethod
+    def _fingerprint(known_facts: pl.DataFrame, until: datetime) -> str:
+        """The facts known by an instant, in any order, as a number."""
+        old = known_facts.filter(pl.col(KNOWN_TS) <= until).drop(history.LEAVE)
+        return f"{old.height} {sum_of_hashes(old)}"
+
+    def _changed(self, known_facts: pl.DataFrame, since: datetime, as_of: datetime) -> list[str]:
+        """Entities with a new fact, a new correction, or a fact that leaves in the time gained."""
+        came = (pl.col(KNOWN_TS) > since) | pl.col(history.LEAVE).is_between(
+            to_micros(since), to_micros(as_of)
+        )
+        spans = {t.window_days for t in self.contract.trailing.values()}
+        spans |= {t.maximum_age_days for t in self.contract.trailing.values()} - {None}
+        for days in spans:
+            left = pl.col(EVENT_TS) + timedelta(days=days)
+            came |= left.is_between(since + AHEAD - timedelta(seconds=1), as_of + AHEAD)
+        return known_facts.filter(came)[ENTITY].drop_nulls().unique().sort().to_list()
+
+    def _points(
+        self,
+        known_facts: pl.DataFrame,
+        changed: list[str] | None,
+        since: datetime | None,
+        as_of: datetime,
+    ) -> Iterable[Point]:
+        """Change points to write: after `since`, or the one that holds at `as_of` and on."""
+        if since is not None:
+            horizon = since - history.reach(self.contract)
+            known_facts = known_facts.filter(pl.col(EVENT_TS) >= horizon)
+        for scope in history.SCOPES:
+            if not self.names[scope]:
+                continue
+            some = known_facts
+            if scope == "entity" and changed is not None:
+                some = known_facts.filter(pl.col(ENTITY).is_in(changed))
+            until = as_of + AHEAD
+            steps = history.timeline(some, self.contract, scope, since=since, until=until)
+            key = pl.col(ENTITY) if scope == "entity" else pl.lit(EVERYONE)
+            steps = steps.with_columns(key.alias(ENTITY))
+            if since is None:
+                newest = pl.col(VALID_FROM).filter(pl.col(VALID_FROM) <= as_of).max().over(ENTITY)
+                steps = steps.filter((pl.col(VALID_FROM) >= newest) | newest.is_null())
+            code = self._codes[scope]
+            micros = steps[VALID_FROM].dt.epoch("us").to_list()
+            values = steps.select(self.names[scope]).fill_null(float("nan")).rows()
+            for entity, instant, row in zip(steps[ENTITY], micros, values, strict=True):
+                yield entity, instant, code.pack(*row)
+
+    def close(self) -> None:
+        self.backend.close()
+
+
+def declaration(contract: Contract) -> str:
+    """The digest of what the trailing features are: another one is another store."""
+    told = {
+        "history": contract.history.model_dump() if contract.history else None,
+        "entity": contract.entity,
+        "target": contract.target.name,
+    }
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+def connect(project: Project, contract: Contract) -> FeatureStore:
+    """The feature store that `LOOPBOOK_FEATURE_STORE` names, or SQLite below `var/`.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the contract declares no history, the address is of no known kind,
+        its driver is not installed, or the server is away.
+    """
+    if contract.history is None:
+        raise FeatureStoreError(
+            f"contract '{contract.name}': declares no history, so there are no features to keep. "
+            "Declare some under history in contract.yaml."
+        )
+    address = os.environ.get(ADDRESS) or f"sqlite:///{project.var / 'features.db'}"
+    kind = urlsplit(address).scheme
+    if kind not in (*KINDS, *REDIS):
+        raise FeatureStoreError(
+            f"{ADDRESS}: found an address of kind {kind!r}, expected sqlite, postgresql or redis."
+        )
+    if kind in KINDS:
+        database = connect_database(address, ADDRESS, FeatureStoreError)
+        return FeatureStore(SqlBackend(database, contract.name), contract)
+    with told_as(FeatureStoreError, shown(address), ADDRESS):
+        import redis
+
+        client = redis.Redis.from_url(address, socket_connect_timeout=5, socket_timeout=5)
+        client.ping()
+        return FeatureStore(RedisBackend(client, contract.name), contract)

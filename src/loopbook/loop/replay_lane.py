@@ -1,0 +1,264 @@
+"""Replay lane: one policy of a replay, in a process of its own.
+
+It decides what is sent when, and what the policy then does. The working
+directory is the policy's project; its folder holds the plan and the rows.
+"""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import polars as pl
+
+from loopbook.data import prediction_log
+from loopbook.data.prediction_log import key_text
+from loopbook.features import materialize
+from loopbook.loop import replay_results
+from loopbook.loop import turn as loops
+from loopbook.loop.replay import environment
+from loopbook.loop.replay_results import FIRST, LOOP, NEVER, SCHEDULED, moments, plain, state_of
+from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
+from loopbook.pipeline import graph
+from loopbook.project import clock
+from loopbook.project.clock import EVENT_TS, parse_instant
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import BuildFailed, LoopbookError, ReplayError
+from loopbook.project.files import read_json, replacing, write_json
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.registry import champions, tracking
+
+SCHEDULE, WEEK = timedelta(days=28), timedelta(days=7)
+SENDERS, TRUTHS = 4, 1_000
+
+
+def make_first(project: Project) -> None:
+    """Build the version that every policy begins with."""
+    start = read_json(project.root / "start.json")["start"]
+    graph.build(project, {"as_of": start})
+    contract = read_contract(project.contract)
+    if contract.history:
+        materialize.materialize(project, start, rebuild=False)
+    first = tracking.holder(tracking.connect(project), contract.name, tracking.CHAMPION)
+    if first is None:
+        raise ReplayError("the first build has no champion; see var/build/promote.ipynb")
+    told = {"first": first.number, "told": "the first version serves"}
+    write_json(project.var / "replay.json", told)
+
+
+class Lane:
+    """One policy on its way through the steps; the working directory is its project."""
+
+    def __init__(self, policy: str):
+        self.policy, self.project = policy, Project(Path.cwd())
+        self.contract = read_contract(self.project.contract)
+        self.folder = self.project.root.parent
+        plan = read_json(self.folder / "plan.json")
+        self.scenario: Scenario | None = SCENARIOS.get(plan["scenario"] or "")
+        self.start, self.end = parse_instant(plan["start"]), parse_instant(plan["end"])
+        self.moments = moments(self.start, self.end, plan["step"])
+        self.state = {"done": 0, "sent": 0, "failed": 0, "builds": 0} | state_of(self.project.root)
+        self.parent = os.getppid()
+        self.disturbed_from = self.moments[0]
+        self.rows = disturbed(
+            pl.read_parquet(self.folder / "rows.parquet"),
+            self.scenario,
+            self.contract,
+            self.disturbed_from,
+        )
+
+    def run(self) -> None:
+        with ExitStack() as stack:
+            services = {self.policy: stack.enter_context(service(self.project, {}))}
+            if self.policy == LOOP and self.scenario is None:
+                never = {prediction_log.ADDRESS: f"sqlite:///{self.project.var / 'never.db'}"}
+                services[NEVER] = stack.enter_context(
+                    service(self.project, never, "--version", self.state["first"])
+                )
+            for place in range(self.state["done"], len(self.moments)):
+                self._step(place, services)
+                if os.getppid() != self.parent:
+                    raise ReplayError("the replay was killed, so this policy stops here")
+
+    def _step(self, place: int, services: Mapping[str, str]) -> None:
+        """A step's requests, ground truth and features week by week, then the policy's turn."""
+        before = self.moments[place - 1] if place else self.start
+        moment = self.moments[place]
+        while before < moment:
+            until = min(before + WEEK, moment)
+            self._week(before, until, services)
+            if self.contract.history:
+                materialize.materialize(self.project, until.isoformat(), rebuild=False)
+            before = until
+        told = self._act(moment, services[self.policy])
+        self._remember(done=place + 1, told=f"{moment:%Y-%m-%d}  {told}")
+
+    def _week(self, since: datetime, until: datetime, services: Mapping[str, str]) -> None:
+        asked = self.rows.filter(pl.col(EVENT_TS).is_between(since, until, closed="left"))
+        truths = self.rows.filter(
+            pl.col(TOLD_TS).is_between(since, until, closed="right"),
+            pl.col(EVENT_TS) < until,
+        )
+        for policy, address in services.items():
+            sent, failed = self._send(asked, address, policy, (since, until))
+            self._tell(truths, address)
+            self.state["sent"] += sent
+            self.state["failed"] += failed
+
+    def _send(
+        self, rows: pl.DataFrame, address: str, policy: str, span: tuple[datetime, datetime]
+    ) -> tuple[int, int]:
+        """Ask the service about every row that it was not asked about; how many, and how many failed."""
+        known = self._answered(policy, span)
+        requests = []
+        for row in rows.to_dicts():
+            if key_text(self.contract, plain(row)) not in known:
+                request = {n: row[n] for n in self.contract.features if row[n] is not None}
+                request |= {n: plain(row)[n] for n in self.contract.key}
+                requests.append(request | {"as_of": row[EVENT_TS].isoformat()})
+        with httpx.Client(base_url=address, timeout=30) as http:
+
+            def ask(request: dict[str, Any]) -> bool:
+                try:
+                    return http.post("/predict", json=request).status_code == 200
+                except httpx.HTTPError:
+                    return False
+
+            with ThreadPoolExecutor(SENDERS) as pool:
+                answered = list(pool.map(ask, requests))
+        return len(answered), answered.count(False)
+
+    def _answered(self, policy: str, span: tuple[datetime, datetime]) -> set[str]:
+        return {
+            key
+            for key in replay_results.answers(self.project, self.contract, policy, *span)["key"]
+            if key
+        }
+
+    def _tell(self, rows: pl.DataFrame, address: str) -> None:
+        truths = [
+            {
+                "key": {n: plain(row)[n] for n in self.contract.key},
+                "observed": row[self.contract.target.name],
+                "known_at": row[TOLD_TS].isoformat(),
+            }
+            for row in rows.to_dicts()
+        ]
+        for start in range(0, len(truths), TRUTHS):
+            body = {"truths": truths[start : start + TRUTHS]}
+            answer = httpx.post(f"{address}/feedback", json=body, timeout=60)
+            if answer.status_code not in (200, 404):
+                raise ReplayError(f"/feedback answered {answer.status_code}: {answer.text[:300]}")
+
+    def _act(self, moment: datetime, address: str) -> str:
+        if self.policy == SCHEDULED:
+            return self._as_scheduled(moment)
+        spoils = self.scenario is not None and self.scenario.spoils_source
+        if spoils and moment == self.disturbed_from and "spoiled" not in self.state:
+            self._spoil(moment)
+            self._remember(spoiled=True)
+        record = loops.turn(
+            self.project, as_of=moment, changes={"loop_service": address, "loop_confirm_s": 30}
+        )
+        return f"{record.get('verdict') or '-'}, {record['outcome']}, {record.get('champion')}"
+
+    def _as_scheduled(self, moment: datetime) -> str:
+        last = parse_instant(self.state.get("built_at", self.start.isoformat()))
+        if moment - last < SCHEDULE:
+            return "nothing due"
+        self.state |= {"built_at": moment.isoformat(), "builds": self.state["builds"] + 1}
+        try:
+            graph.build(self.project, {"as_of": moment.isoformat()})
+        except BuildFailed as error:  # the control goes on with what it has, as people do
+            return f"build failed: {str(error).splitlines()[0]}"
+        decision = read_json(self.project.var / "build" / "decision.json")
+        time.sleep(3)  # the service looks at the alias every two seconds
+        return f"built, {'promoted' if decision['promoted'] else 'refused'} {decision['challenger']['label']}"
+
+    def _spoil(self, moment: datetime) -> None:
+        """Shuffle the source's labels, and ask for a retraining or promote what comes of it."""
+        source = self.project.root / "data" / "source.parquet"
+        whole = source.with_name("whole.parquet")
+        if not whole.exists():  # a replay that was killed here comes again
+            shutil.copy(source, whole)
+        rows, target = pl.read_parquet(whole), self.contract.target.name
+        shuffled = np.random.default_rng(1).permutation(rows[target].to_numpy())
+        with replacing(source) as path:
+            rows.with_columns(pl.Series(target, shuffled)).write_parquet(path)
+        if not self.scenario.by_hand:
+            turn_records.ask(self.project, "the replay", "a new export of the source")
+            return
+        graph.build(self.project, {"as_of": moment.isoformat()})
+        with replacing(source) as path:
+            shutil.copy(whole, path)
+        client, name = tracking.connect(self.project), self.contract.name
+        worse = read_json(self.project.var / "build" / "decision.json")["challenger"]["version"]
+        if tracking.holder(client, name, tracking.CHAMPION).number != worse:
+            words = {"reason": "a person was sure", "at": clock.utc_now()}
+            champions.promote_by_hand(client, name, worse, **words, as_of=moment.isoformat())
+
+    def _remember(self, **more: Any) -> None:
+        self.state |= more
+        write_json(self.project.var / "replay.json", self.state)
+
+
+@contextmanager
+def service(project: Project, variables: Mapping[str, str], *words: str) -> Iterator[str]:
+    """A service of a project in a process of its own; its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "serving", "--port", str(port), "--quiet", *words]
+    running = subprocess.Popen(
+        command,
+        cwd=project.root,
+        env=environment() | variables,
+        stdout=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        _wait_until_ready(address, running)
+        yield address
+    finally:
+        running.terminate()
+        running.wait(30)
+
+
+def _wait_until_ready(address: str, running: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and running.poll() is None:
+        try:
+            if httpx.get(f"{address}/health/ready", timeout=5).is_success:
+                return
+        except httpx.HTTPError:
+            pass
+        time.sleep(0.1)
+    raise ReplayError(f"the service at {address} did not become ready; see the lines above")
+
+
+def main() -> None:
+    """Run one policy; the working directory is its project."""
+    policy = sys.argv[1]
+    try:
+        with graph.terminated_like_interrupted():
+            if policy == FIRST:
+                make_first(Project(Path.cwd()))
+            else:
+                Lane(policy).run()
+    except LoopbookError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

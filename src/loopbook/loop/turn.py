@@ -1,0 +1,358 @@
+"""The loop: one turn from the newest answers to a version that serves.
+
+It decides the order (materialize, monitor, probation, guards, build, confirm)
+and what is kept of it. Judging is `verdict`'s, `probation`'s and `promotion`'s;
+whether to retrain is `guards`'. Every stage may be killed: a turn that was
+begun and not ended is gone on with by the next one.
+"""
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import httpx
+
+from loopbook.features import materialize
+from loopbook.loop import guards, probation
+from loopbook.loop.guards import Limits
+from loopbook.monitoring import notifications
+from loopbook.monitoring.performance import Confidence
+from loopbook.pipeline import graph
+from loopbook.project.clock import parse_instant, utc_now
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import BuildRunning, LoopbookError, LoopError
+from loopbook.project.files import read_json
+from loopbook.project.knobs import Knobs, read_knobs
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.records import windows as window_records
+from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
+from loopbook.registry import champions, tracking
+from loopbook.registry.reader import SHADOW
+
+SERVICE_KEY = "LOOPBOOK_SERVICE_KEY"
+RESUMED_WITHIN = timedelta(days=1)
+CONNECTING_S, POLLED_S = 3, 0.5
+LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
+
+
+def turn(
+    project: Project,
+    *,
+    as_of: datetime | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """One turn; its record, which is kept in `var/loop` and in MLflow.
+
+    Parameters
+    ----------
+    as_of : datetime in UTC or None
+        None: now, or the moment of a turn that was killed within a day.
+
+    Raises
+    ------
+    LoopbookError
+        If no turn could be begun: another one runs, the contract or a knob is
+        wrong, or the clock stands before the last turn's. What goes wrong
+        later is in the record, with the outcome `error`; a LoopError if that
+        cannot be written either.
+    """
+    knobs, contract = read_knobs(project.knobs, changes), read_contract(project.contract)
+    try:
+        with graph.only_run(project, "loop"):
+            record = _begin(project, as_of)
+            try:
+                client = tracking.connect(project)
+                _log_those_left(project, client, contract)
+                _Turn(project, contract, knobs, client, changes or {}, record).run()
+            except (LoopbookError, OSError, tracking.MlflowException) as error:
+                record |= {"outcome": ERROR, "reason": _shortened(error)}
+                _alert_of_failure(project, record, knobs)
+            except Exception as error:  # a fault of ours must not go on unseen either
+                reason = f"unexpected {type(error).__name__}: {_shortened(error)}"
+                record |= {"outcome": ERROR, "reason": reason}
+                record["traceback"] = traceback.format_exc()
+                _alert_of_failure(project, record, knobs)
+            record["ended_at"] = utc_now().isoformat()
+            turn_records.keep(project, record)
+            with suppress(LoopbookError, OSError, tracking.MlflowException):
+                _log_those_left(project, tracking.connect(project), contract)
+    except OSError as error:  # a full disk takes not even the record of what went wrong
+        raise LoopError(
+            f"{turn_records.folder(project)}: the turn cannot be written down ({error}). Free "
+            "space, or correct the folder's rights; the next turn goes on where this one stopped."
+        ) from None
+    return record
+
+
+def run(
+    project: Project,
+    *,
+    interval_s: float,
+    changes: Mapping[str, Any] | None = None,
+    told: Callable[[dict[str, Any]], None],
+) -> None:
+    """Turn until interrupted, every `interval_s` or as soon as somebody asks for a retraining."""
+    while True:
+        seen = turn_records.asked(project)
+        try:
+            told(turn(project, changes=changes))
+        except BuildRunning:
+            raise
+        except LoopbookError as error:
+            told({"outcome": ERROR, "reason": str(error), "as_of": utc_now().isoformat()})
+        due = time.monotonic() + interval_s
+        while time.monotonic() < due and turn_records.asked(project) in (None, seen):
+            time.sleep(1)
+
+
+def summary(record: Mapping[str, Any]) -> list[str]:
+    """A turn for people, and what to do next."""
+    lines = [f"turn        as of {record['as_of'][:16].replace('T', ' ')} UTC"]
+    if record.get("verdict"):
+        lines.append(f"verdict     {record['verdict']}: {record['verdict_reasons'][0]}")
+    lines += [
+        f"{name:<11} {record[name]}" for name in ("probation", "confirmed") if record.get(name)
+    ]
+    lines.append(f"outcome     {record['outcome']}: {record['reason']}")
+    following = {
+        ERROR: "put it right; the next turn goes on where this one stopped",
+        INVESTIGATE: "make reports",
+        PROMOTED: "loopbook champion",
+        ROLLED_BACK: "loopbook champion",
+    }
+    return [*lines, f"next        {following.get(record['outcome'], 'loopbook history')}"]
+
+
+def _begin(project: Project, as_of: datetime | None) -> dict[str, Any]:
+    """A new turn's journal, or that of the one to go on with."""
+    records, left = turn_records.listed(project), turn_records.open_turn(project)
+    moment = as_of or utc_now()
+    if left:
+        then = parse_instant(left["as_of"])
+        is_same = then == as_of if as_of else timedelta() <= moment - then < RESUMED_WITHIN
+        if is_same:
+            record = left | {"resumed": left.get("resumed", 0) + 1}
+            turn_records.note(project, record)
+            return record
+    done = [parse_instant(r["as_of"]) for r in records if r["outcome"] != ERROR]
+    if done and moment < max(done):
+        raise LoopError(
+            f"the clock stands at {moment:%Y-%m-%d %H:%M} UTC, and a turn was taken as of "
+            f"{max(done):%Y-%m-%d %H:%M}. Nothing was changed. Correct this machine's clock or "
+            f"--as-of; if that turn's was wrong, delete its record in {project.var / 'loop/turns'}."
+        )
+    numbers = [r["turn"] for r in records] + ([left["turn"]] if left else [])
+    record = {
+        "turn": max(numbers, default=0) + 1,
+        "as_of": moment.isoformat(),
+        "began_at": utc_now().isoformat(),
+        "stage": "materialize",
+    }
+    if left:  # it was killed and cannot be gone on with: what it did is in the registry
+        turn_records.keep(
+            project, left | {"outcome": ERROR, "reason": f"killed while at {left['stage']}"}
+        )
+    turn_records.note(project, record)
+    return record
+
+
+@dataclass
+class _Turn:
+    """What the stages share: they read and extend `record`."""
+
+    project: Project
+    contract: Contract
+    knobs: Knobs
+    client: Any
+    changes: Mapping[str, Any]
+    record: dict[str, Any]
+
+    def __post_init__(self):
+        self.as_of = parse_instant(self.record["as_of"])
+        self.changes = dict(self.changes) | {"as_of": self.record["as_of"]}
+
+    def run(self) -> None:
+        champions.reconciled(
+            self.client, self.contract.name, now=utc_now(), as_of=self.record["as_of"]
+        )
+        if self.record["stage"] == "build" or self._may_build():
+            self._build()
+        held = tracking.holder(self.client, self.contract.name, tracking.CHAMPION)
+        self.record["champion"] = held and held.label
+
+    def _may_build(self) -> bool:
+        """Look, judge, and say whether to retrain; all but the last stage."""
+        if self.contract.history:
+            materialize.materialize(self.project, self.record["as_of"], rebuild=False)
+        self._at("monitor")
+        graph.build(self.project, self.changes, graph=self.project.monitor_graph)
+        window = read_json(self.project.var / "monitor" / "record.json")
+        level = window["verdict"]["level"]
+        self.record |= {
+            "verdict": level,
+            "verdict_reasons": window["verdict"]["reasons"],
+            "numbers": window["numbers"],
+            "window": window_records.window_folder(self.project, window["as_of"]).name,
+        }
+        self._at("probation")
+        if level != INVESTIGATE and self._rolled_back():
+            return False
+        self._at("decide")
+        asked = turn_records.asked(self.project)
+        turn_records.forget_asked(self.project)
+        self.record["asked"] = asked
+        permission = guards.may_retrain(
+            level,
+            asked=asked and asked["by"],
+            attempts=turn_records.attempts(turn_records.listed(self.project)),
+            limits=Limits(
+                self.knobs.loop_most_retrains,
+                self.knobs.loop_refused_days,
+                self.knobs.loop_backoff_minutes,
+            ),
+            as_of=self.as_of,
+        )
+        self.record["reason"] = permission.reason + (
+            f" (asked by {asked['by']}: {asked['reason']})" if asked else ""
+        )
+        if not permission.granted:
+            self.record["outcome"] = INVESTIGATE if level == INVESTIGATE else NOTHING
+            return False
+        self.record["attempt"] = turn_records.FAILED  # until it has succeeded
+        self._at("build")
+        return True
+
+    def _rolled_back(self) -> bool:
+        """Judge a champion on probation; True if the version before serves again."""
+        name = self.contract.name
+        champion = tracking.holder(self.client, name, tracking.CHAMPION)
+        before = tracking.holder(self.client, name, SHADOW)
+        if champion is None or before is None or before.number == champion.number:
+            return False
+        since = parse_instant(champions.reigns(self.client, name)[-1].as_of)
+        pairs = probation.paired(
+            probation.read(
+                self.project,
+                self.contract,
+                since=since,
+                as_of=self.as_of,
+                most_rows=self.knobs.monitor_most_rows,
+                seed=self.knobs.random_seed,
+            ),
+            champion.number,
+            before.number,
+        )
+        knobs = self.knobs
+        confidence = Confidence(knobs.gate_confidence, knobs.bootstrap_resamples, knobs.random_seed)
+        state, why = probation.judge(
+            probation.difference(pairs, confidence) if pairs.height > 1 else None,
+            champion={"label": champion.label, "promoted_as_of": since.isoformat()},
+            as_of=self.as_of,
+            days=knobs.loop_probation_days,
+            labels=knobs.loop_probation_labels,
+            margin=knobs.loop_probation_margin,
+        )
+        self.record["probation"] = why
+        if state == "passed":
+            champions.end_probation(self.client, name)
+        if state != "failed":
+            return False
+        _, back = champions.roll_back(
+            self.client, name, reason=why, at=utc_now(), as_of=self.record["as_of"], by="the loop"
+        )
+        self.record |= {"outcome": ROLLED_BACK, "reason": why}
+        self._confirm(back.number)
+        notifications.send(f"loopbook, {name}: rolled back to v{back.number}. {why}", self.record)
+        return True
+
+    def _build(self) -> None:
+        """Retrain on the grown table, and let the gate decide."""
+        started = time.monotonic()
+        graph.build(self.project, self.changes)
+        decision = read_json(self.project.var / "build" / "decision.json")
+        outcome = PROMOTED if decision["promoted"] else REFUSED
+        self.record |= {
+            "attempt": outcome,
+            "outcome": outcome,
+            "reason": decision["sentence"],
+            "challenger": decision["challenger"],
+            "snapshot_sha256": decision["snapshot_sha256"],
+            "snapshot_rows": decision["snapshot_rows"],
+            "errors": decision["errors"],
+        }
+        if outcome == PROMOTED:
+            self._confirm(decision["challenger"]["version"])
+        self.record["retrain_s"] = round(time.monotonic() - started, 1)
+
+    def _confirm(self, version: str) -> None:
+        """Ask the service until it answers with a version."""
+        self.record["confirmed"] = told = confirmed(
+            self.knobs.loop_service, version, self.knobs.loop_confirm_s
+        )
+        # "answers with v2 and not with v3" begins like a confirmation and is none
+        if told and not told.startswith(f"the service answers with v{version},"):
+            notifications.send(f"loopbook, {self.contract.name}: {told}", self.record)
+
+    def _at(self, stage: str) -> None:
+        self.record["stage"] = stage
+        turn_records.note(self.project, self.record)
+
+
+def confirmed(address: str, version: str, seconds: float) -> str | None:
+    """What the service says of a version within some seconds; None where no service is named."""
+    if not address:
+        return None
+    key = os.environ.get(SERVICE_KEY)
+    headers = {"X-API-Key": key} if key else None
+    start, found = time.monotonic(), None
+    while (passed := time.monotonic() - start) < seconds:
+        try:
+            answer = httpx.get(f"{address}/metadata", headers=headers, timeout=5)
+            if answer.is_success:
+                found = answer.json()["version"]
+            elif answer.status_code in (401, 403):
+                return f"the service wants a key; put it into {SERVICE_KEY}"
+            if found == version:
+                return f"the service answers with v{version}, {passed:.1f} s after promotion"
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
+            if found is None and passed > CONNECTING_S:
+                return f"no service is reached at {address}; it will load v{version} when it starts"
+        time.sleep(POLLED_S)
+    answered = f"answers with v{found}" if found else "is not ready"
+    return f"the service {answered} and not with v{version} after {seconds:g} s; see its log"
+
+
+def _log_those_left(project: Project, client, contract: Contract) -> None:
+    """Log every turn that is not in MLflow yet."""
+    for record in turn_records.listed(project):
+        if "mlflow_run_id" not in record:
+            run_id = tracking.log_turn(client, contract.name, record)
+            turn_records.keep_again(project, record | {"mlflow_run_id": run_id})
+
+
+def _alert_of_failure(project: Project, record: Mapping[str, Any], knobs: Knobs) -> None:
+    failures = 1
+    for before in reversed(turn_records.listed(project)):
+        if before["outcome"] != ERROR:
+            break
+        failures += 1
+    if failures >= knobs.loop_alert_failures:
+        notifications.send(
+            f"loopbook: {failures} turns of the loop failed, one after the other. "
+            f"{record['reason']}",
+            record,
+        )
+
+
+def _shortened(error: BaseException) -> str:
+    """What went wrong; of a long report its beginning and its end, where the error is named."""
+    lines = str(error).strip().splitlines()
+    if len(lines) > LONGEST_LINES:
+        lines = [*lines[:2], "…", *lines[-LONGEST_LINES + 3 :]]
+    return "\n".join(lines) or type(error).__name__

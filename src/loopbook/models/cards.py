@@ -1,0 +1,92 @@
+"""Cards: what the service and people must know of a model, as JSON.
+
+It decides what a card holds. A card has no timings and no paths, so that the
+same data and code give the same bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopbook.data.snapshots import Snapshot
+from loopbook.features.rows import input_names
+from loopbook.models.export import CARD_VERSION, reference_statistics
+from loopbook.project.clock import EVENT_TS
+from loopbook.project.contract import Contract
+
+
+def make_card(
+    contract: Contract,
+    *,
+    candidate: str,
+    categories: Mapping[str, Sequence[str]],
+    fitted_on: pl.DataFrame,
+    bounds: Mapping[str, Any],
+    snapshot: Snapshot,
+    parity: Mapping[str, Any],
+    validation: Mapping[str, float],
+    examples: tuple[np.ndarray, np.ndarray],
+) -> dict[str, Any]:
+    """The card of a model.
+
+    Parameters
+    ----------
+    categories : mapping from column to vocabulary
+        A category's code is its place there.
+    fitted_on : polars.DataFrame
+        The rows of the final fit: the reference of the model's monitoring.
+    bounds : mapping
+        What `split` wrote.
+    examples : (matrix of shape (k, inputs), answers of shape (k,))
+        The service asks itself these before it lets a model in.
+    """
+    matrix, answers = examples
+    rows = [[None if np.isnan(v) else float(v) for v in row] for row in matrix]
+    return {
+        "card_version": CARD_VERSION,
+        "name": contract.name,
+        "candidate": candidate,
+        "task": contract.task,
+        "target": contract.target.model_dump(mode="json"),
+        "inputs": input_names(contract),
+        "categories": {name: list(values) for name, values in categories.items()},
+        "contract": contract.model_dump(mode="json"),
+        "contract_sha256": contract.digest(),
+        "snapshot_sha256": snapshot.sha256,
+        "as_of": snapshot.as_of,
+        "fitted": fitted(fitted_on, contract, bounds),
+        "reference": reference_statistics(fitted_on, contract),
+        "parity": dict(parity),
+        "validation": dict(validation),
+        "examples": {"features": rows, "prediction": [float(a) for a in answers]},
+    }
+
+
+def fitted(rows: pl.DataFrame, contract: Contract, bounds: Mapping[str, Any]) -> dict[str, Any]:
+    """Which rows a model was fitted on, so that nobody judges it by them.
+
+    With an event time: those from `since` on and before `until`. Without: those
+    whose key's fraction (`splits.key_fraction`) is at least `key_fraction`.
+    """
+    has_time = EVENT_TS in rows.columns
+    return {
+        "rows": rows.height,
+        "since": rows[EVENT_TS].min().isoformat() if has_time else None,
+        "until": bounds["test_start"],
+        "key_fraction": bounds["holdout_share"],
+    }
+
+
+def lineage(contract: Contract, snapshot: Snapshot, bounds: Mapping[str, Any]) -> dict[str, str]:
+    """The data and the contract behind a run, as tags."""
+    return {
+        "contract_sha256": contract.digest(),
+        "snapshot_sha256": snapshot.sha256,
+        "snapshot_rows": str(snapshot.rows),
+        "snapshot_pointer": snapshot.pointer,
+        "as_of": snapshot.as_of or "none",
+        "window_start": bounds["train_start"] or "none",
+        "window_end": bounds["end"] or "none",
+    }

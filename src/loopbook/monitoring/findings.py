@@ -1,0 +1,252 @@
+"""Findings: what a window shows, put together for the verdict.
+
+It decides which columns are judged and against which rows of the reference,
+which rows the error is taken from, and how findings become sentences. Each
+part may be empty: then nothing is found, and the verdict is told what is
+wanting. Pure: no file, no clock.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from typing import Any
+
+import polars as pl
+
+from loopbook.data.splits import PART
+from loopbook.models import evaluation
+from loopbook.models.evaluation import Interval
+from loopbook.monitoring import drift, performance, quality
+from loopbook.monitoring.drift import ColumnDrift
+from loopbook.monitoring.performance import Confidence
+from loopbook.monitoring.quality import Fault
+from loopbook.monitoring.verdict import Window
+from loopbook.project.contract import Contract
+
+ANSWER, OBSERVED = "answer", "observed"
+IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
+
+
+def judged_columns(columns: Sequence[ColumnDrift], contract: Contract) -> list[ColumnDrift]:
+    """Columns whose drift counts: not the trailing ones, which move with time by their nature."""
+    return [column for column in columns if column.column not in contract.trailing]
+
+
+def find_drift(
+    rows: pl.DataFrame,
+    reference: pl.DataFrame,
+    contract: Contract,
+    inputs: Sequence[str],
+    *,
+    false_alarms: float,
+    floor: float,
+    least_rows: int,
+    seed: int,
+) -> list[ColumnDrift]:
+    """Inputs, answers and outcomes of a window against the reference.
+
+    Inputs are compared with the rows that the model was fitted on; answers
+    with those to rows that it had not seen (about rows that it has, a model
+    says what it was told); outcomes of the judged answers with all outcomes.
+    The rate of false alarms is shared out among all of these by their number.
+    Those that moved farthest come first; then the trailing features, which are
+    shown and not judged. What has fewer than `least_rows` rows is not compared.
+    """
+    if rows.is_empty() or reference.is_empty():
+        return []
+    current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
+    known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
+    groups = [(fitted_on, current, list(inputs))]
+    groups.append((reference.filter(pl.col(PART) == "test"), current, [ANSWER]))
+    groups.append((reference, known, [OBSERVED]))
+    sizes = [len(names) for _, _, names in groups]
+    found: list[ColumnDrift] = []
+    for (before, now, names), size in zip(groups, sizes, strict=True):
+        if min(before.height, now.height) < least_rows:
+            continue
+        share = false_alarms * size / sum(sizes)
+        found += drift.compare(before, now, names, false_alarms=share, floor=floor, seed=seed)
+    found = sorted(found, key=_by_excess)
+    if contract.trailing and min(current.height, fitted_on.height) >= least_rows:
+        options = {"false_alarms": false_alarms, "floor": floor, "seed": seed}
+        found += drift.compare(fitted_on, current, list(contract.trailing), **options)
+    return found
+
+
+def _by_excess(column: ColumnDrift) -> tuple[float, str]:
+    return -column.distance / max(column.threshold, 1e-12), column.column
+
+
+def find_faults(
+    rows: pl.DataFrame,
+    reference: pl.DataFrame,
+    contract: Contract,
+    inputs: Sequence[str],
+    *,
+    margin: float,
+    least_rows: int,
+) -> list[Fault]:
+    """What is broken or odd in a window: inputs, trailing features, answers, ground truth.
+
+    Of fewer than `least_rows` rows nothing is said: two callers who left a
+    field out are no broken source.
+    """
+    if rows.is_empty() or reference.is_empty():
+        return []
+    current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
+    known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
+    if current.height < least_rows:
+        return []
+    found = quality.faults(fitted_on, current, contract, inputs, margin=margin)
+    trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
+    # a level may leave the range of the past: that is the market, and no fault
+    found += [fault for fault in trailing if fault.kind == "missing"]
+    found += quality.answer_faults(current[ANSWER].to_numpy())
+    if known.height >= least_rows:
+        found += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
+    return sorted(found, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
+
+
+@dataclass(frozen=True)
+class Performance:
+    """Realized and estimated errors of a window; None where they cannot be known."""
+
+    due: int = 0
+    labels: int = 0
+    error: Interval | None = None
+    bias: Interval | None = None
+    reference_error: float | None = None
+    reference_rows: int = 0
+    worse: Interval | None = None
+    moved: Interval | None = None
+    estimated: float | None = None
+    estimated_then: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    periods: list[dict[str, Any]] = field(default_factory=list)
+    slices: dict[str, Interval] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, told: Mapping[str, Any]) -> "Performance":
+        intervals = {
+            name: told[name] and Interval(**told[name])
+            for name in ("error", "bias", "worse", "moved")
+        }
+        slices = {name: Interval(**interval) for name, interval in told["slices"].items()}
+        return cls(**{**told, **intervals, "slices": slices})
+
+
+def find_performance(
+    rows: pl.DataFrame,
+    reference: pl.DataFrame,
+    contract: Contract,
+    inputs: Sequence[str],
+    confidence: Confidence,
+    *,
+    least_slice_rows: int,
+) -> Performance:
+    """How wrong the champion was, against how wrong it was when it was promoted.
+
+    The error at promotion is that on the rows of the reference which the
+    promoted model had not seen.
+    """
+    if rows.is_empty() or reference.is_empty():
+        return Performance()
+    tested = reference.filter(pl.col(PART) == "test")
+    due, labels = performance.coverage(rows.filter(IS_JUDGED))
+    known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
+    guesses = performance.estimated_losses(tested, rows, inputs, seed=confidence.seed)
+    rows = rows.with_columns(
+        pl.Series("estimated", guesses if guesses is not None else [None] * rows.height, pl.Float64)
+    )
+    usual, usual_bias = _errors(tested)
+    found = {
+        "due": due,
+        "labels": labels,
+        "reference_error": float(usual.mean()),
+        "reference_rows": tested.height,
+        "estimated": rows.filter(IS_CURRENT)["estimated"].mean(),
+        "estimated_then": rows.filter(IS_JUDGED)["estimated"].mean(),
+        "periods": _periods(rows, known, confidence),
+    }
+    if known.is_empty():
+        return Performance(**found)
+    loss, bias = _errors(known)
+    observed, answered = known[OBSERVED].to_numpy(), known[ANSWER].to_numpy()
+    return Performance(
+        **found,
+        error=confidence.mean(loss),
+        bias=confidence.mean(bias),
+        worse=confidence.difference(loss, usual),
+        moved=confidence.difference(bias, usual_bias),
+        metrics=evaluation.metrics(observed, answered),
+        slices=performance.by_slice(known, contract, confidence, least_rows=least_slice_rows),
+    )
+
+
+def _errors(rows: pl.DataFrame):
+    observed, answered = rows[OBSERVED].to_numpy(), rows[ANSWER].to_numpy()
+    return evaluation.losses(observed, answered), performance.log_errors(observed, answered)
+
+
+def _periods(
+    rows: pl.DataFrame, known: pl.DataFrame, confidence: Confidence
+) -> list[dict[str, Any]]:
+    """Realized and estimated error by week; either may be missing."""
+    realized = {
+        p["period"]: p for p in performance.by_period(known, confidence).iter_rows(named=True)
+    }
+    weeks = rows.group_by(pl.col("as_of_ts").dt.truncate("1w").alias("period"))
+    estimated = dict(weeks.agg(pl.col("estimated").mean()).iter_rows())
+    return [
+        {"period": period.isoformat(), "estimated": estimated.get(period)}
+        | {
+            name: realized.get(period, {}).get(name)
+            for name in ("n", "error", "low", "high", "bias")
+        }
+        for period in sorted(estimated.keys() | realized.keys())
+    ]
+
+
+def read_periods(periods: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Periods of a record, with their instants."""
+    return [{**p, "period": datetime.fromisoformat(p["period"])} for p in periods]
+
+
+def as_window(
+    facts: Mapping[str, Any],
+    *,
+    rows: int,
+    columns: Sequence[ColumnDrift],
+    faults: Sequence[Fault],
+    found: Performance,
+    champion_age_days: float | None,
+) -> Window:
+    """All that the verdict is told about a window; `columns` are the judged ones."""
+    named = {ANSWER: "the answers", OBSERVED: "the ground truth"}
+    sentences = [
+        f"{named.get(c.column, c.column)} moved: distance {c.distance:.3f} from the reference, "
+        f"{c.threshold:.3f} is chance"
+        for c in columns
+        if c.has_drifted
+    ]
+    growth = (
+        found.estimated - found.reference_error
+        if found.estimated is not None and found.reference_error is not None
+        else None
+    )
+    return Window(
+        rows=rows,
+        due=found.due,
+        labels=found.labels,
+        wanting=facts["wanting"],
+        broken=[fault.sentence for fault in faults if fault.is_broken],
+        told=[fault.sentence for fault in faults if not fault.is_broken],
+        drifted=sentences,
+        worse=found.worse,
+        bias=found.bias,
+        estimated=growth,
+        champion_age_days=champion_age_days,
+    )

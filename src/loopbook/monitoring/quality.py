@@ -1,0 +1,156 @@
+"""Quality: which inputs of a window are broken, as against merely different.
+
+It decides what a fault is: a column that has gone empty, values that the
+reference hardly ever had, categories that are nearly all new, answers that are
+all the same. A fault asks for a person: a model that is trained on broken
+inputs learns what is broken. Pure: no file, no clock.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy.stats import beta
+
+from loopbook.project.contract import Contract
+
+RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
+NEW_SHARE = 0.2  # of rows with categories never seen: no new neighbourhood, another coding
+CONFIDENCE = 0.99
+# What people mix up, as a factor from the unit that is meant to the one that came.
+UNITS = {
+    "square metres for square feet, or the like": 0.092903,
+    "square feet for square metres, or the like": 10.7639,
+    "metres for feet": 0.3048,
+    "feet for metres": 3.28084,
+    "kilograms for pounds": 0.453592,
+    "pounds for kilograms": 2.20462,
+    "kilometres for miles": 1.60934,
+    "miles for kilometres": 0.621371,
+    "thousands for ones": 0.001,
+    "ones for thousands": 1000.0,
+    "hundreds for ones, or shares for per cent": 0.01,
+    "ones for hundreds, or per cent for shares": 100.0,
+}
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something about a column. `is_broken`: it asks for a person; else it is only told."""
+
+    column: str
+    kind: str
+    share: float
+    reference_share: float
+    sentence: str
+    is_broken: bool
+
+
+def least_share(count: int, rows: int) -> float:
+    """What a share is at least, beyond reasonable doubt.
+
+    Notes
+    -----
+    The lower end of the interval of Clopper and Pearson, Biometrika 26 (1934),
+    one-sided at 99 per cent.
+    """
+    return float(beta.ppf(1 - CONFIDENCE, count, rows - count + 1)) if count else 0.0
+
+
+def faults(
+    reference: pl.DataFrame,
+    current: pl.DataFrame,
+    contract: Contract,
+    names: Sequence[str],
+    *,
+    margin: float,
+) -> list[Fault]:
+    """What is wrong with a window's columns, the largest share first.
+
+    Parameters
+    ----------
+    reference, current : polars.DataFrame
+        Both with all of `names`; nothing is found in an empty window.
+    margin : float in [0, 1]
+        By how much a share must surely exceed the reference's to be a fault.
+    """
+    if current.is_empty():
+        return []
+    found: list[Fault] = []
+    for name in names:
+        before, now = reference[name], current[name]
+        found += _missing(name, before, now, margin)
+        is_text = now.dtype == pl.String
+        found += _new(name, before, now) if is_text else _implausible(name, before, now, margin)
+    return sorted(found, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
+
+
+def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> list[Fault]:
+    usual, count = _missing_share(before), round(_missing_share(now) * now.len())
+    if least_share(count, now.len()) <= usual + margin:
+        return []
+    share = count / now.len()
+    told = f"{name} is missing in {share:.1%} of the rows; it was in {usual:.1%} of the reference"
+    return [Fault(name, "missing", share, usual, told, is_broken=True)]
+
+
+def _missing_share(column: pl.Series) -> float:
+    if column.dtype == pl.String:
+        return column.null_count() / column.len()
+    values = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return float(1 - np.isfinite(values).mean())
+
+
+def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
+    known = set(before.drop_nulls().unique())
+    strange = now.drop_nulls().filter(~now.drop_nulls().is_in(list(known)))
+    if strange.is_empty():
+        return []
+    share = strange.len() / now.len()
+    first = strange.value_counts(sort=True).row(0)[0]
+    is_broken = least_share(strange.len(), now.len()) > NEW_SHARE
+    told = f"{share:.1%} of the rows have a {name} that training has not seen, most of them {first}"
+    return [Fault(name, "new category", share, 0.0, told, is_broken)]
+
+
+def _implausible(name: str, before: pl.Series, now: pl.Series, margin: float) -> list[Fault]:
+    was, is_now = _finite(before), _finite(now)
+    if not was.size or not is_now.size:
+        return []
+    low, high = np.quantile(was, [RARE, 1 - RARE])
+    strange = is_now[(is_now < low) | (is_now > high)]
+    usual = float(((was < low) | (was > high)).mean())
+    if least_share(strange.size, now.len()) <= usual + margin:
+        return []
+    share = strange.size / now.len()
+    told = (
+        f"{name} lies outside {low:,.6g} to {high:,.6g} in {share:.1%} of the rows, where nearly "
+        f"all of the reference was{_mixed_up(strange, was)}"
+    )
+    return [Fault(name, "implausible", share, usual, told, is_broken=True)]
+
+
+def _finite(column: pl.Series) -> np.ndarray:
+    values = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return values[np.isfinite(values)]
+
+
+def _mixed_up(strange: np.ndarray, usual: np.ndarray) -> str:
+    """A guess at the unit, where the typical strange value is a known factor off."""
+    middle = float(np.median(usual))
+    if middle == 0:
+        return ""
+    ratio = float(np.median(strange)) / middle
+    for meaning, factor in UNITS.items():
+        if abs(ratio / factor - 1) < 0.2:
+            return f"; typically {ratio:.3g} times the usual value, as with {meaning}"
+    return ""
+
+
+def answer_faults(answers: np.ndarray) -> list[Fault]:
+    """What is wrong with the answers themselves: all the same, though many were asked."""
+    if answers.size < 30 or np.ptp(answers) > 0:
+        return []
+    told = f"all {answers.size:,} answers are {answers[0]:,.6g}"
+    return [Fault("answer", "constant", 1.0, 0.0, told, is_broken=True)]

@@ -1,0 +1,97 @@
+"""Monitor records: what was found about each window, kept where everybody reads it.
+
+It decides where a record lies and what its numbers are called. Dashboards, the
+service's metrics and the command line read these and compute nothing, so the
+same number stands in every place.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # the service reads records, and needs neither SciPy nor Matplotlib
+    from loopbook.models.evaluation import Interval
+    from loopbook.monitoring.drift import ColumnDrift
+    from loopbook.monitoring.findings import Performance
+    from loopbook.monitoring.quality import Fault
+    from loopbook.monitoring.verdict import Verdict
+
+
+def interval_numbers(interval: Interval | None, name: str) -> dict[str, float | int | None]:
+    """An interval as numbers of a record; None where there is none."""
+    if interval is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    ends = (interval.mean, interval.low, interval.high)
+    values = [value if math.isfinite(value) else None for value in ends]
+    return dict(zip((name, f"{name}_low", f"{name}_high"), values, strict=True))
+
+
+def make_numbers(
+    rows: int,
+    found: Performance,
+    judged: Sequence[ColumnDrift],
+    skew: Mapping[str, Any],
+) -> dict[str, float | int | None]:
+    """The numbers of a window, as they are called everywhere; None is not known."""
+    return {
+        "rows": rows,
+        "due": found.due,
+        "labels": found.labels,
+        "coverage": found.labels / found.due if found.due else None,
+        **interval_numbers(found.error, "error"),
+        **interval_numbers(found.bias, "bias"),
+        **interval_numbers(found.worse, "error_growth"),
+        **interval_numbers(found.moved, "bias_moved"),
+        "reference_error": found.reference_error,
+        "reference_rows": found.reference_rows,
+        "estimated_error": found.estimated,
+        "estimated_error_of_judged": found.estimated_then,
+        "drifted_columns": sum(column.has_drifted for column in judged),
+        "judged_columns": len(judged),
+        "skew_share": skew.get("share"),
+    }
+
+
+def make_record(
+    facts: Mapping[str, Any],
+    verdict: Verdict,
+    numbers: Mapping[str, float | int | None],
+    *,
+    loss: str | None,
+    columns: Sequence[ColumnDrift],
+    judged: Sequence[ColumnDrift],
+    faults: Sequence[Fault],
+    found: Performance,
+    skew: Mapping[str, Any],
+    decided_at: datetime,
+) -> dict[str, Any]:
+    """The decision record of a window, as JSON.
+
+    Parameters
+    ----------
+    numbers : mapping
+        As `make_numbers` gives.
+    loss : str or None
+        What the error is: `mape`, or `mae` (over the mean of the target) where
+        the target can be 0; None if there is none yet.
+    """
+    return {
+        **facts,
+        "decided_at": decided_at.isoformat(),
+        "verdict": {"level": verdict.level, "sentence": verdict.sentence}
+        | {"reasons": verdict.reasons},
+        "loss": loss,
+        "numbers": dict(numbers),
+        "metrics": found.metrics,
+        "columns": [
+            asdict(c) | {"has_drifted": c.has_drifted, "is_judged": c in judged} for c in columns
+        ],
+        "faults": [asdict(fault) for fault in faults],
+        "periods": found.periods,
+        "slices": {name: asdict(interval) for name, interval in found.slices.items()},
+        "skew": dict(skew),
+    }

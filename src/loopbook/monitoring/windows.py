@@ -1,0 +1,231 @@
+"""Windows: what was answered in a stretch of time, with the ground truth known by then.
+
+It decides which answers are looked at, how they become columns again, and
+what is said where there is nothing to look at. It reads the prediction log in
+bounded pieces and never all of it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+
+from loopbook.data import prediction_log
+from loopbook.features import history
+from loopbook.features.materialize import known_facts
+from loopbook.monitoring.findings import IS_CURRENT, IS_JUDGED
+from loopbook.project.clock import EVENT_TS, parse_instant
+from loopbook.project.contract import Contract
+from loopbook.project.errors import LoopbookError
+from loopbook.project.paths import Project, tracking_address
+from loopbook.registry import reader as registry_reader
+from loopbook.registry.reference import column_types, thaw
+from loopbook.registry.servable import load
+
+SKEW_ROWS = 1_000
+SKEW_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Span:
+    """The stretches of time of one monitoring run, each `[start, end)` in UTC.
+
+    Inputs are judged on the newest answers; errors on those whose ground truth
+    should be known, `label_delay_days` earlier.
+    """
+
+    as_of: datetime
+    days: float
+    delay_days: float
+
+    @property
+    def current(self) -> tuple[datetime, datetime]:
+        return self.as_of - timedelta(days=self.days), self.as_of
+
+    @property
+    def due(self) -> tuple[datetime, datetime]:
+        end = self.as_of - timedelta(days=self.delay_days)
+        return end - timedelta(days=self.days), end
+
+    @property
+    def whole(self) -> tuple[datetime, datetime]:
+        return self.due[0], self.as_of
+
+
+def collect(
+    project: Project,
+    contract: Contract,
+    *,
+    as_of: datetime | None,
+    window_days: float,
+    most_rows: int,
+    seed: int,
+) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
+    """The window's answers, the champion's reference, and what was found.
+
+    Parameters
+    ----------
+    as_of : datetime in UTC or None
+        None: just after the newest answer in the log.
+    most_rows : int
+        Of more answers a sample is taken, stratified by time.
+
+    Returns
+    -------
+    rows, reference : polars.DataFrame
+        See `as_columns` and `reference.freeze`; empty where there is nothing.
+    facts : dict
+        The spans, the champion, counts, and `wanting`: a sentence for each
+        thing that is not there, with the command that brings it.
+    """
+    log = prediction_log.connect(project, contract)
+    try:
+        newest = log.newest()
+        as_of = as_of or (newest + timedelta(microseconds=1) if newest else datetime.now(UTC))
+        span = Span(as_of, window_days, contract.label_delay_days)
+        found, count = log.sample(*span.whole, most_rows=most_rows, seed=seed)
+    finally:
+        log.close()
+    wanting, champion, reference = _champion(project, contract)
+    if newest is None:
+        wanting.append("nothing was ever asked of the service; start it: make serve")
+    rows = as_columns(found, contract, champion.get("version"), span)
+    if newest is not None and rows.filter(pl.col(IS_CURRENT)).is_empty():
+        wanting.append(
+            f"nothing was asked from {span.current[0]:%Y-%m-%d} to {span.current[1]:%Y-%m-%d}; "
+            "choose another --as-of, or look whether the service is reached: make status"
+        )
+    facts = {
+        "as_of": as_of.isoformat(),
+        "current": [moment.isoformat() for moment in span.current],
+        "due": [moment.isoformat() for moment in span.due],
+        "label_delay_days": contract.label_delay_days,
+        "logged": count,
+        "looked_at": rows.height,
+        "champion": champion,
+        "wanting": wanting,
+    }
+    return rows, reference, facts
+
+
+def _champion(
+    project: Project, contract: Contract
+) -> tuple[list[str], dict[str, Any], pl.DataFrame]:
+    """What is wanting, the champion and its reference (empty if it is wanting)."""
+    store = registry_reader.connect(tracking_address(project))
+    try:
+        held = store.held(contract.name, "champion")
+        if held is None:
+            return ["there is no champion yet; make one: make build"], {}, pl.DataFrame()
+        promoted = held.tags.get("promoted_as_of", "none")
+        champion = {
+            "name": held.name,
+            "version": held.number,
+            "run_id": held.run_id,
+            "candidate": held.tags.get("candidate", "unknown"),
+            "promoted_at": held.tags.get("promoted_at"),
+            "promoted_as_of": None if promoted == "none" else promoted,
+            "fitted": load(store, held).card["fitted"],
+        }
+        return [], champion, thaw(store, held, contract)
+    except LoopbookError as error:
+        return [str(error).rstrip(".")], {}, pl.DataFrame()
+
+
+def as_columns(
+    found: pl.DataFrame | None, contract: Contract, version: str | None, span: Span
+) -> pl.DataFrame:
+    """Logged answers as columns of the contract.
+
+    Returns
+    -------
+    polars.DataFrame
+        `id`, `as_of_ts`, `version`, `role`, `answer`, `observed`, `known_ts`,
+        the watched inputs and trailing features (`reference.column_types`), and
+        the flags `is_current` and `is_judged` (of the champion, and due).
+        Answers of a shadow are left out: nobody acted on them.
+    """
+    plain = {"id": pl.String, "as_of_ts": pl.Datetime("us", "UTC"), "version": pl.String}
+    plain |= {"role": pl.String, "answer": pl.Float64, "observed": pl.Float64}
+    plain |= {"known_ts": pl.Datetime("us", "UTC")}
+    kinds = column_types(contract)
+    if found is None or found.is_empty():
+        flags = {IS_CURRENT: pl.Boolean, IS_JUDGED: pl.Boolean}
+        return pl.DataFrame(schema=plain | kinds | flags)
+    found = found.filter(pl.col("role") != prediction_log.SHADOW)
+    requests = [orjson.loads(request) for request in found["request"]]
+    columns = {}
+    for name in kinds:
+        if name in contract.categories:
+            alias = contract.features[name].alias
+            texts = [r.get(name, r.get(alias)) for r in requests]
+            columns[name] = [None if t is None else str(t) for t in texts]
+        elif f"feature_{name}" in found.columns:
+            columns[name] = found[f"feature_{name}"].cast(kinds[name])
+        else:
+            columns[name] = [None] * found.height
+    rows = found.select(*plain).with_columns(
+        pl.Series(name, values, dtype=kinds[name]) for name, values in columns.items()
+    )
+    at = pl.col("as_of_ts")
+    is_ours = (pl.col("role") == prediction_log.CHAMPION) & (pl.col("version") == (version or ""))
+    return rows.with_columns(
+        ((at >= span.current[0]) & (at < span.current[1])).alias(IS_CURRENT),
+        (is_ours & (at >= span.due[0]) & (at < span.due[1])).alias(IS_JUDGED),
+        pl.when(pl.col("known_ts") <= span.as_of).then(pl.col("observed")).alias("observed"),
+    )
+
+
+def champion_age_days(champion: Mapping[str, Any], as_of: datetime) -> float | None:
+    """For how long the champion has served at `as_of`: by the clock of the data, if it has one."""
+    since = champion.get("promoted_as_of") or champion.get("promoted_at")
+    return (as_of - parse_instant(since)).total_seconds() / 86_400 if since else None
+
+
+def skew(
+    project: Project, contract: Contract, rows: pl.DataFrame, *, as_of: datetime, seed: int
+) -> dict[str, Any]:
+    """How often a trailing feature was served otherwise than training would see it today.
+
+    The newest answers (a sample of at most 1,000) are joined point-in-time with
+    the facts that are known at `as_of`. Differences are facts that became known
+    between the feature store's last materialisation and the request.
+
+    Returns
+    -------
+    dict
+        `rows`, `share` (of rows in which any feature differs) and `features`,
+        the share by feature; empty if the contract has no trailing features,
+        or an entity that is not logged.
+    """
+    if not contract.trailing or rows.is_empty():
+        return {}
+    if contract.entity and contract.entity not in rows.columns:  # it is sensitive
+        return {}
+    if rows.height > SKEW_ROWS:
+        picked = np.random.default_rng(seed).choice(rows.height, SKEW_ROWS, replace=False)
+        rows = rows[np.sort(picked)]
+    facts, _ = known_facts(project, contract, as_of)
+    asked = rows.select(
+        *([contract.entity] if contract.entity else []),
+        pl.col("as_of_ts").alias(EVENT_TS),
+    )
+    offline = history.with_history(asked, facts, contract)
+    differs = {
+        name: ~np.isclose(
+            rows[name].fill_null(np.nan).to_numpy(),
+            offline[name].cast(pl.Float64).fill_null(np.nan).to_numpy(),
+            rtol=SKEW_TOLERANCE,
+            equal_nan=True,
+        )
+        for name in contract.trailing
+    }
+    return {
+        "rows": rows.height,
+        "share": float(np.any(list(differs.values()), axis=0).mean()),
+        "features": {name: float(off.mean()) for name, off in differs.items()},
+    }

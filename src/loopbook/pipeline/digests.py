@@ -1,0 +1,196 @@
+"""Digests: what a task depends on and Ploomber cannot see.
+
+Ploomber compares a notebook's code and its parameters. It does not look into
+the modules that a notebook imports, nor at the bytes of the source table. So
+their digests are parameters: `pipeline.yaml` names `depends_on`, which is
+computed anew whenever the graph is loaded. What has not changed has the same
+digest, however often it was touched.
+"""
+
+import ast
+import hashlib
+import json
+from functools import lru_cache
+from pathlib import Path
+
+from loopbook.data import landing, served_rows
+from loopbook.data.sources import source_digest, source_files
+from loopbook.project.clock import utc_now
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.files import read_json, write_json
+from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project, current, tracking_address
+from loopbook.registry.reader import connect
+
+PACKAGE = "loopbook"
+SHORT = 16
+
+
+def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
+    """The digests of a task, for `pipeline.yaml`.
+
+    Parameters
+    ----------
+    notebook : str
+        Path of the notebook, from the project's folder.
+    source : bool
+        Whether the task reads the source table itself.
+
+    Returns
+    -------
+    dict
+        `contract`, `library`, `environment` and, if asked for, `source` and
+        `served` (the ground truth that came back to the service).
+
+    Raises
+    ------
+    ContractError, KnobError, SourceError
+        Before any task runs, since the graph is loaded first.
+    """
+    project = current()
+    for folder in ("build", "monitor"):
+        _forget_broken_stamps(project.var / folder)
+    contract = _contract(project.contract)
+    read_knobs(project.knobs)
+    answer = {
+        "contract": contract.digest()[:SHORT],
+        "library": library_digest(project, project.root / notebook)[:SHORT],
+        "environment": _file_digest(project.root / "requirements.lock")[:SHORT],
+    }
+    if source:
+        answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
+        answer["served"] = served_rows.digest_of(project, contract)
+    return answer
+
+
+def depends_on_in_grid(notebook: str) -> list[dict[str, str]]:
+    """The same as the one value of a grid's parameter."""
+    return [depends_on(notebook)]
+
+
+def _forget_broken_stamps(folder: Path) -> None:
+    """Delete "up to date" stamps that a kill left half written.
+
+    Ploomber would stop at the first of them; without it, the task runs again.
+    It reads them right after this module has told it the digests.
+    """
+    for stamp in folder.rglob(".*.metadata"):
+        try:
+            is_whole = {"timestamp", "stored_source_code"} <= set(read_json(stamp))
+        except (OSError, ValueError, TypeError):
+            is_whole = False
+        if not is_whole:
+            stamp.unlink(missing_ok=True)
+
+
+def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
+    """The digests of a task that lets the champion answer the rows of a file."""
+    project = current()
+    answer = depends_on(notebook)
+    held = connect(tracking_address(project)).held(_contract(project.contract).name, "champion")
+    answer["champion"] = held.number if held else "none"
+    answer["rows"] = _file_digest(project.root / rows)[:SHORT]
+    return answer
+
+
+def depends_on_log(notebook: str) -> dict[str, str]:
+    """The digests of a task that reads the prediction log: never up to date.
+
+    The log has no digest that is cheaper to take than the task is to run.
+    """
+    return depends_on(notebook) | {"moment": utc_now().isoformat()}
+
+
+@lru_cache(maxsize=4)
+def _contract_of(path: Path, _modified_ns: int) -> Contract:
+    return read_contract(path)
+
+
+def _contract(path: Path) -> Contract:
+    return _contract_of(path, path.stat().st_mtime_ns) if path.exists() else read_contract(path)
+
+
+def _file_digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+
+
+def library_digest(project: Project, notebook: Path) -> str:
+    """SHA-256 over the code of every module of ours that a notebook reaches.
+
+    Comments and layout do not count, since they cannot change a result.
+    """
+    state = hashlib.sha256()
+    for name, path in sorted(modules_of(project, notebook).items()):
+        state.update(name.encode() + b"\0" + _module(path)[0] + b"\0")
+    return state.hexdigest()
+
+
+def code_of(notebook: Path) -> str:
+    """All the code of a notebook."""
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
+
+
+def modules_of(project: Project, notebook: Path) -> dict[str, Path]:
+    """The modules of ours that a notebook imports, directly or through others, with their files.
+
+    A module is named from the package on: `data.sources`. A package counts as
+    its `__init__`, which runs when anything in it is imported.
+    """
+    waiting = _imported(ast.parse(code_of(notebook)))
+    reached: dict[str, Path] = {}
+    while waiting:
+        name = waiting.pop()
+        path = _file_of(project.library, name)
+        if path and name not in reached:
+            reached[name] = path
+            waiting |= _module(path)[1]
+    return reached
+
+
+def _file_of(library: Path, name: str) -> Path | None:
+    """The file of a module or of a package; None if the name is of something inside a module."""
+    place = library.joinpath(*name.split("."))
+    files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
+    return next((file for file in files if file.exists()), None)
+
+
+def _module(path: Path) -> tuple[bytes, frozenset[str]]:
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _parsed(path: Path, _modified_ns: int) -> tuple[bytes, frozenset[str]]:
+    """A module's code without comments and layout, digested, and what it imports."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return hashlib.sha256(ast.dump(tree).encode()).digest(), frozenset(_imported(tree))
+
+
+def _imported(tree: ast.AST) -> set[str]:
+    """What a tree imports of ours, from the package on: with every package above it."""
+    dotted: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            dotted |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            dotted |= {f"{node.module}.{alias.name}" for alias in node.names}
+    parts = [name.split(".")[1:] for name in dotted if name.startswith(f"{PACKAGE}.")]
+    return {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
+
+
+def _remembered_source_digest(contract: Contract, project: Project) -> str:
+    """The digest of the source's bytes; files are read again only when size or time changed."""
+    if landing.is_remote(contract.source):
+        return source_digest(contract, project.root)
+    memory = project.var / "source-digest.json"
+    try:
+        stats = [(file, file.stat()) for file in source_files(contract, project.root)]
+        stamp = [[str(f), s.st_size, s.st_mtime_ns, s.st_ino] for f, s in stats]
+        remembered = read_json(memory)
+        if remembered["stamp"] == stamp:
+            return remembered["sha256"]
+    except (OSError, ValueError, KeyError):
+        pass
+    digest = source_digest(contract, project.root)
+    write_json(memory, {"stamp": stamp, "sha256": digest})
+    return digest

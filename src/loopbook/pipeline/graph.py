@@ -1,0 +1,413 @@
+"""The pipeline: the graph of notebooks, run and resolved. The only Ploomber importer.
+
+It decides how tasks run side by side, what becomes of a task that fails, and
+what a task is to other engines (`plan`). It knows no model and no table.
+
+Three things differ from Ploomber's own parallel executor: waiting does not
+burn a core; a task's "up to date" stamp is taken away before it runs and only
+its success brings it back, so that no failure, kill or full disk leaves a
+half-written product that counts as whole; and one build runs at a time.
+"""
+
+import logging
+import os
+import re
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from filelock import FileLock, Timeout
+from papermill.engines import NBClientEngine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from ploomber.constants import TaskStatus
+from ploomber.dag.dag import DAG
+from ploomber.exceptions import DAGBuildError, DAGRenderError
+from ploomber.executors.abc import Executor
+from ploomber.spec import DAGSpec
+
+from loopbook.pipeline import digests, kernels
+from loopbook.pipeline.progress import Progress, outcome_lines
+from loopbook.project.errors import BuildFailed, BuildRunning, LoopbookError
+from loopbook.project.files import read_json
+from loopbook.project.knobs import check_knobs, read_knobs
+from loopbook.project.paths import Project, current
+from loopbook.records.builds import remember
+from loopbook.records.windows import summary_lines
+
+RUNNABLE = {TaskStatus.WaitingExecution}
+SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
+PLOOMBER_FOOTER = "\nNeed help? https://ploomber.io/community"
+ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class ReportingEngine(NBClientEngine):
+    """Papermill's engine, telling `progress` which cell a notebook is at."""
+
+    progress: Progress | None = None
+
+    @classmethod
+    def execute_notebook(cls, nb, kernel_name, progress_bar=True, **kwargs):
+        return super().execute_notebook(nb, kernel_name, progress_bar=False, **kwargs)
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
+        started, task = nb_man.cell_start, threading.current_thread().name
+
+        def cell_start(cell, cell_index=None, **rest):
+            if cls.progress and cell_index is not None:
+                cls.progress.cell(task, cell_index + 1, len(nb_man.nb.cells))
+            return started(cell, cell_index, **rest)
+
+        nb_man.cell_start = cell_start
+        # a kernel's own log would stand between our lines; its errors are in the notebook
+        quiet = ["--IPKernelApp.log_level=CRITICAL"]
+        # all is written by then; MLflow's threads would take 2 s to say goodbye
+        return super().execute_managed_notebook(
+            nb_man, kernel_name, extra_arguments=quiet, shutdown_kernel="immediate", **kwargs
+        )
+
+
+class NotebookExecutor(Executor):
+    """Runs the notebooks of a graph, at most `workers` at once.
+
+    A worker is a thread that waits for a kernel, which is a process of its
+    own. A failure ends the tasks that need the failed one; the others go on.
+    """
+
+    def __init__(self, workers: int = 2):
+        self.workers = workers
+
+    def __call__(self, dag: DAG, show_progress: bool) -> list:
+        super().__call__(dag)
+        todo = [task for task in dag.values() if task.exec_status not in SETTLED]
+        if not todo:
+            return []
+        project = current()
+        try:
+            check_knobs(_knobs_of(dag, project), where=project.knobs.name)
+            with (
+                only_run(project, _folder(dag, project)),
+                _quiet_ploomber(),
+                terminated_like_interrupted(),
+            ):
+                return self._run(dag, todo)
+        except LoopbookError as error:
+            raise DAGBuildError(str(error)) from None
+
+    def _run(self, dag: DAG, todo: list) -> list:
+        progress = Progress([task.name for task in todo])
+        papermill_engines.register(None, ReportingEngine)
+        kernels.start_from_nursery(_sources_of(todo))
+        ReportingEngine.progress = progress
+        reports, failures = [], []
+        with progress, ThreadPoolExecutor(self.workers) as pool:
+            running: dict[Future, Any] = {}
+            try:
+                while True:
+                    for task in todo:
+                        is_free = len(running) < self.workers
+                        if (
+                            is_free
+                            and task.exec_status in RUNNABLE
+                            and task not in running.values()
+                        ):
+                            running[pool.submit(_build_task, task, progress)] = task
+                    if not running:
+                        break
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        task = running.pop(future)
+                        if error := future.exception():
+                            failures.append(describe_failure(task, error))
+                        else:
+                            reports.append(future.result())
+            except KeyboardInterrupt:
+                _end_kernels()
+                while wait(running, timeout=0.2).not_done:  # one may have been about to start
+                    _end_kernels()
+                progress.interrupted()
+                raise
+        if failures:
+            raise DAGBuildError("\n\n".join(failures))
+        return reports
+
+
+def _sources_of(todo: list) -> list[str]:
+    """The code of some notebooks and of every module of ours that they reach."""
+    project = current()
+    notebooks = {Path(task.source.loc) for task in todo}
+    files = {f for notebook in notebooks for f in digests.modules_of(project, notebook).values()}
+    modules = [file.read_text(encoding="utf-8") for file in sorted(files)]
+    return [digests.code_of(notebook) for notebook in notebooks] + modules
+
+
+def _build_task(task, progress: Progress):
+    """Run one task in this thread; its stamp is gone until it has succeeded."""
+    threading.current_thread().name = task.name
+    task.product.metadata.delete()
+    progress.started(task.name)
+    try:
+        report, _metadata = task._build(catch_exceptions=True)
+    except BaseException:
+        progress.failed(task.name)
+        raise
+    progress.finished(task.name)
+    return report
+
+
+@contextmanager
+def only_run(project: Project, graph: str) -> Iterator[None]:
+    """Hold the lock of a graph of the project; the system frees it however we end."""
+    project.var.mkdir(parents=True, exist_ok=True)
+    holder, lock = project.var / f"{graph}.pid", project.var / f"{graph}.lock"
+    try:
+        with FileLock(lock, timeout=0):
+            holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
+            yield
+            holder.unlink(missing_ok=True)
+    except Timeout:
+        pid = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
+        raise BuildRunning(
+            f"{lock}: another {graph} runs (pid {pid}), so this one did not "
+            f"start and nothing was changed. Wait for it, or end it: kill {pid}"
+        ) from None
+
+
+@contextmanager
+def _quiet_ploomber() -> Iterator[None]:
+    """Our report of a failure is the one to read, not a traceback of the engine's."""
+    logger = logging.getLogger("ploomber")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+@contextmanager
+def terminated_like_interrupted() -> Iterator[None]:
+    """Let SIGTERM end a build as Ctrl-C does: with its kernels."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_signal):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end_kernels() -> None:
+    for child in psutil.Process().children(recursive=True):
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _folder(dag: DAG, project: Project) -> str:
+    """The folder of `var/` in which a graph's products are: `build`, `monitor` or `score`."""
+    first = Path(str(next(iter(dag.values())).product["nb"])).resolve()
+    return first.relative_to(project.var).parts[0] if project.var in first.parents else "build"
+
+
+def _knobs_of(dag: DAG, project: Project) -> dict[str, Any]:
+    """The knobs that the tasks will really get, on top of those in env.yaml."""
+    knobs = read_knobs(project.knobs).model_dump()
+    for task in dag.values():
+        parameters = task.params.to_json_serializable()
+        knobs |= {name: parameters[name] for name in knobs.keys() & parameters.keys()}
+    return knobs
+
+
+def describe_failure(task, error: BaseException) -> str:
+    """One readable block: notebook, cell, error, the executed notebook, how to go on."""
+    notebook = _relative(task.source.loc or "")
+    executed = _relative(str(task.product["nb"]))
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PapermillExecutionError):
+        cause = cause.__cause__
+    if cause is None:
+        where, reason = f"{task.name} failed in {notebook}", _root_cause(error)
+    else:
+        heading = _heading_above(Path(str(task.product["nb"])), cause.cell_index)
+        where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
+        reason = _reason(cause)
+    return (
+        f"{where}\n\n{reason}\n\n"
+        f"What it did until then:  {executed}\n"
+        f"Open it:                 jupyter lab '{executed}'\n"
+        "Then build again: what was built stays valid, and the build resumes here."
+    )
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"
+
+
+def _reason(error: PapermillExecutionError) -> str:
+    """Our own errors speak for themselves; others come with their last frames."""
+    ours = {cls.__name__ for cls in _subclasses(LoopbookError)}
+    if error.ename in ours:
+        return f"{error.ename}: {error.evalue}"
+    lines = ANSI.sub("", "\n".join(error.traceback)).rstrip().splitlines()
+    return "\n".join(lines[-25:])
+
+
+def _subclasses(cls: type) -> Iterator[type]:
+    for sub in cls.__subclasses__():
+        yield sub
+        yield from _subclasses(sub)
+
+
+def _heading_above(executed: Path, cell_index: int) -> str:
+    """The last heading before a cell of an executed notebook."""
+    try:
+        cells = read_json(executed)["cells"]
+    except (OSError, ValueError):
+        return "unknown section"
+    for cell in reversed(cells[: cell_index + 1]):
+        if cell["cell_type"] == "markdown":
+            for line in "".join(cell["source"]).splitlines():
+                if line.startswith("#") and "exec" not in cell["metadata"].get("tags", []):
+                    text = re.sub(r"<[^>]+>", "", line).strip("# ").strip()
+                    if text and not text.startswith("An Exception was"):
+                        return text
+    return "before the first heading"
+
+
+def _relative(path: str | Path) -> str:
+    try:
+        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(path)
+
+
+def load_graph(
+    project: Project, changes: Mapping[str, Any] | None = None, graph: Path | None = None
+) -> DAG:
+    """The graph of a project (by default for training), with knobs changed for this run only.
+
+    Raises
+    ------
+    LoopbookError
+        The contract, env.yaml, a knob or the source is wrong: nothing has run.
+    """
+    knobs = read_knobs(project.knobs, changes)
+    with _in_folder(project.root):
+        try:
+            spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
+            dag = spec.to_dag()
+            dag.render(show_progress=False)
+        except DAGRenderError as error:
+            raise BuildFailed(
+                f"{(graph or project.graph).name}: the graph cannot be rendered.\n{error}"
+            ) from None
+        except Exception as error:
+            if ours := _loopbook_error(error):
+                raise ours from None
+            raise
+    return dag
+
+
+def _loopbook_error(error: BaseException | None) -> LoopbookError | None:
+    while error is not None:
+        if isinstance(error, LoopbookError):
+            return error
+        error = error.__cause__
+    return None
+
+
+@contextmanager
+def _in_folder(folder: Path) -> Iterator[None]:
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def build(
+    project: Project,
+    changes: Mapping[str, Any] | None = None,
+    force: bool = False,
+    graph: Path | None = None,
+) -> None:
+    """Run what is not up to date, and print what came of it.
+
+    Raises
+    ------
+    BuildFailed
+        With one readable block a failed task.
+    """
+    dag = load_graph(project, changes, graph)
+    with _in_folder(project.root):
+        try:
+            dag.build(force=force, show_progress=False)
+        except DAGBuildError as error:
+            if graph is None:
+                remember(project, failed=True)
+            raise BuildFailed(str(error).removesuffix(PLOOMBER_FOOTER)) from None
+    if graph is None:
+        remember(project, failed=False)
+
+
+def tell_outcome(dag: DAG, report) -> None:
+    """Ploomber's `on_finish`: a line a task, the champion and what to type next."""
+    seconds = dict(zip(report["name"], report["Elapsed (s)"], strict=True))
+    ran = {name for name, did in zip(report["name"], report["Ran?"], strict=True) if did}
+    rows = [(name, seconds[name] if name in ran else None) for name in dag]
+    decision = Path(str(dag["promote"].product["decision"]))
+    print("\n".join(outcome_lines(rows, read_json(decision))))
+
+
+def tell_verdict(dag: DAG) -> None:
+    """Ploomber's `on_finish` of the monitoring graph: the verdict and where to look."""
+    record = read_json(Path(str(dag["decide"].product["record"])))
+    print("\n".join([*summary_lines(record), "next        make reports"]))
+
+
+def plan(project: Project, changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
+    """The resolved tasks, in an order in which they can run, for any engine.
+
+    Returns
+    -------
+    list of dict
+        `name`, `notebook` (from the project's folder), `parameters` for
+        Papermill (with `upstream` and `product`, paths absolute), `upstream`
+        names and `products`; JSON all through.
+    """
+    dag = load_graph(project, changes)
+    tasks = []
+    for name, task in dag.items():
+        parameters = task.params.to_json_serializable()
+        parameters["product"] = task.product.to_json_serializable()
+        parameters.setdefault("upstream", None)
+        tasks.append(
+            {
+                "name": name,
+                "notebook": str(Path(task.source.loc).resolve().relative_to(project.root)),
+                "parameters": parameters,
+                "upstream": sorted(task.upstream),
+                "products": parameters["product"],
+            }
+        )
+    return tasks
+
+
+def stale_tasks(project: Project, changes: Mapping[str, Any] | None = None) -> list[str]:
+    """The tasks that a build would run now."""
+    dag = load_graph(project, changes)
+    return [name for name, task in dag.items() if task.exec_status != TaskStatus.Skipped]

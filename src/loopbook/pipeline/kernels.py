@@ -1,0 +1,237 @@
+"""Kernels: a notebook's process, forked from one that has imported what notebooks import.
+
+Much of a short notebook's time is its imports: three seconds for scikit-learn,
+MLflow and polars, four more for Evidently. A nursery, a process of its own,
+imports them once; each kernel is a fork of it that starts in a tenth of a
+second. It imports packages of others only, so a kernel reads our own modules
+as they are on the disk, and it never computes, so that no lock and no thread
+pool of theirs is in use when it forks.
+
+Where the nursery cannot serve (another kernel than Python's own, a system
+without fork, a nursery that died), a kernel starts as everywhere.
+"""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import psutil
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+PROVISIONER = "loopbook-nursery"
+LAUNCHER = ["-m", "ipykernel_launcher"]
+# onnxruntime starts a thread when it is imported, which a fork would not have
+NOT_HERE = {"loopbook", "onnxruntime", "psycopg", "redis", "distributed", "dask"}
+# what packages import no sooner than they are used
+LATE = {
+    "mlflow": [
+        "mlflow.sklearn",
+        "mlflow.store.model_registry.sqlalchemy_store",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "skops.io",
+    ],
+    "matplotlib.figure": ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"],
+}
+STARTS_S = 30
+
+
+def packages(sources: Iterable[str]) -> list[str]:
+    """The modules of others that some Python sources import, anywhere in them."""
+    found: dict[str, None] = {}
+    for source in sources:
+        for node in ast.walk(ast.parse(source)):
+            names: list[str] = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names = [node.module]
+            for name in names:
+                root = name.split(".")[0]
+                if root not in NOT_HERE and root not in sys.stdlib_module_names:
+                    found[name] = None
+    return [*found, *(late for name in found for late in LATE.get(name, []))]
+
+
+class Nursery:
+    """The process that kernels are forked from. Threads may share one."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen | None = None
+        self._line: Connection | None = None
+        self._environment: dict[str, str] = {}
+
+    def prepare(self, modules: Iterable[str]) -> None:
+        """Let it import modules, in the background; those that it has cost nothing."""
+        with self._lock, suppress(OSError):
+            self._start(os.environ)
+            self._tell({"import": list(modules)})
+
+    def fork(self, words: list[str], environment: Mapping[str, str], folder: str) -> int | None:
+        """The process id of a new kernel with these arguments, or None if there is none."""
+        with self._lock:
+            try:
+                self._start(environment)
+                self._tell({"words": words, "environment": dict(environment), "folder": folder})
+                if self._line.poll(STARTS_S):
+                    return json.loads(self._line.recv_bytes())["pid"]
+            except (OSError, EOFError):
+                pass
+            self.end()
+            return None
+
+    def _start(self, environment: Mapping[str, str]) -> None:
+        """A nursery under this environment: settings are often read at import."""
+        wanted = {k: v for k, v in environment.items() if not k.startswith(("JPY_", "PYTEST_"))}
+        if self._process and self._process.poll() is None and wanted == self._environment:
+            return
+        self.end()
+        self._line, theirs = Pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "loopbook.pipeline.kernels", str(theirs.fileno())],
+                env=wanted,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        self._environment = wanted
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        self._line.send_bytes(json.dumps(message).encode())
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process else None
+
+    def end(self) -> None:
+        """End it; kernels that it forked end themselves when they see that."""
+        if self._process:
+            self._line.close()
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+NURSERY = Nursery()
+
+
+class Forked:
+    """A kernel of the nursery, as `LocalProvisioner` wants its process."""
+
+    stdin = stdout = stderr = None
+
+    def __init__(self, pid: int):
+        self.pid = pid
+        self._process = psutil.Process(pid)
+
+    def poll(self) -> int | None:
+        """None while it lives. The nursery is its parent, so nobody here knows how it ended."""
+        return None if self._process.is_running() else 0
+
+    def wait(self) -> int:
+        self._process.wait()
+        return 0
+
+    def send_signal(self, number: int) -> None:
+        with suppress(psutil.NoSuchProcess):
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+    def terminate(self) -> None:
+        self.send_signal(signal.SIGTERM)
+
+
+class NurseryProvisioner(LocalProvisioner):
+    """Starts kernels of this Python as forks, and all others as everywhere."""
+
+    async def launch_kernel(self, cmd: list[str], **kwargs: Any):
+        pid = None
+        if Path(cmd[0]).name.startswith("python") and cmd[1:3] == LAUNCHER and hasattr(os, "fork"):
+            folder = str(kwargs.get("cwd") or Path.cwd())
+            pid = NURSERY.fork(cmd[3:], kwargs.get("env") or os.environ, folder)
+        try:
+            self.process = Forked(pid) if pid else None
+        except psutil.NoSuchProcess:
+            self.process = None
+        if self.process is None:
+            return await super().launch_kernel(cmd, **kwargs)
+        self.pid = self.pgid = pid  # it leads a session of its own
+        self.cwd = kwargs.get("cwd") or Path.cwd()
+        return self.connection_info
+
+
+def start_from_nursery(sources: Iterable[str]) -> None:
+    """Let this process start its kernels from the nursery, which imports what these sources do."""
+    factory = KernelProvisionerFactory.instance()
+    target = f"{NurseryProvisioner.__module__}:{NurseryProvisioner.__name__}"
+    factory.provisioners[PROVISIONER] = EntryPoint(PROVISIONER, target, factory.GROUP_NAME)
+    factory.default_provisioner_name = PROVISIONER
+    NURSERY.prepare(packages(sources))
+
+
+# -- in the nursery's process ----------------------------------------------
+
+
+def nurse(line: Connection) -> None:
+    """Import and fork as told, until the other end is closed; a fork goes before imports."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets ended kernels for us
+    waiting = ["ipykernel.kernelapp"]
+    while True:
+        if waiting and not line.poll():
+            with suppress(Exception):  # a kernel that needs it will say what is wrong
+                import_module(waiting.pop(0))
+            continue
+        try:
+            message = json.loads(line.recv_bytes())
+        except EOFError:
+            return
+        if "import" in message:
+            waiting += message["import"]
+            continue
+        pid = os.fork()
+        if pid == 0:
+            line.close()
+            _become(message)
+        line.send_bytes(json.dumps({"pid": pid}).encode())
+
+
+def _become(message: Mapping[str, Any]) -> None:
+    """Be the kernel; never returns."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    os.setsid()
+    os.chdir(message["folder"])
+    os.environ.clear()
+    os.environ.update(message["environment"] | {"JPY_PARENT_PID": str(os.getppid())})
+    # The kernel ends itself when its parent is gone. It takes the variable when its class is
+    # made, which the nursery may have done long ago.
+    ends_with = f"--IPKernelApp.parent_handle={os.getppid()}"
+    sys.argv = ["ipykernel_launcher", *message["words"], ends_with]
+    status = 1
+    try:
+        from ipykernel.kernelapp import launch_new_instance
+
+        launch_new_instance()
+        status = 0
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+if __name__ == "__main__":
+    nurse(Connection(int(sys.argv[1])))

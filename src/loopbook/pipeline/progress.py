@@ -1,0 +1,141 @@
+"""Progress: what a person sees while notebooks run, and when they are done.
+
+On a terminal the running notebooks move in place; elsewhere (a log, CI) each
+start and end is a line.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as RichProgress
+
+from loopbook.pipeline.commands import NEXT_COMMANDS
+
+
+class Progress:
+    """Which notebooks run, at which cell, and how many are left."""
+
+    def __init__(self, names: Sequence[str]):
+        self.total = len(names)
+        self.ended = 0
+        self.since: dict[str, float] = {}
+        self.console = Console(highlight=False)
+        self.lock = threading.Lock()
+        self.bars: dict[str, Any] = {}
+        self.live = RichProgress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("cell {task.completed:.0f} of {task.total:.0f}"),
+            TimeElapsedColumn(),
+            console=self.console,
+            transient=True,
+            disable=not self.console.is_terminal,
+        )
+
+    def __enter__(self) -> "Progress":
+        self.live.start()
+        return self
+
+    def __exit__(self, *_error) -> None:
+        self.live.stop()
+
+    def started(self, name: str) -> None:
+        with self.lock:
+            self.since[name] = time.monotonic()
+            self.bars[name] = self.live.add_task(name, total=1)
+            if not self.console.is_terminal:
+                self.console.print(f"  …  {name}")
+
+    def cell(self, name: str, at: int, of: int) -> None:
+        with self.lock:
+            if name in self.bars:
+                self.live.update(self.bars[name], completed=at, total=of)
+
+    def finished(self, name: str) -> None:
+        self._end(name, "[green]done[/]")
+
+    def failed(self, name: str) -> None:
+        self._end(name, "[red]FAILED[/]")
+
+    def interrupted(self) -> None:
+        self.console.print("Interrupted: notebooks and kernels were ended; build again to resume.")
+
+    def _end(self, name: str, word: str) -> None:
+        with self.lock:
+            self.ended += 1
+            self.live.remove_task(self.bars.pop(name))
+            seconds = time.monotonic() - self.since[name]
+            self.console.print(f"{self.ended:3d}/{self.total} {name:<28} {word} {seconds:6.1f} s")
+
+
+@contextmanager
+def counted(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """A bar over rows: give the block a function that takes how many more are done.
+
+    Where there is no terminal, every tenth of the way is a line.
+    """
+    console, at = Console(highlight=False), done
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
+    )
+    bar = RichProgress(
+        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
+    )
+    task = bar.add_task(what, total=total, completed=done)
+
+    def advance(more: int) -> None:
+        nonlocal at
+        before, at = at, at + more
+        bar.advance(task, more)
+        if not console.is_terminal and before * 10 // total < at * 10 // total:
+            console.print(f"  {what}: {at:,} of {total:,} rows")
+
+    with bar:
+        yield advance
+
+
+def outcome_lines(
+    rows: Sequence[tuple[str, float | None]], decision: Mapping[str, Any]
+) -> list[str]:
+    """The end of a build: a line a task, the champion, what to type next.
+
+    Parameters
+    ----------
+    rows : sequence of (task, seconds or None)
+        None means that it was up to date.
+    decision : mapping
+        The decision record that `promote` wrote.
+    """
+    width = max(len(name) for name, _ in rows)
+    lines = ["", f"{'task':<{width}}  {'':<10}  seconds"]
+    for name, seconds in rows:
+        state = "up to date" if seconds is None else "ran"
+        lines.append(
+            f"{name:<{width}}  {state:<10}  {'' if seconds is None else f'{seconds:7.1f}'}"
+        )
+    lines += ["", *champion_lines(decision), "", "Next:"]
+    lines += [f"  {command:<14} {what}" for command, what in NEXT_COMMANDS.items()]
+    return lines
+
+
+def champion_lines(decision: Mapping[str, Any]) -> list[str]:
+    """Who serves, how well, and why, in three lines."""
+    champion = decision["champion"]
+    if champion is None:
+        return [f"champion  none yet. {decision['sentence']}"]
+    lines = [f"champion  {champion['label']} ({champion['candidate']})"]
+    errors = decision["errors"]
+    if "champion" in errors:
+        lines.append(
+            f"error     MAPE {errors['champion']:.1%} on the newest {decision['rows']:,} rows; "
+            f"the baseline's is {errors['baseline']:.1%}"
+        )
+    return [*lines, f"gate      {decision['sentence']}"]

@@ -1,0 +1,132 @@
+"""The knobs of a run: env.yaml as a strict model, with every unit and range.
+
+It decides what values are allowed. The values themselves stand in `env.yaml`,
+and for one run in `--set` or Ploomber's `--env--`.
+"""
+
+import difflib
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from loopbook.project.clock import parse_instant
+from loopbook.project.contract import read_mapping
+from loopbook.project.errors import KnobError, listed
+
+NEWEST = "newest"
+Share = Annotated[float, Field(ge=0, le=0.5)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+
+
+class Knobs(BaseModel):
+    """Every knob; the comments in env.yaml say what each one does."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    as_of: str
+    random_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    validation_days: Days
+    test_days: Days
+    holdout_share: Annotated[float, Field(ge=0.01, le=0.45)]
+    gate_confidence: Annotated[float, Field(ge=0.5, le=0.999)]
+    gate_margin: Share
+    gate_bias_margin: Share
+    gate_slice_margin: Share
+    gate_min_rows: Annotated[int, Field(ge=30, le=10**9)]
+    gate_min_slice_rows: Annotated[int, Field(ge=10, le=10**9)]
+    gate_incomparable_champion: Literal["keep", "replace"]
+    gate_latency_ms: Annotated[float, Field(ge=0.01, le=10_000)]
+    bootstrap_resamples: Annotated[int, Field(ge=200, le=100_000)]
+    monitor_window_days: Days
+    monitor_most_rows: Annotated[int, Field(ge=1_000, le=200_000)]
+    monitor_false_alarms: Annotated[float, Field(ge=0.001, le=0.2)]
+    monitor_drift_floor: Annotated[float, Field(ge=0, le=1)]
+    monitor_quality_margin: Annotated[float, Field(ge=0.001, le=1)]
+    monitor_min_rows: Annotated[int, Field(ge=10, le=10**9)]
+    monitor_min_labels: Annotated[int, Field(ge=10, le=10**9)]
+    monitor_min_coverage: Annotated[float, Field(ge=0, le=1)]
+    monitor_error_margin: Share
+    monitor_bias_margin: Share
+    monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
+    loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
+    loop_most_retrains: Annotated[int, Field(ge=1, le=100)]
+    loop_refused_days: Annotated[float, Field(ge=0, le=365)]
+    loop_backoff_minutes: Annotated[float, Field(ge=0, le=10_080)]
+    loop_alert_failures: Annotated[int, Field(ge=1, le=100)]
+    loop_probation_days: Annotated[float, Field(ge=0, le=365)]
+    loop_probation_labels: Annotated[int, Field(ge=30, le=10**9)]
+    loop_probation_margin: Share
+    loop_service: str
+    loop_confirm_s: Annotated[float, Field(ge=1, le=3600)]
+    serve_batch_rows: Annotated[int, Field(ge=1, le=100_000)]
+    serve_body_bytes: Annotated[int, Field(ge=1_000, le=10**9)]
+    serve_timeout_s: Annotated[float, Field(ge=0.1, le=600)]
+    serve_requests_per_second: Annotated[float, Field(ge=0, le=10**6)]
+    serve_watch_s: Annotated[float, Field(ge=0.1, le=3600)]
+    serve_challenger: Literal["off", "shadow", "canary"]
+    serve_canary_share: Annotated[float, Field(ge=0, le=1)]
+    serve_shadow_queue: Annotated[int, Field(ge=1, le=10**6)]
+
+    @field_validator("as_of", mode="before")
+    @classmethod
+    def _as_of_is_an_instant(cls, value: Any) -> str:
+        if value == NEWEST:
+            return NEWEST
+        try:
+            return parse_instant(value).isoformat()
+        except (ValueError, TypeError, AttributeError):
+            raise ValueError("expected a day such as 2014-10-01, or newest") from None
+
+
+def read_as_of(value: str) -> datetime | None:
+    """The instant of an `as_of` knob in UTC, or None for the newest in the table."""
+    return None if value == NEWEST else parse_instant(value)
+
+
+def read_moment(text: str, option: str) -> datetime | None:
+    """The instant that a person gave to a command, or None for the newest in the table.
+
+    Raises
+    ------
+    KnobError
+        If it is no day and no instant.
+    """
+    try:
+        return read_as_of(text)
+    except (ValueError, TypeError):
+        raise KnobError(f"{option} {text}: expected a day such as 2014-10-01, or newest.") from None
+
+
+def read_knobs(path: Path, changes: Mapping[str, Any] | None = None) -> Knobs:
+    """Read env.yaml, with `changes` for this run on top.
+
+    Raises
+    ------
+    KnobError
+        With every fault: key, found, expected and what to do.
+    """
+    values = read_mapping(Path(path), KnobError) | dict(changes or {})
+    return check_knobs(values, where=Path(path).name)
+
+
+def check_knobs(values: Mapping[str, Any], where: str) -> Knobs:
+    """Values as knobs, or a KnobError that lists all that is wrong with them."""
+    try:
+        return Knobs.model_validate(dict(values))
+    except ValidationError as error:
+        faults = [_fault(e) for e in error.errors()]
+        raise KnobError(f"{where}: nothing was run.\n{listed(faults)}") from None
+
+
+def _fault(error: Mapping[str, Any]) -> str:
+    key = str(error["loc"][0])
+    if error["type"] == "missing":
+        return f"{key}: missing; add it"
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(key, Knobs.model_fields, n=1)
+        return f"{key}: unknown knob; " + (f"did you mean {near[0]!r}?" if near else "remove it")
+    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ")
+    return f"{key}: found {error['input']!r}, expected {expected}"

@@ -1,0 +1,19 @@
+"""Build outcome: whether the last build ended well, for whoever watches from outside."""
+
+from loopbook.project.clock import utc_now
+from loopbook.project.files import read_json, write_json
+from loopbook.project.paths import Project
+
+
+def remember(project: Project, *, failed: bool) -> None:
+    """Write down how a build ended."""
+    told = {"failed": failed, "at": utc_now().isoformat()}
+    write_json(project.var / "build" / "outcome.json", told)
+
+
+def has_failed(project: Project) -> bool:
+    """Whether the last build failed; False if there was none."""
+    try:
+        return bool(read_json(project.var / "build" / "outcome.json")["failed"])
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,320 @@
+"""Challenge: the best candidate of a build against the version that serves.
+
+It decides who challenges, which rows may judge, and what the registry is told.
+The rule itself is `promotion`; the numbers are `evaluation`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from loopbook.data.snapshots import Snapshot
+from loopbook.data.splits import LEAST_ROWS, key_fraction
+from loopbook.features.rows import encode
+from loopbook.models.evaluation import Interval
+from loopbook.models.inference import predict, session, sha256
+from loopbook.models.promotion import Decision, Evidence
+from loopbook.project.clock import EVENT_TS, parse_instant
+from loopbook.project.contract import Contract
+from loopbook.project.errors import BuildFailed
+from loopbook.registry import champions, tracking
+from loopbook.registry.reader import SERVICE
+from loopbook.registry.reference import TAG as REFERENCE_TAG
+
+BASELINE = "baseline"
+
+
+def loss_name(metrics: Mapping[str, float]) -> str:
+    """What candidates are ranked by: MAPE, or MAE where the target can be 0."""
+    return "mape" if "mape" in metrics else "mae"
+
+
+def rank(runs: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
+    """Candidates by their error on validation, the best first.
+
+    Candidates that failed parity come last. Ties go by name.
+    """
+    rows = [
+        {
+            "candidate": name,
+            "loss": run["validation"][loss_name(run["validation"])],
+            "bias": run["validation"].get("bias"),
+            "parity": run["parity"]["largest"],
+            "exportable": run["parity"]["passed"],
+            "latency_ms": run["latency_ms"],
+        }
+        for name, run in runs.items()
+    ]
+    return pl.DataFrame(rows).sort(
+        "exportable", "loss", "candidate", descending=[True, False, False]
+    )
+
+
+def best(ranked: pl.DataFrame) -> str:
+    """The challenger: the first of `rank` beside the baseline, which cannot beat itself."""
+    return ranked.filter(pl.col("candidate") != BASELINE)["candidate"][0]
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that serves, with its checked files."""
+
+    version: tracking.Version
+    onnx: bytes
+    card: Mapping[str, Any]
+
+    @property
+    def label(self) -> str:
+        return self.version.label
+
+    @property
+    def onnx_sha256(self) -> str:
+        return self.version.tags["onnx_sha256"]
+
+    def predict(self, rows: pl.DataFrame) -> np.ndarray:
+        """Its predictions for rows that have all of its inputs, in the target's unit."""
+        matrix = encode(rows, self.card["inputs"], self.card["categories"])
+        return predict(session(self.onnx), matrix)
+
+
+def load_champion(client, name: str) -> Champion | None:
+    """The holder of the alias `champion`, or None.
+
+    Raises
+    ------
+    TrackingError
+        If its files are not what the registry says.
+    """
+    version = tracking.holder(client, name, tracking.CHAMPION)
+    if version is None:
+        return None
+    onnx, card = tracking.load_service_files(client, version)
+    return Champion(version, onnx, card)
+
+
+def obstacle(champion: Champion | None, rows: pl.DataFrame, contract: Contract) -> str | None:
+    """Why a champion cannot be asked about these rows, or None."""
+    if champion is None:
+        return None
+    absent = [name for name in champion.card["inputs"] if name not in rows.columns]
+    if absent:
+        return f"{champion.label} needs {', '.join(absent)}, which the contract no longer has"
+    theirs = champion.card["target"]["unit"], champion.card["target"]["name"]
+    if theirs != (contract.target.unit, contract.target.name):
+        return f"{champion.label} predicts {theirs[1]} in {theirs[0]}, another target"
+    return None
+
+
+def unseen_rows(
+    rows: pl.DataFrame, champion: Champion | None, contract: Contract, why_not: str | None
+) -> pl.DataFrame:
+    """The test rows that the champion was not fitted on.
+
+    If fewer than 30 are left, all test rows are given back, to be looked at;
+    `seen_by_champion` then tells the gate, which refuses for want of rows.
+    """
+    if champion is None or why_not:
+        return rows
+    unseen = rows.filter(_unseen_mask(rows, champion.card["fitted"], contract))
+    return unseen if unseen.height >= LEAST_ROWS else rows
+
+
+def _unseen_mask(rows: pl.DataFrame, fitted: Mapping[str, Any], contract: Contract) -> pl.Series:
+    if fitted["until"] and EVENT_TS in rows.columns:
+        until, since = parse_instant(fitted["until"]), parse_instant(fitted["since"])
+        return (rows[EVENT_TS] >= until) | (rows[EVENT_TS] < since)
+    if fitted["key_fraction"] is not None:
+        return pl.Series(key_fraction(rows, contract.key) < fitted["key_fraction"])
+    return pl.Series([False] * rows.height)
+
+
+def seen_by_champion(
+    rows: pl.DataFrame, champion: Champion | None, contract: Contract, why_not: str | None
+) -> int:
+    """How many of these rows the champion was fitted on; 0 if it is not compared."""
+    if champion is None or why_not:
+        return 0
+    return int((~_unseen_mask(rows, champion.card["fitted"], contract)).sum())
+
+
+def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract) -> np.ndarray:
+    """What a candidate predicted for these rows, found by their key."""
+    stored = pl.read_parquet(path)
+    found = rows.select(contract.key).join(
+        stored, on=contract.key, how="left", maintain_order="left", validate="1:1"
+    )
+    return found["predicted"].to_numpy()
+
+
+def evidence(
+    run: Mapping[str, Any],
+    *,
+    ranked: pl.DataFrame,
+    judged_rows: int,
+    against: Mapping[str, Mapping[str, Interval]],
+    bias: Mapping[str, Interval],
+    ablation: Mapping[str, Interval],
+    errors: Mapping[str, Mapping[str, float]],
+    champion: Champion | None,
+    obstacle: str | None,
+    same: bool,
+    barred: str | None,
+    importance: pl.DataFrame,
+) -> dict[str, Any]:
+    """All that the gate is told and people will ask, as JSON."""
+    return {
+        "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
+        | {key: run[key] for key in ("onnx_sha256", "card_sha256")},
+        "champion": champion
+        and {
+            "label": champion.label,
+            "version": champion.version.number,
+            "candidate": champion.card["candidate"],
+            "run_id": champion.version.run_id,
+        },
+        "ranked": ranked.to_dicts(),
+        "rows": judged_rows,
+        "parity": run["parity"]["largest"],
+        "latency_ms": run["latency_ms"],
+        "errors": errors,
+        "against": {
+            other: {name: asdict(i) for name, i in intervals.items()}
+            for other, intervals in against.items()
+        },
+        "bias": {role: asdict(interval) for role, interval in bias.items()},
+        "ablation": {pair: asdict(interval) for pair, interval in ablation.items()},
+        "obstacle": obstacle,
+        "same_as_champion": same,
+        "barred": barred,
+        "importance": importance.to_dicts(),
+    }
+
+
+def read_evidence(record: Mapping[str, Any]) -> Evidence:
+    """The gate's evidence from the record that `evidence` made."""
+    against = {
+        other: {name: Interval(**i) for name, i in intervals.items()}
+        for other, intervals in record["against"].items()
+    }
+    return Evidence(
+        rows=record["rows"],
+        parity=record["parity"],
+        latency_ms=record["latency_ms"],
+        against_baseline=against["baseline"],
+        against_champion=against.get("champion"),
+        bias={role: Interval(**interval) for role, interval in record["bias"].items()},
+        champion_obstacle=record["obstacle"],
+        same_as_champion=record["same_as_champion"],
+        barred=record["barred"],
+    )
+
+
+def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:
+    """Refuse to decide if the contract was changed while the build ran.
+
+    Parameters
+    ----------
+    depends_on : mapping or None
+        The task's digests, taken when the graph was loaded; None outside of it.
+
+    Raises
+    ------
+    BuildFailed
+        If the contract is another one now: some notebooks may have read the
+        one and some the other.
+    """
+    if depends_on and not contract.digest().startswith(depends_on["contract"]):
+        raise BuildFailed(
+            f"contract '{contract.name}': it was changed while this build ran, so nothing is "
+            "promoted. Build again: loopbook build"
+        )
+
+
+def carry_out(
+    client,
+    name: str,
+    record: Mapping[str, Any],
+    decision: Decision,
+    snapshot: Snapshot,
+    *,
+    decided_at: datetime,
+    reference: Path,
+) -> dict[str, Any]:
+    """Register the challenger, move aliases as decided, and tell what was done.
+
+    Returns
+    -------
+    dict
+        The decision record: who challenged, who serves now and before, the
+        errors on the judged rows, and every check of the gate.
+    """
+    before = tracking.holder(client, name, tracking.CHAMPION)
+    is_done = before is not None and before.run_id == record["challenger"]["run_id"]
+    expected = record["champion"]
+    if expected and not is_done and (before is None or before.run_id != expected["run_id"]):
+        raise BuildFailed(
+            f"{name}: the champion changed between evaluate and promote "
+            f"(was {record['champion']['label']}). Build again: loopbook build --force evaluate"
+        )
+    if record["same_as_champion"]:
+        challenger = before
+        if REFERENCE_TAG not in before.tags:  # of a release before there was monitoring
+            tracking.log_files(client, before.run_id, [reference], SERVICE)
+            digest = sha256(reference.read_bytes())
+            client.set_model_version_tag(name, before.number, REFERENCE_TAG, digest)
+    else:
+        tags = {
+            "snapshot_sha256": snapshot.sha256,
+            "snapshot_pointer": snapshot.pointer,
+            "as_of": snapshot.as_of or "none",
+            "candidate": record["challenger"]["candidate"],
+            REFERENCE_TAG: sha256(reference.read_bytes()),
+            "gate": "promoted" if decision.promoted else "refused",
+            "gate_reason": decision.sentence[:5000],
+        }
+        challenger = tracking.register(client, name, record["challenger"], tags)
+    if decision.promoted:
+        before = champions.promote(
+            client,
+            challenger,
+            kind=champions.GATE,
+            reason=decision.sentence,
+            at=decided_at,
+            as_of=snapshot.as_of,
+        )
+    holder = tracking.holder(client, name, tracking.CHAMPION)
+    return {
+        "decided_at": decided_at.isoformat(),
+        "as_of": snapshot.as_of,
+        "snapshot_sha256": snapshot.sha256,
+        "snapshot_rows": snapshot.rows,
+        **decision.as_dict(),
+        "rows": record["rows"],
+        **{key: record[key] for key in ("ranked", "against", "bias", "ablation", "importance")},
+        "challenger": _who(challenger),
+        "champion": holder and _who(holder),
+        "previous": before and _who(before),
+        "errors": _errors_now(record["errors"], promoted=decision.promoted),
+    }
+
+
+def _who(version: tracking.Version) -> dict[str, str]:
+    return {
+        "label": version.label,
+        "version": version.number,
+        "candidate": version.tags.get("candidate", "unknown"),
+        "run_id": version.run_id,
+    }
+
+
+def _errors_now(errors: Mapping[str, Mapping[str, float]], *, promoted: bool) -> dict[str, float]:
+    """The loss of each by its role after the decision."""
+    loss = {name: values[loss_name(values)] for name, values in errors.items()}
+    if promoted:
+        loss["champion"] = loss["challenger"]
+    return loss

@@ -1,0 +1,99 @@
+"""The reference: the rows that a version learned from and was judged on, frozen with it.
+
+It decides what monitoring later compares with. The rows are stored in the
+version's own run, beside the graph and the card, and the registry has their
+digest: "drift" never means a comparison with something that moves along.
+"""
+
+from io import BytesIO
+
+import numpy as np
+import polars as pl
+
+from loopbook.data.splits import PART
+from loopbook.models.inference import sha256
+from loopbook.project.clock import EVENT_TS
+from loopbook.project.contract import Contract
+from loopbook.project.errors import MonitorError
+from loopbook.registry.reader import REFERENCE, Held, Registry
+
+MOST_ROWS = 20_000
+TAG = "reference_sha256"
+COMMAND = "loopbook build --force"
+
+
+def monitored(contract: Contract) -> list[str]:
+    """The inputs that are watched: every feature that is not sensitive."""
+    return [name for name, feature in contract.features.items() if feature.sensitive == "no"]
+
+
+def column_types(contract: Contract) -> dict[str, type[pl.DataType]]:
+    """How watched inputs and trailing features are held, for the reference and the window alike."""
+    kinds = {"category": pl.String, "boolean": pl.Boolean}
+    found = {n: kinds.get(contract.features[n].type, pl.Float64) for n in monitored(contract)}
+    return found | dict.fromkeys(contract.trailing, pl.Float64)
+
+
+def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed: int) -> bytes:
+    """The reference as a Parquet file.
+
+    Parameters
+    ----------
+    rows : polars.DataFrame
+        The rows of `split`, with their part; those of `test` the model has not seen.
+    answers : array of shape (rows,)
+        What the promoted graph says about them.
+
+    Returns
+    -------
+    bytes
+        The monitored inputs and trailing features (see `column_types`), with
+        `observed`, `answer`, `part` and the event time; at most 20,000 rows:
+        all of `test`, and a random sample of the rest.
+    """
+    kinds = column_types(contract)
+    kept = rows.select(
+        *([EVENT_TS] if EVENT_TS in rows.columns else []),
+        PART,
+        *[pl.col(name).cast(kind) for name, kind in kinds.items()],
+        pl.col(contract.target.name).cast(pl.Float64).alias("observed"),
+    ).with_columns(answer=pl.Series(answers, dtype=pl.Float64))
+    tested = kept.filter(pl.col(PART) == "test")
+    rest = kept.filter(pl.col(PART) != "test")
+    room = max(MOST_ROWS - tested.height, 0)
+    if rest.height > room:
+        picked = np.random.default_rng(seed).choice(rest.height, room, replace=False)
+        rest = rest[np.sort(picked)]
+    written = BytesIO()
+    pl.concat([rest, tested]).write_parquet(written)
+    return written.getvalue()
+
+
+def thaw(registry: Registry, version: Held, contract: Contract) -> pl.DataFrame:
+    """A version's reference, if it is what the registry says and fits the contract.
+
+    Raises
+    ------
+    MonitorError
+        If the version has none, if it was changed, or if the contract has
+        other features by now.
+    RegistryError
+        If the file cannot be fetched.
+    """
+    expected = version.tags.get(TAG)
+    if expected is None:
+        raise MonitorError(f"{version.label} has no reference window. Make one: {COMMAND}")
+    content = registry.content(version, REFERENCE)
+    if sha256(content) != expected:
+        raise MonitorError(
+            f"{version.label}: {REFERENCE} has SHA-256 {sha256(content)[:12]}…, the registry says "
+            f"{expected[:12]}…. It was changed; restore it, or build: {COMMAND}"
+        )
+    rows = pl.read_parquet(BytesIO(content))
+    absent = [n for n in (*monitored(contract), *contract.trailing) if n not in rows.columns]
+    if absent:
+        raise MonitorError(
+            f"{version.label} was built under another contract; its reference lacks "
+            f"{', '.join(absent)}. Build with today's: {COMMAND}"
+        )
+    return rows

@@ -1,0 +1,379 @@
+"""Tracking: runs, versions and aliases, in MLflow. The only module that imports it.
+
+It decides what a run and a registered version hold. A version has the fitted
+scikit-learn pipeline for people, and for the service an ONNX graph and a JSON
+card whose SHA-256 stand in the registry as tags; whoever loads them checks.
+"""
+
+import json
+import os
+import platform
+import subprocess
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from filelock import FileLock
+from matplotlib.figure import Figure
+from mlflow.data.meta_dataset import MetaDataset
+from mlflow.data.sources import LocalArtifactDatasetSource
+from mlflow.entities import Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+from sklearn.base import BaseEstimator
+
+from loopbook.data.snapshots import Snapshot
+from loopbook.models.inference import sha256
+from loopbook.project.errors import TrackingError
+from loopbook.project.paths import Project, tracking_address
+from loopbook.registry.reader import CARD, ONNX, SERVICE
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+# What skops would otherwise refuse to read back: parts of scikit-learn's own models.
+TRUSTED_TYPES = [
+    "loopbook.models.levels.Recalibrated",
+    "loopbook.models.levels.Relative",
+    "numpy.dtype",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.model_selection._split.KFold",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
+]
+
+
+def connect(project: Project) -> MlflowClient:
+    """A client of the project's tracking server or store.
+
+    The address is `MLFLOW_TRACKING_URI`; by default SQLite below `var/`. A
+    SQLite file is made by one process only: eight that start on a missing file
+    break it for good.
+    """
+    address = tracking_address(project)
+    mlflow.set_tracking_uri(address)
+    mlflow.set_registry_uri(address)
+    if address.startswith("sqlite:///"):
+        _make_database_once(Path(address.removeprefix("sqlite:///")))
+    return MlflowClient()
+
+
+def _make_database_once(database: Path) -> None:
+    """Let one process make the tables; the mark tells the others that they are all there."""
+    mark = database.with_suffix(".ready")
+    if database.exists() and mark.exists():
+        return
+    database.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(database.with_suffix(".lock")):
+        MlflowClient().search_experiments(max_results=1)
+        mark.touch()
+
+
+def experiment_id(client: MlflowClient, name: str) -> str:
+    """The experiment of that name, made where it is not there yet."""
+    found = client.get_experiment_by_name(name)
+    if found:
+        return found.experiment_id
+    location = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
+    is_local = mlflow.get_tracking_uri().startswith("sqlite:")
+    try:
+        return client.create_experiment(name, artifact_location=location if is_local else None)
+    except MlflowException:  # another candidate was quicker
+        return client.get_experiment_by_name(name).experiment_id
+
+
+def provenance(project: Project) -> dict[str, str]:
+    """The code and the environment that a run is made by, as tags.
+
+    `git_commit` is `none` outside a repository; `git_dirty` tells of changes
+    that no commit has.
+    """
+
+    def git(*words: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *words], cwd=project.root, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    lock = project.root / "requirements.lock"
+    return {
+        "git_commit": git("rev-parse", "HEAD") or "none",
+        "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
+        "environment_sha256": sha256(lock.read_bytes()) if lock.exists() else "none",
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class CandidateRun:
+    """All that is logged of one candidate."""
+
+    name: str
+    model: BaseEstimator
+    onnx: bytes
+    card: Mapping[str, Any]
+    params: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    tags: Mapping[str, str]
+    figures: Mapping[str, Figure]
+
+
+def log_candidate(
+    client: MlflowClient, experiment: str, candidate: CandidateRun, snapshot: Snapshot
+) -> dict[str, str]:
+    """Log a candidate as one finished run.
+
+    Returns
+    -------
+    dict
+        `run_id`, `model_uri`, `onnx_sha256` and `card_sha256`.
+    """
+    card = json.dumps(candidate.card, indent=2, sort_keys=True).encode()
+    digests = {"onnx_sha256": sha256(candidate.onnx), "card_sha256": sha256(card)}
+    tags = {**candidate.tags, **digests, "candidate": candidate.name}
+    with mlflow.start_run(experiment_id=experiment, run_name=candidate.name) as run:
+        run_id = run.info.run_id
+        now = run.info.start_time
+        client.log_batch(
+            run_id,
+            metrics=[Metric(k, v, now, 0) for k, v in candidate.metrics.items()],
+            params=[Param(k, str(v)) for k, v in candidate.params.items()],
+            tags=[RunTag(k, v) for k, v in tags.items()],
+        )
+        mlflow.log_input(_dataset(snapshot), context="training")
+        with tempfile.TemporaryDirectory() as folder:
+            (Path(folder) / ONNX).write_bytes(candidate.onnx)
+            (Path(folder) / CARD).write_bytes(card)
+            mlflow.log_artifacts(folder, SERVICE)
+        log_figures(client, run_id, candidate.figures)
+        model = mlflow.sklearn.log_model(
+            candidate.model,
+            name=candidate.name,
+            serialization_format="skops",
+            skops_trusted_types=TRUSTED_TYPES,
+            pip_requirements=[
+                f"{package}=={installed_version(package)}"
+                for package in ("scikit-learn", "numpy", "scipy", "skops")
+            ],
+        )
+    return {"run_id": run_id, "model_uri": model.model_uri, **digests}
+
+
+def _dataset(snapshot: Snapshot) -> MetaDataset:
+    source = LocalArtifactDatasetSource(Path(snapshot.path).as_uri())
+    # MLflow keeps at most 36 characters of a digest; the tag has all 64.
+    return MetaDataset(source=source, name="snapshot", digest=snapshot.sha256[:36])
+
+
+def log_window(
+    client: MlflowClient, name: str, record: Mapping[str, Any], shown: Sequence[Path]
+) -> str:
+    """Log a monitored window as a finished run of its own, with its files; the run's id."""
+    experiment = experiment_id(client, f"{name}-monitor")
+    verdict = record["verdict"]
+    with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
+        mlflow.log_metrics({k: v for k, v in record["numbers"].items() if v is not None})
+        mlflow.set_tags(
+            {
+                "as_of": record["as_of"],
+                "verdict": verdict["level"],
+                "reason": verdict["reasons"][0][:5000],
+                "model_version": record["champion"].get("version", "none"),
+            }
+        )
+        mlflow.log_dict(dict(record), "record.json")
+        for file in shown:
+            mlflow.log_artifact(str(file))
+    return run.info.run_id
+
+
+def log_turn(client: MlflowClient, name: str, record: Mapping[str, Any]) -> str:
+    """Log a turn of the loop as a finished run of its own; the run's id."""
+    experiment = experiment_id(client, f"{name}-loop")
+    with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
+        mlflow.log_metrics({k: v for k, v in record.get("numbers", {}).items() if v is not None})
+        told = {
+            key: record.get(key) or "none" for key in ("as_of", "verdict", "outcome", "champion")
+        }
+        mlflow.set_tags(told | {"reason": record["reason"][:5000]})
+        mlflow.log_dict(dict(record), "record.json")
+    return run.info.run_id
+
+
+def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
+    """Add files to a run, each under its own name."""
+    for file in files:
+        client.log_artifact(run_id, str(file), folder)
+
+
+def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Figure]) -> None:
+    """Add figures to a run."""
+    for name, figure in figures.items():
+        client.log_figure(run_id, figure, f"figures/{name}.png")
+
+
+def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
+    """Add metrics to a run, at the time at which it started."""
+    at = client.get_run(run_id).info.start_time
+    client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version; `tags` are the registry's."""
+
+    name: str
+    number: str
+    run_id: str
+    tags: Mapping[str, str]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name} v{self.number}"
+
+
+def _as_version(found: Any) -> Version:
+    return Version(found.name, str(found.version), found.run_id, dict(found.tags))
+
+
+def register(
+    client: MlflowClient, name: str, logged: Mapping[str, str], tags: Mapping[str, str]
+) -> Version:
+    """Register a run's model as the next version and give it the alias `challenger`.
+
+    A run that is registered already keeps its version, so that a task that is
+    run again registers nothing twice.
+    """
+    try:
+        client.create_registered_model(name)
+    except MlflowException as reason:
+        if reason.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    run_id = logged["run_id"]
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if found:
+        version = found[0]
+    else:
+        digests = {key: logged[key] for key in ("onnx_sha256", "card_sha256")}
+        commit = client.get_run(run_id).data.tags.get("git_commit", "none")
+        digests["git_commit"] = commit
+        version = client.create_model_version(
+            name,
+            logged["model_uri"],
+            run_id=run_id,
+            tags={**digests, **tags},
+            # a tracking server refuses a source without the model that it belongs to
+            model_id=logged["model_uri"].removeprefix("models:/"),
+        )
+    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    return _as_version(client.get_model_version(name, version.version))
+
+
+def holder(client: MlflowClient, name: str, alias: str) -> Version | None:
+    """The version that has an alias now, or None."""
+    try:
+        return _as_version(client.get_model_version_by_alias(name, alias))
+    except MlflowException as reason:
+        if reason.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def versions(client: MlflowClient, name: str) -> list[Version]:
+    """Every registered version of a model, the newest first."""
+    found: list[Version] = []
+    token = None
+    while True:
+        page = client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
+        found += [_as_version(version) for version in page]
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: -int(version.number))
+
+
+def make_champion(
+    client: MlflowClient, version: Version, tags: Mapping[str, str]
+) -> Version | None:
+    """Move the alias `champion`; keep the previous holder under an alias of its own.
+
+    Returns
+    -------
+    Version or None
+        The previous holder. Calling again for the version that holds the
+        alias changes nothing.
+    """
+    before = holder(client, version.name, CHAMPION)
+    if before and before.number == version.number:
+        return holder(client, version.name, PREVIOUS)
+    for key, value in tags.items():
+        client.set_model_version_tag(version.name, version.number, key, value)
+    if before:
+        client.set_registered_model_alias(version.name, PREVIOUS, before.number)
+    client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    return before
+
+
+def model_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    """The tags of a registered model; none if it is not there."""
+    try:
+        return dict(client.get_registered_model(name).tags)
+    except MlflowException as reason:
+        if reason.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}
+        raise
+
+
+def set_model_tag(client: MlflowClient, name: str, key: str, value: str) -> None:
+    client.set_registered_model_tag(name, key, value)
+
+
+def set_version_tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
+    client.set_model_version_tag(version.name, version.number, key, value)
+
+
+def unset_version_tag(client: MlflowClient, version: Version, key: str) -> None:
+    """Take a tag away; nothing if it is not there."""
+    if key in version.tags:
+        client.delete_model_version_tag(version.name, version.number, key)
+
+
+def set_alias(client: MlflowClient, version: Version, alias: str) -> None:
+    client.set_registered_model_alias(version.name, alias, version.number)
+
+
+def drop_alias(client: MlflowClient, name: str, alias: str) -> None:
+    """Take an alias away; nothing if nobody has it."""
+    if holder(client, name, alias):
+        client.delete_registered_model_alias(name, alias)
+
+
+def load_service_files(client: MlflowClient, version: Version) -> tuple[bytes, dict[str, Any]]:
+    """The ONNX graph and the card of a version, if they are what the registry says.
+
+    Raises
+    ------
+    TrackingError
+        If a file is missing or its SHA-256 is not the registry's.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            local = Path(client.download_artifacts(version.run_id, SERVICE, folder))
+            content = {name: (local / name).read_bytes() for name in (ONNX, CARD)}
+        except (MlflowException, OSError) as reason:
+            raise TrackingError(
+                f"{version.label}: its files cannot be read ({str(reason).splitlines()[0]}). "
+                "Restore the artifacts of its run, or roll back."
+            ) from None
+    for name, tag in ((ONNX, "onnx_sha256"), (CARD, "card_sha256")):
+        found, expected = sha256(content[name]), version.tags.get(tag)
+        if found != expected:
+            raise TrackingError(
+                f"{version.label}: {name} has SHA-256 {found[:12]}…, the registry says "
+                f"{str(expected)[:12]}…. The file was changed; restore it, or roll back."
+            )
+    return content[ONNX], json.loads(content[CARD])

@@ -1,0 +1,225 @@
+"""The Open Inference Protocol (V2), so that clients of KServe, Seldon and Triton work.
+
+Each input tensor is a column, by its name or alias, with one value a row; the
+output tensor is the prediction. docs/serving.md has an example.
+https://github.com/open-inference/open-inference-protocol
+"""
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from loopbook.project.contract import Feature
+from loopbook.registry.servable import Servable
+from loopbook.serving.exchange import answer_json, jobs_of, json_of
+from loopbook.serving.refusals import Refusal, of_validation
+from loopbook.serving.service import Service
+
+OUTPUT = "prediction"
+DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "category": "BYTES"}
+ACCEPTED = {
+    "integer": {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"},
+    "number": {"FP16", "FP32", "FP64"},
+    "boolean": {"BOOL"},
+    "category": {"BYTES"},
+}
+ACCEPTED["number"] |= ACCEPTED["integer"]
+
+
+class Tensor(BaseModel):
+    """One column."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: Annotated[str, Field(max_length=200)]
+    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1, max_length=2)]
+    datatype: str
+    data: list[Any]
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceRequest(BaseModel):
+    """Columns of the same length."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    id: Annotated[str, Field(max_length=200)] | None = None
+    inputs: Annotated[list[Tensor], Field(min_length=1, max_length=200)]
+    outputs: list[dict[str, Any]] | None = None
+    parameters: dict[str, Any] | None = None
+
+
+class InferenceResponse(BaseModel):
+    """The predictions as a tensor; `parameters` hold their ids."""
+
+    model_name: str
+    model_version: str
+    id: str | None = None
+    outputs: list[Tensor]
+
+
+class TensorMetadata(BaseModel):
+    """What a tensor is."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class ModelMetadata(BaseModel):
+    """What a model takes and gives."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    "InferenceRequest": InferenceRequest,
+    "InferenceResponse": InferenceResponse,
+    "ModelMetadata": ModelMetadata,
+}
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """The protocol's health, metadata and inference."""
+
+    @app.get("/v2/health/live", tags=["open inference protocol"])
+    async def live(_: Request) -> Response:
+        """Whether the process runs."""
+        return answer_json({"live": True})
+
+    @app.get("/v2/health/ready", tags=["open inference protocol"])
+    async def ready(_: Request) -> Response:
+        """Whether it can answer."""
+        is_there = service.current is not None
+        return answer_json({"ready": is_there}, 200 if is_there else 503)
+
+    @app.get("/v2", tags=["open inference protocol"])
+    async def server(_: Request) -> Response:
+        """What this server is."""
+        return answer_json({"name": "loopbook", "version": "1", "extensions": []})
+
+    @app.get("/v2/models/{name}/ready", tags=["open inference protocol"])
+    async def model_ready(request: Request) -> Response:
+        """Whether this model can answer."""
+        servable = _named(service, request)
+        return answer_json({"name": servable.version.name, "ready": True})
+
+    @app.get("/v2/models/{name}", tags=["open inference protocol"])
+    async def model(request: Request) -> Response:
+        """What this model takes and gives."""
+        servable = _named(service, request)
+        inputs = [
+            {"name": n, "datatype": DATATYPES[f.type], "shape": [-1]}
+            for n, f in servable.contract.features.items()
+        ]
+        return answer_json(
+            {
+                "name": servable.version.name,
+                "versions": [servable.number],
+                "platform": "onnx",
+                "inputs": inputs,
+                "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
+            }
+        )
+
+    @app.post("/v2/models/{name}/infer", tags=["open inference protocol"])
+    async def infer(request: Request) -> Response:
+        """Answer rows that are given as columns."""
+        _named(service, request)
+        return await _infer(service, request)
+
+
+def _named(service: Service, request: Request) -> Servable:
+    servable, name = service.ready().servable, request.path_params["name"]
+    if name != servable.version.name:
+        raise Refusal(
+            404,
+            "no_such_model",
+            f"no model {name[:60]!r}; there is {servable.version.name!r}",
+            field="name",
+            hint=f"/v2/models/{servable.version.name}",
+        )
+    return servable
+
+
+async def _infer(service: Service, request: Request) -> Response:
+    if request.headers.get("inference-header-content-length"):
+        raise Refusal(
+            415,
+            "binary_tensors",
+            "binary tensors are not taken",
+            hint="send the data as JSON (binary_data=False in Triton's client)",
+        )
+    deployment = service.ready()
+    given = await json_of(request)  # whatever content type its clients say
+    try:
+        asked = InferenceRequest.model_validate(given)
+    except ValidationError as error:
+        raise of_validation(error) from None
+    rows = _rows(asked, deployment.schemas.names, deployment.servable.contract.features, service)
+    jobs = jobs_of(service, deployment, rows, request, route="infer", where="inputs")
+    answers = await service.answer(jobs)
+    version = answers[0].deployment.servable.version
+    return answer_json(
+        {
+            "model_name": version.name,
+            "model_version": version.number,
+            "id": asked.id,
+            "outputs": [
+                {
+                    "name": OUTPUT,
+                    "datatype": "FP64",
+                    "shape": [len(answers)],
+                    "data": [answer.value for answer in answers],
+                },
+                {
+                    "name": "prediction_id",
+                    "datatype": "BYTES",
+                    "shape": [len(answers)],
+                    "data": [answer.id for answer in answers],
+                },
+            ],
+        }
+    )
+
+
+def _rows(
+    asked: InferenceRequest,
+    names: dict[str, str],
+    features: dict[str, Feature],
+    service: Service,
+) -> list[dict[str, Any]]:
+    columns: dict[str, list[Any]] = {}
+    for tensor in asked.inputs:
+        where = f"inputs.{tensor.name[:60]}"
+        name = names.get(tensor.name)
+        if name is None:
+            raise Refusal(
+                422, "unknown_field", f"{where}: is not a field of this model", field=where
+            )
+        if name in columns:
+            raise Refusal(422, "given_twice", f"{where}: stands more than once", field=where)
+        kind = features[name].type
+        if tensor.datatype not in ACCEPTED[kind]:
+            message = f"{where}: found datatype {tensor.datatype[:20]}, expected {DATATYPES[kind]}"
+            raise Refusal(422, "invalid_value", message, field=where)
+        length = tensor.shape[0]
+        if tensor.shape[1:] not in ([], [1]) or length != len(tensor.data):
+            message = f"{where}: found shape {tensor.shape} with {len(tensor.data)} values, expected [{len(tensor.data)}]"
+            raise Refusal(422, "invalid_value", message, field=where)
+        columns[name] = tensor.data
+    lengths = {len(values) for values in columns.values()}
+    largest = service.knobs.serve_batch_rows
+    if len(lengths) != 1 or not 1 <= max(lengths) <= largest:
+        raise Refusal(
+            422,
+            "wrong_batch_size",
+            f"inputs: found lengths {sorted(lengths)}, expected one from 1 to {largest:,}",
+            field="inputs",
+        )
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]

@@ -1,0 +1,149 @@
+"""Schemas: requests and answers, made from the contract of the version that serves.
+
+A feature may be called by its column or by its alias. Unknown fields are
+refused. The examples in the API's documentation are the contract's.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+
+from loopbook.project.contract import Contract, Feature
+
+LARGEST_INTEGER = 2**53  # beyond it a double skips integers
+LONGEST_TEXT = 200
+KeyPart = int | Annotated[str, Field(max_length=LONGEST_TEXT)]
+
+
+class Contribution(BaseModel):
+    """What one feature adds to this answer, in the target's unit."""
+
+    feature: str
+    value: float | bool | str | None
+    contribution: float
+
+
+class Explanation(BaseModel):
+    """`base` plus all contributions is the answer."""
+
+    base: float
+    contributions: list[Contribution]
+    method: str
+
+
+class Truth(BaseModel):
+    """An observed target, for a prediction id or for a row's key."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    observed: Annotated[float, Field(allow_inf_nan=False)]
+    prediction_id: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
+    key: dict[str, KeyPart] | None = None
+    known_at: datetime | None = None
+
+
+class Feedback(BaseModel):
+    """One ground truth or many."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    truths: Annotated[list[Truth], Field(min_length=1, max_length=10_000)]
+
+
+class Told(BaseModel):
+    """What became of each ground truth, in its order."""
+
+    accepted: int
+    corrected: int
+    unchanged: int
+    unknown: int
+    outcomes: list[Literal["accepted", "corrected", "unchanged", "unknown"]]
+
+
+class Schemas:
+    """The models of one contract."""
+
+    def __init__(self, contract: Contract, largest_batch: int):
+        self.contract = contract
+        self.answer_name = f"predicted_{contract.target.name}"
+        fields: dict[str, Any] = {n: _field(n, f, contract) for n, f in contract.features.items()}
+        for name in contract.key:
+            if name not in fields:
+                meaning = "Part of the row's key; feedback may name the row by it."
+                fields[name] = (KeyPart | None, Field(default=None, description=meaning))
+        if contract.event_time:
+            meaning = "The instant to answer for; now, where it is not given."
+            fields["as_of"] = (datetime | None, Field(default=None, description=meaning))
+        strict = ConfigDict(
+            extra="forbid",
+            coerce_numbers_to_str=True,
+            json_schema_extra={"example": self.example},
+        )
+        self.Row = create_model("Row", __config__=strict, **fields)
+        rows = Annotated[list[self.Row], Field(min_length=1, max_length=largest_batch)]
+        batch = ConfigDict(extra="forbid", json_schema_extra={"example": {"rows": [self.example]}})
+        self.Batch = create_model("Batch", __config__=batch, rows=(rows, ...))
+        unit = contract.target.unit or contract.target.name
+        self.Answer = create_model(
+            "Answer",
+            **{
+                self.answer_name: (
+                    float,
+                    Field(description=f"{contract.target.meaning} In {unit}."),
+                )
+            },
+            prediction_id=(str, Field(description="Name it in /feedback when the truth is known.")),
+            model=(str, ...),
+            version=(str, ...),
+            as_of=(datetime, ...),
+            imputed=(list[str], Field(description="Without a value; the model filled them in.")),
+            unknown=(list[str], Field(description="Categories that the model has not seen.")),
+            out_of_range=(list[str], Field(description="Outside the contract's range.")),
+            explanation=(Explanation | None, None),
+        )
+        self.Answers = create_model("Answers", predictions=(list[self.Answer], ...))
+
+    @cached_property
+    def example(self) -> dict[str, Any]:
+        return {f.alias or n: f.example for n, f in self.contract.features.items()}
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """From what people may type to the column."""
+        return {n: n for n in self.contract.features} | self.contract.aliases
+
+    def twice(self, given: Mapping[str, Any]) -> str | None:
+        """A feature that is given by its name and by its alias, or None."""
+        return next((n for n, alias in self._both if n in given and alias in given), None)
+
+    @cached_property
+    def _both(self) -> list[tuple[str, str]]:
+        return [(name, alias) for alias, name in self.contract.aliases.items()]
+
+
+def _field(name: str, feature: Feature, contract: Contract) -> tuple[Any, Any]:
+    kind = {
+        "integer": Annotated[int, Field(ge=-LARGEST_INTEGER, le=LARGEST_INTEGER)],
+        "number": Annotated[float, Field(allow_inf_nan=False)],
+        "boolean": bool,
+        "category": Annotated[str, Field(max_length=LONGEST_TEXT)],
+    }[feature.type]
+    limits = {}
+    if feature.range and contract.out_of_range == "refuse":
+        limits = {"ge": feature.range[0], "le": feature.range[1]}
+    told = [feature.meaning]
+    if feature.unit:
+        told.append(f"In {feature.unit}.")
+    if feature.range:
+        told.append(f"Usual: {feature.range[0]:,.10g} to {feature.range[1]:,.10g}.")
+    about = Field(
+        default=... if feature.required else None,
+        description=" ".join(told),
+        examples=[feature.example],
+        validation_alias=AliasChoices(name, feature.alias) if feature.alias else None,
+        **limits,
+    )
+    return (kind if feature.required else kind | None), about
