@@ -12,7 +12,7 @@ help: ## list these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: env
-env: $(READY) ## make the environment in .venv from the lock
+env: $(READY) ## make the environment in .venv from requirements.lock
 
 # uv comes from the lock too, with its hashes, by the pip that python3 brings.
 # `sync` and not `install`: only sync honours the lock's exclusions.
@@ -28,55 +28,55 @@ $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
 	@touch $(READY)
 
 .PHONY: build
-build: $(READY) ## run the notebooks that are not up to date; ends with a champion
+build: $(READY) ## run the notebooks that are out of date; ends with a champion
 	@$(BIN)/loopbook build
 
 .PHONY: status
-status: $(READY) ## what serves, how old it is, what is stale
+status: $(READY) ## show what serves, how old it is and what is stale
 	@$(BIN)/loopbook status
 
 .PHONY: lab
-lab: $(READY) ## JupyterLab, with every notebook's real parameters
+lab: $(READY) ## edit the notebooks in JupyterLab, with their real parameters
 	@$(BIN)/jupyter lab
 
 .PHONY: mlflow
-mlflow: $(READY) ## the tracking pages: runs, models, versions, at http://127.0.0.1:5000
+mlflow: $(READY) ## see runs, models and versions at http://127.0.0.1:5000
 	@$(BIN)/mlflow ui --workers 1
 
 .PHONY: serve
-serve: $(READY) ## the champion answers, at http://127.0.0.1:8000/docs
+serve: $(READY) ## start the prediction service at http://127.0.0.1:8000/docs
 	@$(BIN)/python -m serving
 
 .PHONY: monitor
-monitor: $(READY) ## judge the newest answers: drift, error, one verdict
+monitor: $(READY) ## judge the newest answers: drift, error and one verdict
 	@$(BIN)/loopbook monitor
 
 .PHONY: loop
-loop: $(READY) ## close the loop: monitor, retrain when it pays, gate, promote
+loop: $(READY) ## monitor, retrain when it pays, gate and promote, in turns
 	@$(BIN)/loopbook loop
 
 STEP ?= week
 .PHONY: replay
-replay: $(READY) ## a real year through the loop; SCENARIO=storm and STEP=month are others
+replay: $(READY) ## send past rows through the loop; SCENARIO=storm STEP=month
 	@$(BIN)/loopbook replay $(SCENARIO) --step $(STEP)
 
 .PHONY: reports
-reports: $(READY) ## the dashboards, at http://127.0.0.1:8866
+reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
 	@$(BIN)/voila reports
 
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
-check: $(READY) ## the fast part of the tests, and the linter: under a minute
+check: $(READY) ## run the linter and the fast tests, under a minute
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile -p no:cacheprovider
 
 .PHONY: test
-test: $(READY) ## everything: library, notebooks, graph, builds, browser
+test: $(READY) ## run all tests: library, notebooks, builds, service, browser
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
 
 .PHONY: bench
-bench: $(READY) ## speed and quality, ours and the peers', in one run
+bench: $(READY) ## measure speed and quality, ours and those of others
 	@$(BIN)/python -m bench
 
 .PHONY: picture
@@ -84,10 +84,10 @@ picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
 	@$(BIN)/loopbook picture docs/graph.svg
 
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml -> requirements.lock
+lock: $(READY) ## choose versions anew: pyproject.toml to requirements.lock
 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --custom-compile-command 'make lock' --output-file deploy/service.lock deploy/service.in
 
 .PHONY: clean
-clean: ## delete all that runs have made (var/); the environment stays
+clean: ## delete var/, all that runs have made; .venv stays
 	@rm -rf var

@@ -11,7 +11,11 @@ from loopbook.project import paths
 
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KNOB=VALUE", help="A knob of env.yaml for this run."),
+    typer.Option(
+        "--set",
+        metavar="KNOB=VALUE",
+        help="Set a knob of env.yaml for this run; may be repeated.",
+    ),
 ]
 
 
@@ -22,87 +26,130 @@ def changes_of(pairs: list[str] | None) -> dict[str, str]:
     pairs = pairs or []
     wrong = [pair for pair in pairs if "=" not in pair]
     if wrong:
-        raise KnobError(f"--set {wrong[0]}: expected KNOB=VALUE, such as as_of=2014-10-01.")
+        raise KnobError(f"--set {wrong[0]}: expected KNOB=VALUE, such as as_of=2025-01-01.")
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def loop(
-    once: Annotated[bool, typer.Option(help="One turn; its outcome is the exit code.")] = False,
+    once: Annotated[
+        bool, typer.Option("--once", help="Do one turn; the exit code is its outcome.")
+    ] = False,
     as_of: Annotated[
-        str, typer.Option("--as-of", metavar="DAY", help="A day or an instant in UTC; else now.")
+        str,
+        typer.Option(
+            "--as-of", metavar="DAY", help="Day or instant in UTC of the one turn; without it: now."
+        ),
     ] = "",
     interval: Annotated[
-        float, typer.Option(metavar="MINUTES", help="Between two turns; else env.yaml's.")
+        float,
+        typer.Option(
+            metavar="MINUTES",
+            help="Minutes between two turns; without it: loop_interval_minutes of env.yaml.",
+            show_default=False,
+        ),
     ] = 0,
     changes: Changes = None,
 ) -> None:
-    """Turn after turn: materialize, monitor, decide, retrain, gate, promote, confirm.
+    """Monitor, retrain when it pays, gate and promote, in turns.
 
-    One turn ends with 0 (nothing to do), 10 (promoted), 20 (refused), 30
-    (investigate), 40 (rolled back) or 1 (error).
+    A turn materializes the features, monitors, decides, retrains, gates,
+    promotes and confirms. Exit code of one turn: 0 nothing to do, 10 promoted,
+    20 refused, 30 investigate, 40 rolled back, 1 error.
     """
     from loopbook.loop import turn as loops
     from loopbook.project.errors import KnobError
     from loopbook.project.knobs import read_knobs, read_moment
     from loopbook.records.turns import EXIT_CODES
 
-    here, told = paths.current(), changes_of(changes)
+    here, knobs = paths.current(), changes_of(changes)
     if as_of and not once:
         raise KnobError("--as-of is for one turn: loopbook loop --once --as-of DAY")
     if once:
         moment = read_moment(as_of, "--as-of") if as_of else None
-        record = loops.turn(here, as_of=moment, changes=told)
+        record = loops.turn(here, as_of=moment, changes=knobs)
         print("\n".join(["", *loops.summary(record)]))
         raise typer.Exit(EXIT_CODES[record["outcome"]])
-    minutes = interval or read_knobs(here.knobs, told).loop_interval_minutes
+    minutes = interval or read_knobs(here.knobs, knobs).loop_interval_minutes
     print(f"A turn every {minutes:g} minutes, and when somebody asks for one. Ctrl-C ends it.")
     loops.run(
         here,
         interval_s=minutes * 60,
-        changes=told,
+        changes=knobs,
         told=lambda record: print("\n".join(["", *loops.summary(record)]), flush=True),
     )
 
 
 def replay(
     scenario: Annotated[
-        str, typer.Argument(help="A disturbance; none: the year as it was, with two controls.")
+        str,
+        typer.Argument(
+            metavar="SCENARIO",
+            help="Disturb the rows: concept, covariate, broken-unit, late-labels, bad-candidate, "
+            "bad-champion or storm. Without it the rows stay as they were, and two controls run "
+            "beside the loop.",
+        ),
     ] = "",
-    step: Annotated[str, typer.Option(help="week or month: between two turns.")] = "week",
-    start: Annotated[str, typer.Option(metavar="DAY", help="Train as of this day.")] = "2014-10-01",
-    until: Annotated[str, typer.Option(metavar="DAY", help="End before this day.")] = "",
+    step: Annotated[
+        str, typer.Option(metavar="STEP", help="Time between two turns: week or month.")
+    ] = "week",
+    start: Annotated[
+        str,
+        typer.Option(
+            metavar="DAY",
+            help="Train the first version as of this day.",
+        ),
+    ] = "2014-10-01",
+    until: Annotated[
+        str,
+        typer.Option(metavar="DAY", help="End before this day; else at the end of the table."),
+    ] = "",
     candidates: Annotated[
-        str, typer.Option(metavar="NAMES", help="Of these only, with commas; else pipeline.yaml's.")
+        str,
+        typer.Option(
+            metavar="NAMES",
+            help="Train only these, separated by commas; else all of pipeline.yaml, or three "
+            "fast ones with --step month.",
+        ),
     ] = "",
     *,
-    afresh: Annotated[bool, typer.Option(help="Forget what an earlier one did.")] = False,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Delete what an earlier run of this replay did.")
+    ] = False,
 ) -> None:
-    """Send the past through the real service, and let the loop turn; interrupted, it goes on."""
+    """Send past rows through the service and let the loop turn.
+
+    An interrupted replay goes on when the same command is typed again.
+    """
     from loopbook.loop import replay as replay_module
     from loopbook.project.knobs import read_moment
 
-    told = replay_module.run(
+    lines = replay_module.run(
         paths.current(),
         scenario=scenario or None,
         step=step,
-        start=read_moment(start, "--start"),
+        start=read_moment(start, "--start") if start else None,
         until=read_moment(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
         afresh=afresh,
     )
-    print("\n".join(["", *told]))
+    print("\n".join(["", *lines]))
 
 
 def history() -> None:
-    """Print every turn of the loop: verdict, outcome, champion, and why."""
+    """Print every turn: verdict, outcome, champion and reason."""
     from loopbook.records import turns as turn_records
 
     print("\n".join(turn_records.lines(turn_records.listed(paths.current()))))
 
 
-Reason = Annotated[str, typer.Option(help="Why; it is kept.")]
+Reason = Annotated[
+    str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")
+]
 Moment = Annotated[
-    str, typer.Option("--as-of", metavar="DAY", help="By the clock of the data; else now.")
+    str,
+    typer.Option(
+        "--as-of", metavar="DAY", help="From which day on by the clock of the data; else now."
+    ),
 ]
 
 
@@ -123,30 +170,40 @@ def _as_of(text: str) -> str | None:
 
 
 def promote(
-    version: Annotated[str, typer.Argument(help="Such as 3.")],
+    version: Annotated[
+        str, typer.Argument(metavar="VERSION", help="A registered version, such as 3.")
+    ],
     reason: Reason,
     as_of: Moment = "",
 ) -> None:
-    """Let a registered version serve, by hand; the version before goes on as its shadow."""
+    """Make a registered version the champion, by hand.
+
+    It is on probation: the version before goes on as its shadow, and the loop
+    rolls back if the new champion does worse.
+    """
     from loopbook.project.clock import utc_now
     from loopbook.registry import champions
 
     client, name = _registry()
-    words = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    promoted = champions.promote_by_hand(client, name, version, **words)
+    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
+    promoted = champions.promote_by_hand(client, name, version, **entry)
     print(f"{promoted.label} is the champion; a running service follows within seconds.")
     print("It is on probation: the loop rolls it back if it does worse than the one before.")
-    print("Back by hand: loopbook rollback --reason '…'   Who served when: loopbook champion")
+    print("Undo: loopbook rollback --reason WHY   Who served when: loopbook champion")
 
 
 def rollback(reason: Reason, as_of: Moment = "") -> None:
-    """Let the version before serve again, and never promote this one by itself again."""
+    """Make the version before the champion the champion again.
+
+    The loop never promotes the version that was rolled back; a person may:
+    loopbook promote VERSION --reason WHY
+    """
     from loopbook.project.clock import utc_now
     from loopbook.registry import champions
 
     client, name = _registry()
-    words = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    barred, back = champions.roll_back(client, name, **words)
+    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
+    barred, back = champions.roll_back(client, name, **entry)
     print(
         f"{back.label} serves again; {barred.label} is barred until somebody promotes it by hand."
     )
@@ -154,10 +211,11 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
 
 def champion(
     at: Annotated[
-        str, typer.Option("--at", metavar="DAY", help="Who served then; else the whole ledger.")
+        str,
+        typer.Option("--at", metavar="DAY", help="Show only who served then; else all champions."),
     ] = "",
 ) -> None:
-    """Say who serves and who served: since when, by whose decision, and why."""
+    """Show who serves and who served: since when, by whom, why."""
     from loopbook.project.clock import utc_now
     from loopbook.project.knobs import read_moment
     from loopbook.registry import champions
@@ -165,12 +223,20 @@ def champion(
     client, name = _registry()
     ledger = champions.reconciled(client, name, now=utc_now())
     moment = read_moment(at, "--at") if at else None
-    found = champions.at(ledger, moment) if moment else None
+    then = champions.at(ledger, moment) if moment else None
     if not ledger:
         print("There was no champion yet. Make one: make build")
-    elif moment and found is None:
+    elif moment and then is None:
         print(f"Nobody served on {at}; the first was {name} v{ledger[0].version}.")
-    print("\n".join(champions.lines([found] if found else [] if moment else ledger, name)))
+    print("\n".join(champions.lines([then] if then else [] if moment else ledger, name)))
 
 
-COMMANDS = (loop, replay, history, promote, rollback, champion)
+CHAMPIONS = "Next: loopbook champion"
+COMMANDS = {  # each with what its help says last
+    loop: "Next: loopbook history, or the page of the loop: make reports",
+    replay: "Next: make reports, then open the page of the loop.",
+    history: "What the loop waits for: loopbook status",
+    promote: CHAMPIONS,
+    rollback: CHAMPIONS,
+    champion: "Change it: loopbook promote VERSION --reason WHY, or loopbook rollback --reason WHY",
+}

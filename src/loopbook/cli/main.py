@@ -16,7 +16,9 @@ from loopbook.project import paths
 from loopbook.project.errors import LoopbookError
 
 app = typer.Typer(
-    help="Notebooks that close the loop.",
+    help="Turn notebooks into a pipeline that trains, serves, monitors and retrains a model.",
+    epilog="Begin: loopbook check, then loopbook build. Options of a command: "
+    "loopbook COMMAND --help",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -24,54 +26,65 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(epilog="Next: loopbook status, or serve the champion: make serve")
 def build(
     changes: Changes = None,
-    force: Annotated[bool, typer.Option(help="Run every task, up to date or not.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Run every task, also those that are up to date.")
+    ] = False,
 ) -> None:
-    """Run the notebooks that are not up to date, and end with a champion."""
+    """Run the notebooks that are out of date; ends with a champion."""
     from loopbook.pipeline import graph
 
     graph.build(paths.current(), changes_of(changes), force=force)
 
 
-@app.command()
+@app.command(epilog="Next: loopbook build")
 def check(changes: Changes = None) -> None:
-    """Check contract, env.yaml, source and graph, without running anything."""
+    """Check contract, env.yaml, source and graph; run nothing."""
     from loopbook.pipeline import graph
 
     here = paths.current()
     stale = graph.stale_tasks(here, changes_of(changes))
-    what = f"{len(stale)} tasks would run: {', '.join(stale)}" if stale else "nothing would run"
-    print(f"contract.yaml, env.yaml and pipeline.yaml are in order; {what}.")
+    tasks = f"{len(stale)} tasks would run: {', '.join(stale)}" if stale else "nothing would run"
+    print(f"contract.yaml, env.yaml and pipeline.yaml are in order; {tasks}.")
     print("Next: loopbook build")
 
 
-@app.command()
+@app.command(epilog="Next: make reports")
 def monitor(
     as_of: Annotated[
         str,
         typer.Option(
-            "--as-of", metavar="DAY", help="A day or an instant in UTC; newest: the newest answer."
+            "--as-of",
+            metavar="DAY",
+            help="Judge as of this day or instant in UTC; newest is that of the newest answer.",
         ),
     ] = "newest",
     changes: Changes = None,
 ) -> None:
-    """Judge the newest answers: drift, realized error, and one verdict with its reasons."""
+    """Judge the newest answers: drift, error and one verdict.
+
+    The window's record, figures and Evidently's report are kept in
+    var/monitor/windows.
+    """
     from loopbook.pipeline import graph
 
     here = paths.current()
     graph.build(here, changes_of(changes) | {"as_of": as_of}, graph=here.monitor_graph)
 
 
-@app.command()
+@app.command(
+    epilog="Run one task without the graph: loopbook plan train > p.json, then papermill "
+    "IN.ipynb OUT.ipynb -f p.json"
+)
 def plan(
     task: Annotated[
-        str, typer.Argument(help="One task only: its parameters, for papermill -f.")
+        str, typer.Argument(metavar="TASK", help="Print only this task's parameters.")
     ] = "",
     changes: Changes = None,
 ) -> None:
-    """Print the resolved tasks as JSON: what any engine needs to run them."""
+    """Print the resolved tasks as JSON, for any engine."""
     import json
 
     from loopbook.pipeline import graph
@@ -81,25 +94,36 @@ def plan(
     if not task:
         print(json.dumps(tasks, indent=2))
         return
-    found = [t for t in tasks if t["name"] == task]
-    if not found:
-        raise KnobError(f"no task {task!r}; there are {', '.join(t['name'] for t in tasks)}.")
-    print(json.dumps(found[0]["parameters"], indent=2))
+    by_name = {resolved["name"]: resolved for resolved in tasks}
+    if task not in by_name:
+        raise KnobError(f"no task {task!r}; there are {', '.join(by_name)}.")
+    print(json.dumps(by_name[task]["parameters"], indent=2))
 
 
-@app.command()
+@app.command(epilog="Interrupted? Type the same command again: finished parts are reused.")
 def score(
-    rows: Annotated[str, typer.Argument(metavar="IN", help="Parquet, CSV or JSON lines.")],
-    target: Annotated[str, typer.Argument(metavar="OUT", help="Parquet or CSV.")],
+    rows: Annotated[
+        str, typer.Argument(metavar="IN", help="The file to read: Parquet, CSV or JSON lines.")
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="The file to write: Parquet or CSV.")
+    ],
     as_of: Annotated[
         str,
-        typer.Option("--as-of", metavar="DAY", help="Answer for this day; else each row's own."),
+        typer.Option(
+            "--as-of",
+            metavar="DAY",
+            help="Predict every row as of this day; without it as of the row's own event time.",
+        ),
     ] = "",
     scheduler: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="A Dask scheduler, or local.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Address of a Dask scheduler; local starts one on this machine."
+        ),
     ] = "",
 ) -> None:
-    """Score a file with the champion, whatever its size."""
+    """Score a file of any size with the champion."""
     from pathlib import Path
 
     from loopbook.project.contract import read_contract
@@ -109,15 +133,17 @@ def score(
     here = paths.current()
     moment = read_moment(as_of, "--as-of") if as_of else None
     contract = read_contract(here.contract)
-    words = {"as_of": moment, "scheduler": scheduler or None}
-    done = scoring.score(here, contract, Path(rows), Path(target), **words)
+    how = {"as_of": moment, "scheduler": scheduler or None}
+    done = scoring.score(here, contract, Path(rows), Path(target), **how)
     resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
     print(f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}{resumed}.")
 
 
-@app.command()
-def picture(path: Annotated[str, typer.Argument(help="The SVG file to write.")]) -> None:
-    """Draw the graph of pipeline.yaml as an SVG."""
+@app.command(epilog="This repository's picture: make picture")
+def picture(
+    path: Annotated[str, typer.Argument(metavar="FILE", help="The SVG file to write.")],
+) -> None:
+    """Draw the graph of pipeline.yaml as an SVG file."""
     from pathlib import Path
 
     from loopbook.pipeline import graph
@@ -129,16 +155,16 @@ def picture(path: Annotated[str, typer.Argument(help="The SVG file to write.")])
     print(f"Wrote {path}.")
 
 
-@app.command()
+@app.command(epilog="Next: what the last line says, such as make build")
 def status() -> None:
-    """Say what serves, how old it is, what the last gate said, and what is stale."""
+    """Show what serves, its age, the last gate and what is stale."""
     from loopbook.cli import status as status_module
 
     print("\n".join(status_module.describe(paths.current())))
 
 
-for command in loop_commands.COMMANDS:
-    app.command()(command)
+for command, following in loop_commands.COMMANDS.items():
+    app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)
 app.add_typer(store_commands.log_app, name="log", no_args_is_help=True)
 app.add_typer(store_commands.features_app, name="features", no_args_is_help=True)

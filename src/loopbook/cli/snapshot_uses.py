@@ -17,13 +17,13 @@ def uses(project: Project) -> dict[str, list[str]]:
     """What uses each snapshot, by its SHA-256."""
     contract = read_contract(project.contract)
     client = tracking.connect(project)
-    found: dict[str, list[str]] = {}
+    users: dict[str, list[str]] = {}
     for version in tracking.versions(client, contract.name):
-        found.setdefault(version.tags.get("snapshot_sha256", ""), []).append(f"v{version.number}")
+        users.setdefault(version.tags.get("snapshot_sha256", ""), []).append(f"v{version.number}")
     record = project.var / "build" / "snapshot.json"
     if record.exists():
-        found.setdefault(snapshots.load_record(record).sha256, []).append("the build in var/build")
-    return found
+        users.setdefault(snapshots.load_record(record).sha256, []).append("the build in var/build")
+    return users
 
 
 def table(project: Project) -> list[str]:
@@ -67,11 +67,11 @@ def restore(project: Project, beginning: str) -> list[str]:
         for version in tracking.versions(tracking.connect(project), contract.name)
         if version.tags.get("snapshot_pointer")
     }
-    found = [sha256 for sha256 in pointers if sha256.startswith(beginning)]
-    if len(found) != 1:
+    matching = [sha256 for sha256 in pointers if sha256.startswith(beginning)]
+    if len(matching) != 1:
         raise SourceError(
-            f"snapshot {beginning}: {len(found)} snapshots of registered versions begin so, "
-            "expected one. Give more characters; make mlflow shows every version's."
+            f"snapshot {beginning}: {len(matching)} snapshots of registered versions begin with "
+            "it, expected one. Give more characters; make mlflow shows every version's."
         )
-    path = dataset_versions.restore(project.snapshots, found[0], pointers[found[0]])
+    path = dataset_versions.restore(project.snapshots, matching[0], pointers[matching[0]])
     return [f"Restored {path}, its SHA-256 checked."]

@@ -102,8 +102,8 @@ def loop_lines(
 def _promoted_as_of(champion: tracking.Version | None) -> datetime | None:
     """Since when a champion serves by the clock of the data; None if it does not say."""
     tags = champion.tags if champion else {}
-    told = [tags.get(name, "none") for name in ("promoted_as_of", "promoted_at")]
-    return next((parse_instant(text) for text in told if text != "none"), None)
+    instants = [tags.get(name, "none") for name in ("promoted_as_of", "promoted_at")]
+    return next((parse_instant(text) for text in instants if text != "none"), None)
 
 
 def _at(moment: datetime) -> str:

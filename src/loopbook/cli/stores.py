@@ -9,17 +9,24 @@ import typer
 
 from loopbook.project import paths
 
-keys_app = typer.Typer(help="API keys of the service.")
+keys_app = typer.Typer(
+    help="Create, list and revoke the API keys of the service.",
+    epilog="Begin: loopbook keys create OWNER",
+)
 
 
-@keys_app.command()
+@keys_app.command(epilog="Send it as the header X-API-Key. Revoke it: loopbook keys revoke ID")
 def create(
-    owner: Annotated[str, typer.Argument(help="Who will use it.")],
+    owner: Annotated[str, typer.Argument(metavar="OWNER", help="Who will use the key.")],
     scope: Annotated[
-        list[str] | None, typer.Option(help="predict, feedback or admin; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="SCOPE",
+            help="predict, feedback or admin; may be repeated. Without it: predict and feedback.",
+        ),
     ] = None,
 ) -> None:
-    """Make a key and show it, once."""
+    """Create a key and show it once."""
     from loopbook.serving import api_keys
 
     store = api_keys.connect(paths.current())
@@ -28,9 +35,9 @@ def create(
     print(f"Key {key.id} of {owner} ({', '.join(sorted(key.scopes))}). It is not shown again.")
 
 
-@keys_app.command(name="list")
+@keys_app.command(name="list", epilog="Revoke one: loopbook keys revoke ID")
 def list_keys() -> None:
-    """List every key that was made, without its secret."""
+    """List every key with its state and scopes, not its secret."""
     from loopbook.serving import api_keys
 
     for key in api_keys.connect(paths.current()).listed():
@@ -40,66 +47,89 @@ def list_keys() -> None:
         )
 
 
-@keys_app.command()
+@keys_app.command(epilog="Next: loopbook keys list")
 def revoke(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="From loopbook keys list.")],
+    key_id: Annotated[
+        str, typer.Argument(metavar="ID", help="The key's id; loopbook keys list shows it.")
+    ],
 ) -> None:
-    """Let a key open nothing any more."""
+    """Revoke a key."""
     from loopbook.serving import api_keys
 
     api_keys.connect(paths.current()).revoke(key_id)
     print(f"Key {key_id} is revoked; a running service knows within two seconds.")
 
 
-log_app = typer.Typer(help="The prediction log.")
+log_app = typer.Typer(
+    help="Export or prune the prediction log.",
+    epilog="Begin: loopbook log export FILE",
+)
 
 
-@log_app.command()
+@log_app.command(epilog="Delete old answers: loopbook log prune --older-than DAYS")
 def export(
     path: Annotated[str, typer.Argument(metavar="FILE", help="The Parquet file to write.")],
-    since: Annotated[str, typer.Option(metavar="DAY", help="From this day on.")] = "",
-    until: Annotated[str, typer.Option(metavar="DAY", help="Before this day.")] = "",
+    since: Annotated[
+        str, typer.Option(metavar="DAY", help="Answers received from this day on.")
+    ] = "",
+    until: Annotated[
+        str, typer.Option(metavar="DAY", help="Answers received before this day.")
+    ] = "",
 ) -> None:
-    """Write the log with its ground truth to a Parquet file."""
+    """Write the log and its ground truth to a Parquet file."""
     from loopbook.cli import log_files
 
     print("\n".join(log_files.export(paths.current(), path, since, until)))
 
 
-@log_app.command(name="prune")
+@log_app.command(name="prune", epilog="Keep a copy first: loopbook log export FILE")
 def prune_log(
-    older_than: Annotated[str, typer.Option(metavar="DAYS", help="Such as 90, or 2025-01-01.")],
+    older_than: Annotated[
+        str,
+        typer.Option(metavar="DAYS", help="A number of days such as 90, or a day: 2025-01-01."),
+    ],
 ) -> None:
-    """Delete answers received before then, and the ground truth of them alone."""
+    """Delete old answers and the ground truth that was for them."""
     from loopbook.cli import log_files
 
     print("\n".join(log_files.prune(paths.current(), older_than)))
 
 
-features_app = typer.Typer(help="The feature store: what a row knows of earlier rows.")
-snapshots_app = typer.Typer(help="Snapshots: the rows that versions learned from.")
+features_app = typer.Typer(
+    help="Fill the feature store, or show an entity's features.",
+    epilog="Begin: loopbook features materialize",
+)
+snapshots_app = typer.Typer(
+    help="List, prune or restore snapshots of the training data.",
+    epilog="Begin: loopbook snapshots",
+)
 AsOf = Annotated[
     str, typer.Option("--as-of", metavar="DAY", help="A day or an instant in UTC, or newest.")
 ]
 
 
-@features_app.command()
+@features_app.command(epilog="Next: loopbook features show ENTITY")
 def materialize(
     as_of: AsOf = "newest",
-    rebuild: Annotated[bool, typer.Option(help="Fill the store anew, from all facts.")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Empty the store first and fill it from all rows.")
+    ] = False,
 ) -> None:
-    """Bring the feature store to what was known at a moment."""
+    """Fill the feature store with what was known at a moment."""
     from loopbook.features import materialize as feature_table
 
     print("\n".join(feature_table.materialize(paths.current(), as_of, rebuild=rebuild)))
 
 
-@features_app.command()
+@features_app.command(epilog="Out of date? loopbook features materialize")
 def show(
-    entity: Annotated[str, typer.Argument(help="Whose features, such as 98115.")],
+    entity: Annotated[
+        str,
+        typer.Argument(metavar="ENTITY", help="The entity: a value of the contract's entity."),
+    ],
     as_of: AsOf = "newest",
 ) -> None:
-    """Print what was known about an entity at a moment, and what the store says."""
+    """Print an entity's features, computed and as stored."""
     from loopbook.features import materialize as feature_table
 
     print("\n".join(feature_table.show(paths.current(), entity, as_of)))
@@ -107,26 +137,32 @@ def show(
 
 @snapshots_app.callback()
 def snapshots(context: typer.Context) -> None:
-    """List the snapshots: when, rows, window, size and which versions used them."""
+    """List, prune or restore snapshots of the training data.
+
+    Without a command: list them with time, rows, window, size and the versions
+    that use them.
+    """
     if context.invoked_subcommand is None:
         from loopbook.cli import snapshot_uses
 
         print("\n".join(snapshot_uses.table(paths.current())))
 
 
-@snapshots_app.command()
+@snapshots_app.command(epilog="See them first: loopbook snapshots")
 def prune() -> None:
-    """Delete the snapshots that no registered version and no standing build uses."""
+    """Delete the snapshots that no version and no build uses."""
     from loopbook.cli import snapshot_uses
 
     print("\n".join(snapshot_uses.prune(paths.current())))
 
 
-@snapshots_app.command()
+@snapshots_app.command(epilog="Next: loopbook snapshots")
 def restore(
-    snapshot: Annotated[str, typer.Argument(help="The first characters of its SHA-256.")],
+    snapshot: Annotated[
+        str, typer.Argument(metavar="SHA256", help="The first characters of its SHA-256.")
+    ],
 ) -> None:
-    """Bring a snapshot that a version used back from the team's DVC remote."""
+    """Fetch a version's snapshot from the team's DVC remote."""
     from loopbook.cli import snapshot_uses
 
     print("\n".join(snapshot_uses.restore(paths.current(), snapshot)))
