@@ -1,14 +1,18 @@
 """Batch scoring: many rows through the champion, with the numbers of the service."""
 
+import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import polars as pl
 import pytest
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
 
+from loopbook.project import contract, paths
 from loopbook.registry import tracking
+from loopbook.serving import scoring
 
 pytestmark = pytest.mark.slow
 
@@ -53,6 +57,37 @@ def test_each_row_is_answered_for_its_own_day(house):
     done = loopbook(house, "score", "own.parquet", "own-out.parquet")
     assert done.returncode == 0, done.stderr
     assert pl.read_parquet(house / "own-out.parquet").height == 300
+
+
+def test_the_notebook_scores_the_source_of_the_contract_without_a_files_name(house):
+    """`pipeline.score.yaml` as it comes names no table; Ploomber builds it."""
+    shutil.copy(ROOT / "pipeline.score.yaml", house)
+    ploomber = Path(sys.executable).with_name("ploomber")
+    words = [ploomber, "build", "--entry-point", "pipeline.score.yaml"]
+    done = subprocess.run(words, cwd=house, env=environment(house), text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    scored = pl.read_parquet(house / "var/score/predictions.parquet")
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet")
+    assert scored.drop("predicted_price", "model_version").equals(rows)
+
+
+def test_a_source_of_several_files_is_scored_as_one_table(house, tmp_path):
+    """A folder of CSV files, written into one file once, and anew when a row changes."""
+    here = paths.Project(tmp_path)
+    (tmp_path / "rows").mkdir()
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet")
+    for name, part in (("a", rows[:50]), ("b", rows[50:80])):
+        part.write_csv(tmp_path / "rows" / f"{name}.csv")
+    table = contract.read_contract(house / "contract.yaml")
+    several = table.model_copy(update={"source": contract.Source(path="rows")})
+    first = scoring.file_of("source", here, several)
+    assert pl.read_parquet(first)["price"].to_list() == rows["price"][:80].to_list()
+    assert scoring.file_of("source", here, several) == first
+    rows[50:70].write_csv(tmp_path / "rows" / "b.csv")
+    again = scoring.file_of("source", here, several)
+    assert pl.read_parquet(again).height == 70
+    assert list(here.var.glob("scoring/*.parquet")) == [again]
+    assert scoring.file_of("in.csv", here, several) == tmp_path / "in.csv"
 
 
 KILLED = """

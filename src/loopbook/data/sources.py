@@ -28,6 +28,7 @@ SUFFIXES = {
 }
 SAID_YES, SAID_NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 SNIFFED_BYTES = 1 << 16
+THE_SOURCE = "source"  # where a file is asked for: the rows that the contract names
 
 
 def landing_folder(root: Path) -> Path:

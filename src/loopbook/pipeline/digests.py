@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from loopbook.data import landing, served_rows
-from loopbook.data.sources import source_digest, source_files
+from loopbook.data.sources import THE_SOURCE, source_digest, source_files
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.files import read_json, write_json
@@ -84,12 +84,16 @@ def _forget_broken_stamps(folder: Path) -> None:
 
 
 def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
-    """The digests of a task that lets the champion answer the rows of a file."""
+    """The digests of a task that scores a file, or the contract's `source`, with the champion."""
     project = current()
+    contract = _contract(project.contract)
     answer = depends_on(notebook)
-    held = connect(tracking_address(project)).held(_contract(project.contract).name, "champion")
+    held = connect(tracking_address(project)).held(contract.name, "champion")
     answer["champion"] = held.number if held else "none"
-    answer["rows"] = _file_digest(project.root / rows)[:SHORT]
+    if rows == THE_SOURCE:
+        answer["rows"] = _remembered_source_digest(contract, project)[:SHORT]
+    else:
+        answer["rows"] = _file_digest(project.root / rows)[:SHORT]
     return answer
 
 

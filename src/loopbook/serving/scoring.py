@@ -60,6 +60,28 @@ def champion(project: Project, contract: Contract) -> Servable:
     return load(registry, held)
 
 
+def file_of(rows: str, project: Project, contract: Contract) -> Path:
+    """The file to score: a path from the project's folder, or `source`.
+
+    `source` stands for the rows that the contract names. Where they are not one
+    Parquet file, they are written into one in `var/scoring` first, with the
+    types of the contract, once for each content.
+    """
+    if rows != sources.THE_SOURCE:
+        return project.root / rows
+    files = sources.source_files(contract, project.root)
+    if contract.source.path and len(files) == 1 and files[0].suffix == ".parquet":
+        return files[0]
+    digest = sources.source_digest(contract, project.root)
+    whole = project.var / "scoring" / f"source-{digest[:16]}.parquet"
+    if not whole.exists():
+        for earlier in whole.parent.glob("source-*.parquet"):
+            earlier.unlink()
+        with replacing(whole) as path:
+            sources.read_source(contract, project.root).write_parquet(path)
+    return whole
+
+
 def score(
     project: Project,
     contract: Contract,
