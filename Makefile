@@ -75,9 +75,11 @@ test: $(READY) ## run all tests: library, notebooks, builds, service, browser
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
 
+# As of this day the candidates are compared on the example; its error is in the README.
+AS_OF ?= 2014-10-01
 .PHONY: bench
 bench: $(READY) ## measure speed and quality, ours and those of others
-	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench --as-of $(AS_OF)
 
 .PHONY: picture
 picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg

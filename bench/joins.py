@@ -1,7 +1,6 @@
 """Joins: training rows with what was known at their moment, beside a bare DuckDB ASOF join.
 
-Facts are the example's; rows are the example's resampled, at any second of a
-day. Both sides join the same rows to the same change points; ours also
+Facts are the table's; rows are the table's resampled, at any second of a day. Both sides join the same rows to the same change points; ours also
 attaches what is over all and puts the rows back in order. Each size runs in a
 process of its own, whose peak memory the system tells.
 """
@@ -12,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import polars as pl
@@ -26,10 +25,8 @@ CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 import numpy as np, polars as pl
-from loopbook.project import contract
-from loopbook.features import materialize
-from loopbook.features import history
-from loopbook.project import paths
+from loopbook.features import history, materialize
+from loopbook.project import contract, paths
 from loopbook.project.clock import EVENT_TS
 who, size, here = sys.argv[1], int(sys.argv[2]), paths.current()
 table = contract.read_contract(here.contract)
@@ -88,7 +85,9 @@ def _online() -> list[str]:
     """One entity looked up in the default store, and a day's change against all of history."""
     here = paths.current()
     table = contract.read_contract(here.contract)
-    facts, end = materialize.known_facts(here, table, datetime(2015, 5, 1, tzinfo=UTC))
+    _, newest = materialize.known_facts(here, table, None)
+    # a table's last weeks hold few facts: not all of them were known when it was written
+    facts, end = materialize.known_facts(here, table, newest - timedelta(days=28))
     known = [facts.filter(pl.col("known_ts") <= end - timedelta(days=n)) for n in range(10, -1, -1)]
     with tempfile.TemporaryDirectory() as folder:
         store = feature_store.connect(paths.Project(Path(folder)), table)

@@ -22,11 +22,10 @@ from loopbook.registry.reference import column_types, monitored
 ROOT = Path(__file__).parents[1]
 REFERENCE_ROWS = 10_000
 SHIFTS = (0.1, 0.2, 0.4)  # standard deviations, of one column
-SHIFTED = "sqft_living"
 
 
 def population() -> tuple[pl.DataFrame, list[str]]:
-    """Every real sale, and the columns that are watched."""
+    """Every row of the source, and the columns that are watched."""
     table = read_contract(ROOT / "contract.yaml")
     known, _ = sources.known_by(sources.read_source(table, ROOT), None, table, now=clock.utc_now())
     rows = validation.conform(validation.without_known_faults(known, table)[0], table)
@@ -64,6 +63,7 @@ def evidentlys(reference: pl.DataFrame, current: pl.DataFrame, names: list[str])
 def run(windows: int = 500, theirs: int = 20) -> Iterator[str]:
     """Lines of text, as they are measured."""
     rows, names = population()
+    shifted_column = next(n for n in names if rows[n].dtype.is_numeric())
     yield (
         f"alarms in undrifted windows, {len(names)} columns ({windows} windows; Evidently's {theirs})"
     )
@@ -80,17 +80,20 @@ def run(windows: int = 500, theirs: int = 20) -> Iterator[str]:
                 counts[1] += bool(evidentlys(reference, current, names))
                 compared[1] += 1
                 for shift in SHIFTS:
-                    moved = pl.col(SHIFTED) + shift * rows[SHIFTED].std()
+                    moved = pl.col(shifted_column) + shift * rows[shifted_column].std()
                     shifted = current.with_columns(moved)
-                    shift_found[shift][0] += SHIFTED in ours(reference, shifted, names, place)
-                    shift_found[shift][1] += SHIFTED in evidentlys(reference, shifted, names)
+                    shift_found[shift][0] += shifted_column in ours(
+                        reference, shifted, names, place
+                    )
+                    theirs_found = evidentlys(reference, shifted, names)
+                    shift_found[shift][1] += shifted_column in theirs_found
         rates = [f"{c / n:.1%}" for c, n in zip(counts, compared, strict=True)]
         yield f"  {size:6,} rows  ours {rates[0]:>6}  Evidently's defaults {rates[1]:>6}"
         for shift, (mine, others) in shift_found.items():
             # a shift that is seen in a share p of windows is seen after 1 / p windows on average
             delays = [f"{theirs / n:.1f}" if n else f"more than {theirs}" for n in (mine, others)]
             yield (
-                f"          {SHIFTED} moved by {shift:g} standard deviations: seen after "
+                f"          {shifted_column} moved by {shift:g} standard deviations: seen after "
                 f"{delays[0]} windows, Evidently {delays[1]}"
             )
     yield from cost()
@@ -108,18 +111,20 @@ def cost() -> Iterator[str]:
     )
     path = f"{ROOT}:{ROOT / 'src'}:{ROOT / 'tests'}"
     with tempfile.TemporaryDirectory() as folder:
-        house = make_project(Path(folder) / "house")
-        give(house, 1, "champion")
+        project = make_project(Path(folder) / "project")
+        give(project, 1, "champion")
         usual = 0.0
         for times in (11, 100):
             words = [sys.executable, "-c", fill, str(times)]
-            subprocess.run(words, cwd=house, env=environment(house, PYTHONPATH=path), check=True)
+            subprocess.run(
+                words, cwd=project, env=environment(project, PYTHONPATH=path), check=True
+            )
             start = time.perf_counter()
             code = "from loopbook.cli.main import main; main()"
             words = [sys.executable, "-c", code, "monitor", "--as-of", "2015-04-01"]
             quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-            subprocess.run(words, cwd=house, env=environment(house), check=True, **quiet)
+            subprocess.run(words, cwd=project, env=environment(project), check=True, **quiet)
             took = time.perf_counter() - start
             usual = usual or took
-            size = (house / "var/predictions.db").stat().st_size / 1e6
+            size = (project / "var/predictions.db").stat().st_size / 1e6
             yield f"monitoring run: {took:.1f} s, log of {size:,.0f} MB, ratio {took / usual:.2f}"

@@ -15,13 +15,10 @@ SIZES = (200_000, 2_000_000)
 CHILD = """
 import json, resource, sys, time
 from pathlib import Path
-from loopbook.project import contract
-from loopbook.features import rows as row_features
+from loopbook.data import snapshots, sources, validation
 from loopbook.features import history
-from loopbook.data import snapshots
-from loopbook.project import clock
-from loopbook.data import sources
-from loopbook.data import validation
+from loopbook.features import rows as row_features
+from loopbook.project import clock, contract
 root, folder = Path(sys.argv[1]), Path(sys.argv[2])
 table = contract.read_contract(root / "contract.yaml")
 start = time.perf_counter()
@@ -68,10 +65,18 @@ RESAMPLE = """
 import sys
 from pathlib import Path
 import numpy as np, polars as pl
+from loopbook.data import sources, validation
+from loopbook.project import contract
 root, folder, size = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-rows = pl.read_parquet(root / "data/house_sales.parquet").filter(pl.col("bedrooms") <= 15)
+table = contract.read_contract(root / "contract.yaml")
+rows, _ = validation.without_known_faults(sources.read_source(table, root), table)
 big = rows.sample(size, with_replacement=True, seed=1)
-jitter = np.random.default_rng(1).uniform(-1e-3, 1e-3, size)
-big = big.with_columns(id=pl.int_range(size), lat=(pl.col("lat") + jitter).clip(47, 48))
+number, draw = pl.int_range(size).cast(rows.schema[table.key[0]]), np.random.default_rng(1)
+big = big.with_columns(number.alias(table.key[0]))
+for name, feature in table.features.items():
+    if feature.type == "number" and feature.range:
+        low, high = feature.range
+        moved = pl.col(name) + draw.uniform(-1e-3, 1e-3, size) * (high - low)
+        big = big.with_columns(moved.clip(low, high))
 big.write_parquet(folder / "big.parquet")
 """
