@@ -16,6 +16,9 @@ env: $(READY) ## make the environment in .venv from requirements.lock
 
 # uv comes from the lock too, with its hashes, by the pip that python3 brings.
 # `sync` and not `install`: only sync honours the lock's exclusions.
+# Modules are compiled once here, but for 190 MB that hardly anything imports:
+# other packages' tests and plotly's generated classes. Python compiles those it
+# meets; a file that does not compile (a template, Python 2) is nobody's module.
 $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
 	@python3 -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("loopbook needs Python 3.11 to 3.13; python3 is %d.%d. Put another first on PATH, then: make env" % v)'
 	@rm -f '$(READY)'
@@ -23,9 +26,18 @@ $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
 	@test -x $(BIN)/python || python3 -m venv $(VENV)
 	@awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
-	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --compile-bytecode --require-hashes requirements.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/plotly/(validators|graph_objs)/' $(VENV)/lib || true
 	@touch $(READY)
+
+# What DVC adds to the environment; `make env` takes it away again when the lock changes.
+.PHONY: dvc
+dvc: $(VENV)/.dvc ## add DVC to .venv: share snapshots, run its tests
+
+$(VENV)/.dvc: $(READY) requirements-dvc.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --require-hashes --requirement requirements-dvc.lock
+	@touch $(VENV)/.dvc
 
 .PHONY: build
 build: $(READY) ## run the notebooks that are out of date; ends with a champion
@@ -85,10 +97,14 @@ bench: $(READY) ## measure speed and quality, ours and those of others
 picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
 	@$(BIN)/loopbook picture docs/graph.svg
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
+EXTRAS  = postgresql redis dask dev bench
+
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml to requirements.lock
-	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --constraint requirements.lock --custom-compile-command 'make lock' --output-file deploy/service.lock deploy/service.in
+lock: $(READY) ## choose versions anew: pyproject.toml to the three locks
+	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
+	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
 
 .PHONY: clean
 clean: ## delete var/, all that runs have made; .venv stays

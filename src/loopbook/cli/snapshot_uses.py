@@ -34,8 +34,16 @@ def table(project: Project) -> list[str]:
     used = uses(project)
     lines = [f"{'snapshot':12}  {'made':16}  {'rows':>11}  {'MB':>7}  {'window':23}  used by"]
     lines += [_line(snapshot, used) for snapshot in here]
-    lines.append("Share them: cd var/snapshots && dvc remote add -d team ADDRESS && dvc push")
+    lines.append(_how_to_share())
     return lines
+
+
+def _how_to_share() -> str:
+    from loopbook.data import dataset_versions
+
+    if not dataset_versions.is_installed():
+        return f"To share them, install DVC: {dataset_versions.INSTALL}"
+    return "Share them: cd var/snapshots && dvc remote add -d team ADDRESS && dvc push"
 
 
 def _line(snapshot: snapshots.Snapshot, used: Mapping[str, list[str]]) -> str:
@@ -63,9 +71,9 @@ def restore(project: Project, beginning: str) -> list[str]:
 
     contract = read_contract(project.contract)
     pointers = {
-        version.tags["snapshot_sha256"]: version.tags["snapshot_pointer"]
+        version.tags["snapshot_sha256"]: version.tags.get("snapshot_pointer", "")
         for version in tracking.versions(tracking.connect(project), contract.name)
-        if version.tags.get("snapshot_pointer")
+        if version.tags.get("snapshot_sha256")
     }
     matching = [sha256 for sha256 in pointers if sha256.startswith(beginning)]
     if len(matching) != 1:
@@ -73,5 +81,11 @@ def restore(project: Project, beginning: str) -> list[str]:
             f"snapshot {beginning}: {len(matching)} snapshots of registered versions begin with "
             "it, expected one. Give more characters; make mlflow shows every version's."
         )
-    path = dataset_versions.restore(project.snapshots, matching[0], pointers[matching[0]])
+    (sha256,) = matching
+    if not pointers[sha256]:
+        raise SourceError(
+            f"snapshot {sha256[:12]}: its version was registered without DVC, so no remote has it. "
+            f"Copy {sha256}.parquet from the machine that built it into {project.snapshots}."
+        )
+    path = dataset_versions.restore(project.snapshots, sha256, pointers[sha256])
     return [f"Restored {path}, its SHA-256 checked."]

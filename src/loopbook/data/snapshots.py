@@ -4,7 +4,6 @@ It decides what a snapshot's name and record are, and which may be deleted. A
 snapshot is never changed and never overwritten; its record lies beside it.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -14,14 +13,15 @@ import polars as pl
 
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.errors import SourceError
-from loopbook.project.files import read_json, replacing, write_json
+from loopbook.project.files import read_json, replacing, sha256_of, write_json
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """What is known of a snapshot without opening it; times are ISO 8601 in UTC.
 
-    `pointer` is what DVC needs to bring the same bytes back elsewhere.
+    `pointer` is what DVC needs to bring the same bytes back elsewhere; empty
+    where the snapshot was made without DVC.
     """
 
     sha256: str
@@ -52,8 +52,7 @@ def write_snapshot(
     folder.mkdir(parents=True, exist_ok=True)
     with replacing(folder / "incoming.parquet") as incoming:
         rows.write_parquet(incoming, compression="zstd", statistics=True)
-        with incoming.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(incoming)
         path = folder / f"{digest}.parquet"
         if path.exists():
             incoming.unlink()
@@ -136,15 +135,14 @@ def read_snapshot(snapshot: Snapshot) -> pl.DataFrame:
     """
     path = Path(snapshot.path)
     try:
-        with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = sha256_of(path)
     except OSError as reason:
         raise SourceError(
             f"snapshot {snapshot.short}: {reason.strerror} ({path}). Run `loopbook build`."
         ) from None
-    if found != snapshot.sha256:
+    if digest != snapshot.sha256:
         raise SourceError(
-            f"snapshot {snapshot.short}: the file's SHA-256 is {found[:12]}…, so it was changed. "
+            f"snapshot {snapshot.short}: the file's SHA-256 is {digest[:12]}…, so it was changed. "
             f"Delete {path} and run `loopbook build`."
         )
     return pl.read_parquet(path)

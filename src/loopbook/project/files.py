@@ -5,6 +5,7 @@ renamed over it. A reader never sees half a file, and a full disk or a kill
 leaves what was there.
 """
 
+import hashlib
 import json
 import os
 import uuid
@@ -48,3 +49,9 @@ def write_json(path: Path | str, content: Any) -> None:
 def read_json(path: Path | str) -> Any:
     """Read JSON."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def sha256_of(path: Path | str) -> str:
+    """The SHA-256 of a file's bytes, which are read piece by piece."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,226 @@
+"""Rules: the contract, as one polars expression a rule. Pure.
+
+It decides what a row must keep, once for every door: rows to learn from, rows
+that came back through the service, files, requests and feedback. It never
+refuses and never drops a row; the caller does, by the masks that it is given.
+NaN counts as no value, infinity as out of range.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import polars as pl
+
+from loopbook.project.clock import KNOWN_TS
+from loopbook.project.contract import Contract
+
+INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
+FLOATS = (pl.Float32, pl.Float64)
+STORED = {
+    "integer": INTEGERS,
+    "number": (*INTEGERS, *FLOATS),
+    "boolean": (pl.Boolean,),
+    "category": (pl.String, pl.Categorical, pl.Enum, *INTEGERS),
+}
+FINITE = 1.7976931348623157e308  # the largest double
+SHOWN = 3
+SHOWN_CATEGORIES = 8
+
+EVERYWHERE = pl.repeat(True, pl.len(), dtype=pl.Boolean)
+
+Kind = Literal["presence", "type", "null", "range", "category", "constant", "unique"]
+OF_A_ROW: tuple[Kind, ...] = ("presence", "type", "null", "range", "category")
+OF_THE_TABLE: tuple[Kind, ...] = ("constant", "unique")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One demand of the contract.
+
+    `broken` is an expression over the frame that is true in each row that
+    breaks the rule, and never null. `text` is what is then wrong, without its
+    subject ("has no value"); that of a constant has a place for the `{value}`.
+    """
+
+    column: str
+    kind: Kind
+    text: str
+    broken: pl.Expr
+
+
+@dataclass(frozen=True, eq=False)
+class Failure:
+    """A rule that some rows break: which (`mask`, a Boolean for each row), and the first of them."""
+
+    rule: Rule
+    text: str
+    mask: pl.Series
+    first: list[str]
+
+    @property
+    def rows(self) -> int:
+        return self.mask.sum()
+
+    @property
+    def of(self) -> int:
+        return self.mask.len()
+
+    def __str__(self) -> str:
+        first = f"; first: {', '.join(self.first)}" if self.first else ""
+        return f"{self.rows:,} of {self.of:,} rows: {self.rule.column} {self.text}{first}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """What a report holds of it; without the mask."""
+        shown = {"column": self.rule.column, "rule": self.text}
+        return shown | {"rows": self.rows, "of": self.of, "first": self.first}
+
+
+def failures(rows: pl.DataFrame, contract: Contract, rules: Sequence[Rule]) -> list[Failure]:
+    """The rules that some row breaks, in their order, with the first rows of each."""
+    masks = rows.select(rule.broken.alias(str(place)) for place, rule in enumerate(rules))
+    broken = [(rule, mask) for rule, mask in zip(rules, masks, strict=True) if mask.any()]
+    keys = _shown_keys(rows.schema, contract)
+    return [
+        Failure(rule, _text(rule, rows), mask, _first(rows, mask, rule, keys))
+        for rule, mask in broken
+    ]
+
+
+def keeping(rows: pl.DataFrame, rules: Sequence[Rule]) -> pl.Series:
+    """Whether each row breaks none of the rules."""
+    broken = [EVERYWHERE & False, *(rule.broken for rule in rules)]
+    return rows.select(~pl.any_horizontal(broken).alias("keeps")).to_series()
+
+
+def rules_for(
+    schema: pl.Schema,
+    contract: Contract,
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Sequence[Kind] = (*OF_A_ROW, *OF_THE_TABLE),
+) -> list[Rule]:
+    """The contract's rules for a frame of this schema: types first, then column by column.
+
+    Parameters
+    ----------
+    columns : sequence of str, optional
+        The contract's columns that must be there, in the order in which they
+        are checked. Without it, those that the frame has.
+    kinds : sequence of Kind
+        The kinds of rules that are wanted.
+
+    Notes
+    -----
+    A column that is absent or of a wrong type has that one rule: its values
+    mean nothing to the others.
+    """
+    names = [n for n in contract.columns if n in schema] if columns is None else list(columns)
+    unusable = [rule for name in names if (rule := _storage_rule(name, schema, contract))]
+    skipped = {rule.column for rule in unusable}
+    sound = [name for name in names if name not in skipped]
+    rules = [*unusable]
+    rules += [rule for name in sound for rule in _value_rules(name, schema, contract)]
+    if contract.target.name in sound:
+        rules.append(_constant_rule(contract.target.name, schema))
+    if set(contract.key) <= {*names} & {*schema}:
+        rules.append(_unique_rule(schema, contract))
+    return [rule for rule in rules if rule.kind in kinds]
+
+
+def _storage_rule(name: str, schema: pl.Schema, contract: Contract) -> Rule | None:
+    """What makes a whole column unusable: it is not there, or stored as its type cannot be."""
+    if name not in schema:
+        return Rule(name, "presence", "is missing", EVERYWHERE)
+    if name in contract.features:
+        kind = contract.features[name].type
+    elif name == contract.target.name:
+        kind = "number"
+    else:
+        return None
+    if schema[name].base_type() in STORED[kind]:
+        return None
+    return Rule(name, "type", f"is of type {schema[name]}, expected {kind}", EVERYWHERE)
+
+
+def _value_rules(name: str, schema: pl.Schema, contract: Contract) -> Iterator[Rule]:
+    """What the values of one sound column must keep."""
+    value = _value(name, schema)
+    feature = contract.features.get(name)
+    if feature is None or feature.required or name in contract.key:
+        yield Rule(name, "null", "has no value", value.is_null())
+    if feature is not None and feature.categories:
+        known = value.cast(pl.String).is_in(feature.categories)
+        listed = ", ".join(feature.categories[:SHOWN_CATEGORIES])
+        more = ", …" if len(feature.categories) > SHOWN_CATEGORIES else ""
+        yield Rule(name, "category", f"not one of {listed}{more}", _broken(known))
+    elif feature is not None and feature.type in ("integer", "number"):
+        yield from _range_rule(name, feature.range, schema)
+    elif name == contract.target.name:
+        yield from _range_rule(name, contract.target.range, schema)
+
+
+def _range_rule(name: str, bounds: Sequence[float] | None, schema: pl.Schema) -> Iterator[Rule]:
+    value = _value(name, schema)
+    if bounds is not None:
+        text = f"outside [{bounds[0]:,.10g}, {bounds[1]:,.10g}]"
+        yield Rule(name, "range", text, _broken(value.is_between(*bounds)))
+    elif schema[name] in FLOATS:
+        yield Rule(name, "range", "is infinite", _broken(value.is_between(-FINITE, FINITE)))
+
+
+def _constant_rule(name: str, schema: pl.Schema) -> Rule:
+    values = _value(name, schema).drop_nulls()
+    constant = (values.len() > 1) & (values.min() == values.max())
+    text = "is {value:,.10g} everywhere, so there is nothing to learn"
+    return Rule(name, "constant", text, EVERYWHERE & constant.fill_null(value=False))
+
+
+def _unique_rule(schema: pl.Schema, contract: Contract) -> Rule:
+    """A key stands once; where the contract has a known time, once with each known time."""
+    versions = [KNOWN_TS] if contract.known_time and KNOWN_TS in schema else []
+    text = "stands more than once" + (" with one known time" if versions else "")
+    repeated = pl.struct(*contract.key, *versions).is_duplicated()
+    return Rule(f"key ({', '.join(contract.key)})", "unique", text, repeated)
+
+
+def _value(name: str, schema: pl.Schema) -> pl.Expr:
+    """A column with NaN as no value."""
+    return pl.col(name).fill_nan(None) if schema[name] in FLOATS else pl.col(name)
+
+
+def _broken(kept: pl.Expr) -> pl.Expr:
+    """The opposite; no value breaks no rule but that of having one."""
+    return ~kept.fill_null(value=True)
+
+
+def _text(rule: Rule, rows: pl.DataFrame) -> str:
+    if rule.kind != "constant":
+        return rule.text
+    return rule.text.format(value=rows.select(_value(rule.column, rows.schema).max()).item())
+
+
+def _shown_keys(schema: pl.Schema, contract: Contract) -> list[str]:
+    """The key's columns that can stand in a sentence."""
+    names = [name for name in contract.key if name in schema]
+    return [name for name in names if _storage_rule(name, schema, contract) is None]
+
+
+def _first(rows: pl.DataFrame, mask: pl.Series, rule: Rule, keys: Sequence[str]) -> list[str]:
+    """The first broken rows by their key or number, each with its value where the rule is about a value."""
+    if rule.kind in ("presence", "type", "constant"):
+        return []
+    shown = rows.select(pl.col(name).cast(pl.String) for name in keys)
+    if rule.kind == "unique":
+        repeated = shown.filter(mask).unique(maintain_order=True).head(SHOWN)
+        return [_where(row) for row in repeated.iter_rows(named=True)]
+    if not keys:
+        shown = pl.DataFrame({"row": pl.int_range(1, rows.height + 1, eager=True)})
+    places = mask.arg_true().head(SHOWN)
+    values = rows.select(_value(rule.column, rows.schema)).to_series().gather(places)
+    broken = shown[places].iter_rows(named=True)
+    return [f"{_where(row)} ({value})" for row, value in zip(broken, values, strict=True)]
+
+
+def _where(row: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in row.items())
