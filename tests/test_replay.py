@@ -2,17 +2,26 @@
 
 from datetime import UTC, datetime, timedelta
 
+import polars as pl
 import pytest
+from polars.testing import assert_frame_equal
 from small_house import ROOT, loopbook, make_project
 
 from loopbook.data import sources
-from loopbook.loop import replay_results
-from loopbook.loop.scenarios import SCENARIOS
+from loopbook.loop import replay, replay_projects, replay_results
+from loopbook.loop.replay import Options, default_start, planned
+from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, disturbed
 from loopbook.project import clock
 from loopbook.project.contract import read_contract
+from loopbook.project.errors import ReplayError
+from loopbook.project.files import write_json
+from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
 
 START = datetime(2014, 10, 1, tzinfo=UTC)
 TABLE = read_contract(ROOT / "contract.yaml")
+KNOBS = read_knobs(ROOT / "env.yaml")  # 200 rows over more than 28 and 10 days
 
 
 def turn(outcome: str, day: int = 0, **more) -> dict:
@@ -78,6 +87,160 @@ def test_disturbances_do_what_they_say():
     assert SCENARIOS["concept"].truth(target, rows, START) == pytest.approx(target * 1.15)
     waves = SCENARIOS["storm"].truth(target, rows, rows[clock.EVENT_TS].min()) / target
     assert set(waves.round(2)) <= {1.25, 0.8}
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_no_disturbance_changes_what_is_sent_before_it_begins(name):
+    """The reason why scenarios may share their first step."""
+    rows = sources.with_clock(sources.read_source(TABLE, ROOT), TABLE)[:2000]
+    since = rows[clock.EVENT_TS].sort()[700]
+    early = pl.col(clock.EVENT_TS) < since
+    sent = disturbed(rows, SCENARIOS[name], TABLE, since).filter(early)
+    assert sent.height > 600
+    assert_frame_equal(sent, disturbed(rows, None, TABLE, since).filter(early), check_dtypes=False)
+    assert (sent[TOLD_TS] == sent[clock.KNOWN_TS]).all()
+
+
+@pytest.mark.parametrize("name", ["covariate", "broken-unit"])
+def test_a_scenario_that_disturbs_a_number_says_that_a_table_requires_none(name):
+    optional = {n: f.model_copy(update={"required": False}) for n, f in TABLE.features.items()}
+    with pytest.raises(ReplayError, match="set required: true for a number"):
+        SCENARIOS[name].check(TABLE.model_copy(update={"features": optional}))
+    SCENARIOS[name].check(TABLE)
+
+
+def events(first: datetime, days: int, each: int = 10) -> pl.Series:
+    every = timedelta(days=1) / each
+    return pl.datetime_range(
+        first, first + timedelta(days=days), every, closed="left", eager=True, time_zone="UTC"
+    )
+
+
+def test_a_replay_starts_two_fifths_into_the_table_at_the_start_of_a_month():
+    rows = sources.with_clock(sources.read_source(TABLE, ROOT), TABLE)
+    assert default_start(rows[clock.EVENT_TS]) == START
+    later = events(datetime(2025, 3, 10, tzinfo=UTC), 200)
+    assert default_start(later) == datetime(2025, 5, 1, tzinfo=UTC)
+    short = events(datetime(2025, 3, 10, 7, tzinfo=UTC), 20)
+    assert default_start(short) == datetime(2025, 3, 18, tzinfo=UTC)
+
+
+def test_a_plan_without_options_covers_the_table_from_its_own_start_on():
+    plan = planned(events(datetime(2025, 3, 10, tzinfo=UTC), 200), Options(), KNOBS)
+    assert plan["start"] == "2025-05-01T00:00:00+00:00"
+    assert plan["end"].startswith("2025-09-26")
+    assert plan["candidates"] == []
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (
+            Options(start=datetime(2014, 10, 1, tzinfo=UTC)),
+            "--start 2014-10-01: found 0 rows before it, over 0 days; expected at least 200 "
+            r"\(gate_min_rows\) over more than 38 days \(validation_days and test_days\). The "
+            "table's rows go from 2025-03-10 to 2025-09-25. Choose a later --start",
+        ),
+        (
+            Options(start=datetime(2025, 3, 20, tzinfo=UTC)),
+            "found 100 rows before it, over 10 days",
+        ),
+        (
+            Options(start=datetime(2026, 1, 1, tzinfo=UTC)),
+            "found 0 rows from --start 2026-01-01 until 2025-09-26.*from 2025-03-10 to 2025-09-25",
+        ),
+        (
+            Options(until=datetime(2025, 4, 30, tzinfo=UTC)),
+            "found 0 rows from --start 2025-05-01 until 2025-04-30.*or a later --until",
+        ),
+    ],
+)
+def test_a_start_that_does_not_fit_the_table_is_refused_with_its_first_and_last_day(
+    options, sentence
+):
+    with pytest.raises(ReplayError, match=sentence):
+        planned(events(datetime(2025, 3, 10, tzinfo=UTC), 200), options, KNOBS)
+
+
+def test_a_table_without_events_is_refused():
+    none = events(datetime(2025, 3, 10, tzinfo=UTC), 200)[:0]
+    with pytest.raises(ReplayError, match="0 rows with an event time"):
+        planned(none, Options(), KNOBS)
+
+
+def first_step(folder, monkeypatch, plan: dict, *, outcome="nothing", **state) -> list[str]:
+    """The policies that were run to make the first step; running one is made up."""
+    ran = []
+
+    def run_lanes(at, policies, steps):
+        ran.extend(policies)
+        project = Project(at / policies[0])
+        write_json(project.var / "replay.json", {"done": 1, "failed": 0} | state)
+        turn = dict.fromkeys(turn_records.ALWAYS, "") | {"turn": 1, "outcome": outcome}
+        write_json(project.var / "loop/turns/000001.json", turn)
+
+    monkeypatch.setattr(replay_projects, "run_lanes", run_lanes)
+    first = folder / "var/replay/first/abc"
+    write_json(first / "var/replay.json", {"first": "1"})
+    rows = pl.DataFrame({clock.EVENT_TS: events(START, 60)})
+    replay_projects.first_step(first, rows, plan)
+    return ran
+
+
+PLAN = {"scenario": "storm", "step": "month", "start": START.isoformat()}
+PLAN |= {"end": (START + timedelta(days=60)).isoformat(), "candidates": []}
+
+
+def test_scenarios_take_the_same_first_step_once(tmp_path, monkeypatch):
+    assert first_step(tmp_path, monkeypatch, PLAN) == ["first-step"]
+    longer = PLAN | {"scenario": "concept", "end": (START + timedelta(days=50)).isoformat()}
+    assert first_step(tmp_path, monkeypatch, longer) == []
+    assert first_step(tmp_path, monkeypatch, PLAN | {"step": "week"}) == ["first-step"]
+
+
+@pytest.mark.parametrize("trouble", [{"failed": 2}, {"outcome": "error"}])
+def test_a_first_step_in_which_something_failed_is_taken_again(tmp_path, monkeypatch, trouble):
+    assert first_step(tmp_path, monkeypatch, PLAN, **trouble) == ["first-step"]
+    assert first_step(tmp_path, monkeypatch, PLAN) == ["first-step"]
+    assert first_step(tmp_path, monkeypatch, PLAN) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "shares"), [(n, not s.spoils_source) for n, s in SCENARIOS.items()] + [(None, False)]
+)
+def test_what_disturbs_the_first_turn_begins_with_the_first_version(
+    tmp_path, monkeypatch, name, shares
+):
+    """So does the year: beside its loop the first version answers the same requests."""
+    begun = []
+    monkeypatch.setattr(replay_projects, "first_version", lambda *_: tmp_path / "first")
+    monkeypatch.setattr(replay_projects, "first_step", lambda *_: tmp_path / "stepped")
+    monkeypatch.setattr(replay_projects, "copy", lambda source, _: begun.append(source.name))
+    project = Project(tmp_path)
+    project.var.mkdir()
+    rows = pl.DataFrame({clock.EVENT_TS: events(START, 60)})
+    folder = tmp_path / "var/replay/x"
+    about = {"contract": TABLE, "rows": rows, "plan": PLAN | {"scenario": name}}
+    replay._prepare(project, folder, ["loop"], **about)
+    assert begun == ["stepped" if shares else "first"]
+
+
+def test_a_copy_that_was_interrupted_is_no_project(tmp_path, monkeypatch):
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "file").touch()
+
+    def interrupted(_source, target, **_):
+        target.mkdir()
+        write_json(target / "var" / "replay.json", {"first": "1"})
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(replay_projects.shutil, "copytree", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            replay_projects.copy(tmp_path / "first", tmp_path / "loop")
+    assert not replay_results.state_of(tmp_path / "loop")
+    replay_projects.copy(tmp_path / "first", tmp_path / "loop")
+    assert [path.name for path in (tmp_path / "loop").iterdir()] == ["file"]
 
 
 def test_a_replays_result_is_a_table_of_three_policies_and_a_figure():

@@ -96,9 +96,10 @@ def replay(
         str,
         typer.Option(
             metavar="DAY",
-            help="Train the first version as of this day.",
+            help="Train the first version as of this day; else the start of the month in which "
+            "two fifths of the table's span are over.",
         ),
-    ] = "2014-10-01",
+    ] = "",
     until: Annotated[
         str,
         typer.Option(metavar="DAY", help="End before this day; else at the end of the table."),
@@ -123,15 +124,14 @@ def replay(
     from loopbook.loop import replay as replay_module
     from loopbook.project.knobs import read_moment
 
-    lines = replay_module.run(
-        paths.current(),
+    options = replay_module.Options(
         scenario=scenario or None,
         step=step,
         start=read_moment(start, "--start") if start else None,
         until=read_moment(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
-        afresh=afresh,
     )
+    lines = replay_module.run(paths.current(), options, afresh=afresh)
     print("\n".join(["", *lines]))
 
 

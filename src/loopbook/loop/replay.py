@@ -1,79 +1,87 @@
 """Replay: the past through the real parts, with two controls on the same requests.
 
-It decides which projects there are and runs them side by side. A policy is a
-project of its own below `var/replay`: its source ends where the replay starts,
-so that all it learns later came back through its service. `loop` lets the loop
-decide; `scheduled` builds every four weeks and lets the same gate decide;
-`never` is the first version, which goes on beside the loop's service. All
-begin with the same first version, made once.
+It decides where a replay starts and ends, which policies there are, and runs
+them side by side. A policy is a project of its own below `var/replay`: its
+source ends where the replay starts, so that all it learns later came back
+through its service. `loop` lets the loop decide; `scheduled` builds every four
+weeks and lets the same gate decide; `never` is the first version, which goes on
+beside the loop's service. All begin with the same first version, made once.
 """
 
-import hashlib
-import os
-import re
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
-import yaml
 from filelock import FileLock
 
-from loopbook.data import prediction_log, sources, validation
-from loopbook.loop import replay_results
-from loopbook.loop.replay_results import FIRST, LOOP, NAMES, SCHEDULED, STEPS, moments, state_of
+from loopbook.data import sources, validation
+from loopbook.loop import replay_projects, replay_results
+from loopbook.loop.replay_processes import run_lanes
+from loopbook.loop.replay_results import LOOP, SCHEDULED, STEPS, moments, state_of
 from loopbook.loop.scenarios import SCENARIOS
 from loopbook.pipeline import graph as pipeline_graph
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import ReplayError
-from loopbook.project.files import read_json, replacing, write_json, write_text
+from loopbook.project.files import read_json, replacing, write_json
+from loopbook.project.knobs import Knobs, read_knobs
 from loopbook.project.paths import Project
 
-COPIED = ("env.yaml", "pipeline.yaml", "pipeline.monitor.yaml", "requirements.lock")
-UNCOPIED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 FAR = parse_instant("9999-01-01")  # everything is known by then
+START_SHARE = 2 / 5  # of the table's span: enough to learn from, and more than half to replay
 # What the short replay compares, the longest first, so that the others run beside it; the
 # whole one has every candidate of pipeline.yaml.
 SHORT = ("recalibrated", "hist_gradient_boosting", "baseline")
 
 
-def run(
-    project: Project,
-    *,
-    scenario: str | None,
-    step: str,
-    start: datetime,
-    until: datetime | None,
-    candidates: Sequence[str],
-    afresh: bool,
-) -> list[str]:
+@dataclass(frozen=True)
+class Options:
+    """What to replay.
+
+    Attributes
+    ----------
+    scenario : str or None
+        A name of `SCENARIOS`; None: the past as it was, with two controls.
+    step : str
+        `week` or `month`: between two turns.
+    start : datetime in UTC or None
+        The first version is trained as of it; None: `default_start`.
+    until : datetime in UTC or None
+        The replay ends before it; None: a day after the table's last event.
+    candidates : sequence of str
+        Empty: those of `SHORT` where the step is a month, else all.
+    """
+
+    scenario: str | None = None
+    step: str = "week"
+    start: datetime | None = None
+    until: datetime | None = None
+    candidates: Sequence[str] = ()
+
+
+def run(project: Project, options: Options, *, afresh: bool = False) -> list[str]:
     """Replay, or go on with a replay; lines for people.
 
     Parameters
     ----------
-    candidates : sequence of str
-        Empty: those of `SHORT` where the step is a month, else all.
+    afresh : bool
+        Whether to forget what an earlier replay of this scenario and step did.
 
     Raises
     ------
     ReplayError
-        If a policy stopped; what it had done stays, and the next call goes on.
+        If the options do not fit the table, or a policy stopped; what it had
+        done stays, and the next call goes on.
     """
-    if scenario and scenario not in SCENARIOS:
-        raise ReplayError(f"no scenario {scenario!r}; there are {', '.join(SCENARIOS)}.")
-    if step not in STEPS:
-        raise ReplayError(f"no step {step!r}; there are {', '.join(STEPS)}.")
-    contract = read_contract(project.contract)
-    if contract.event_time is None:
-        raise ReplayError("the contract names no event_time, so there is no past to replay.")
+    contract, knobs = _checked(project, options), read_knobs(project.knobs)
     began = time.monotonic()
-    name = f"{scenario or 'year'}-{step}"
+    name = f"{options.scenario or 'year'}-{options.step}"
     folder = project.var / "replay" / name
     with (
         pipeline_graph.only_run(project, f"replay-{name}"),
@@ -82,36 +90,87 @@ def run(
         if afresh:
             shutil.rmtree(folder, ignore_errors=True)
         rows = _rows(project, contract)
-        end = until or rows[EVENT_TS].max() + timedelta(days=1)
+        plan = planned(rows[EVENT_TS], options, knobs)
+        start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
         rows = rows.filter(pl.col(EVENT_TS) < end)
-        told = {"scenario": scenario, "step": step, "start": start.isoformat()}
-        told["end"] = end.isoformat()
-        told["candidates"] = list(candidates or (SHORT if step == "month" else ()))
-        if (folder / "plan.json").exists() and read_json(folder / "plan.json") != told:
-            raise ReplayError(
-                f"{folder}: holds another replay. Begin anew: loopbook replay --afresh"
-            )
-        policies = [LOOP] if scenario else [LOOP, SCHEDULED]
-        missing = [policy for policy in policies if not state_of(folder / policy)]
-        if missing:
-            before = rows.filter(pl.col(EVENT_TS) < start)
-            with FileLock(project.var / "replay-first.lock"):
-                first = _first_version(project, contract, before, start, told["candidates"])
-            for policy in missing:
-                shutil.rmtree(folder / policy, ignore_errors=True)
-                # the artifacts of its runs stay where they were made: a run's id is its own
-                shutil.copytree(first, folder / policy, symlinks=True)
-        with replacing(folder / "rows.parquet") as path:
-            rows.filter(pl.col(EVENT_TS) >= start).write_parquet(path)
-        write_json(folder / "plan.json", told)
-        _run_lanes(folder, policies, len(moments(start, end, step)))
+        policies = [LOOP] if options.scenario else [LOOP, SCHEDULED]
+        _prepare(project, folder, policies, contract=contract, rows=rows, plan=plan)
+        run_lanes(folder, policies, len(moments(start, end, options.step)))
         result = replay_results.collect(folder, contract)
         result["seconds"] = round(time.monotonic() - began, 1)
         write_json(folder / "result.json", result)
-        if not scenario:
+        if not options.scenario:
             with replacing(folder / "replay.svg") as path:
                 replay_results.figure(result).savefig(path, format="svg")
     return [*replay_results.lines(result), f"record      {folder / 'result.json'}"]
+
+
+def default_start(events: pl.Series) -> datetime:
+    """The start of the month, or else the day, in which two fifths of a table's span are over.
+
+    Parameters
+    ----------
+    events : pl.Series
+        Instants in UTC, at least one. The day counts where the month began
+        before the first of them.
+    """
+    first, last = events.min(), events.max()
+    at = first + (last - first) * START_SHARE
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    month = day.replace(day=1)
+    return month if month > first else day
+
+
+def planned(events: pl.Series, options: Options, knobs: Knobs) -> dict[str, Any]:
+    """What a replay of rows with these event times does, as it is kept in `plan.json`.
+
+    Raises
+    ------
+    ReplayError
+        If the first version would have too few rows to learn from, or no
+        request could be sent.
+    """
+    if events.is_empty():
+        raise ReplayError("the table has 0 rows with an event time, so there is no past to replay.")
+    start = options.start or default_start(events)
+    end = options.until or events.max() + timedelta(days=1)
+    span = f"The table's rows go from {events.min():%Y-%m-%d} to {events.max():%Y-%m-%d}."
+    before = (events < start).sum()
+    days = knobs.validation_days + knobs.test_days
+    learnt = (start - events.min()) / timedelta(days=1)
+    if before < knobs.gate_min_rows or learnt <= days:
+        raise ReplayError(
+            f"--start {start:%Y-%m-%d}: found {before:,} rows before it, over "
+            f"{max(learnt, 0):.0f} days; expected at least {knobs.gate_min_rows:,} (gate_min_rows) "
+            f"over more than {days} days (validation_days and test_days). {span} Choose a later "
+            "--start, or lower these knobs in env.yaml."
+        )
+    if not ((events >= start) & (events < end)).any():
+        raise ReplayError(
+            f"found 0 rows from --start {start:%Y-%m-%d} until {end:%Y-%m-%d}, expected at least "
+            f"one to send. {span} Choose an earlier --start or a later --until."
+        )
+    return {
+        "scenario": options.scenario,
+        "step": options.step,
+        "start": start.isoformat(),
+        "end": end.isoformat(),
+        "candidates": list(options.candidates or (SHORT if options.step == "month" else ())),
+    }
+
+
+def _checked(project: Project, options: Options) -> Contract:
+    """The contract, if a replay with these options can be asked for at all."""
+    if options.scenario and options.scenario not in SCENARIOS:
+        raise ReplayError(f"no scenario {options.scenario!r}; there are {', '.join(SCENARIOS)}.")
+    if options.step not in STEPS:
+        raise ReplayError(f"no step {options.step!r}; there are {', '.join(STEPS)}.")
+    contract = read_contract(project.contract)
+    if contract.event_time is None:
+        raise ReplayError("the contract names no event_time, so there is no past to replay.")
+    if options.scenario:
+        SCENARIOS[options.scenario].check(contract)
+    return contract
 
 
 def _rows(project: Project, contract: Contract) -> pl.DataFrame:
@@ -121,99 +180,27 @@ def _rows(project: Project, contract: Contract) -> pl.DataFrame:
     return validation.conform(kept, contract)
 
 
-def _first_version(
+def _prepare(
     project: Project,
-    contract: Contract,
-    rows: pl.DataFrame,
-    start: datetime,
-    candidates: Sequence[str],
-) -> Path:
-    """The folder of a project with the first version, made now or by an earlier replay."""
-    fresh = project.var / "replay" / FIRST / "fresh"
-    _make_project(project, contract, fresh, rows, candidates)
-    made_of = hashlib.sha256(str(start).encode())
-    library = Path(__file__).parents[1].rglob("*.py")
-    for path in sorted([*library, *(path for path in fresh.rglob("*") if path.is_file())]):
-        made_of.update(path.name.encode() + b"\0" + path.read_bytes())
-    folder = fresh.with_name(made_of.hexdigest()[:12])
-    if not state_of(folder):
-        shutil.rmtree(folder, ignore_errors=True)
-        fresh.rename(folder)
-        write_json(folder / "start.json", {"start": start.isoformat()})
-        print("  the first version is built; every policy begins with it", flush=True)
-        _wait_for({FIRST: _lane(folder, FIRST, folder / "first.txt")}, folder, 0)
-    return folder
-
-
-def _make_project(
-    project: Project,
-    contract: Contract,
     folder: Path,
+    policies: Sequence[str],
+    *,
+    contract: Contract,
     rows: pl.DataFrame,
-    candidates: Sequence[str],
+    plan: Mapping[str, Any],
 ) -> None:
-    """A copy of the project whose source holds these rows only."""
-    shutil.rmtree(folder, ignore_errors=True)
-    (folder / "data").mkdir(parents=True)
-    for name in COPIED:
-        shutil.copy(project.root / name, folder)
-    for name in ("notebooks", "serving"):
-        shutil.copytree(project.root / name, folder / name, ignore=UNCOPIED)
-    if candidates:
-        graph = folder / "pipeline.yaml"
-        grid = f"names: [{', '.join(candidates)}]"
-        graph.write_text(re.sub(r"names: \[[^]]*\]", grid, graph.read_text()))
-    rows.select(contract.columns).write_parquet(folder / "data" / "source.parquet")
-    text = yaml.safe_load(project.contract.read_text(encoding="utf-8"))
-    text["source"] = {"path": "data/source.parquet"}
-    write_text(folder / "contract.yaml", yaml.safe_dump(text, sort_keys=False, allow_unicode=True))
-
-
-def _run_lanes(folder: Path, policies: Sequence[str], steps: int) -> None:
-    """A process a policy, and a line whenever one has come further."""
-    lanes = {p: _lane(folder / p, p, folder / f"{p}.txt") for p in policies}
-    _wait_for(lanes, folder, steps)
-
-
-def _lane(project: Path, policy: str, log: Path) -> subprocess.Popen:
-    with log.open("a") as lines:
-        return subprocess.Popen(
-            [sys.executable, "-m", "loopbook.loop.replay_lane", policy],
-            cwd=project,
-            env=environment(),
-            stdout=lines,
-            stderr=lines,
-            start_new_session=True,
-        )
-
-
-def _wait_for(lanes: Mapping[str, subprocess.Popen], folder: Path, steps: int) -> None:
-    shown: dict[str, str] = {}
-    try:
-        while any(lane.poll() is None for lane in lanes.values()):
-            for policy in lanes:
-                state = state_of(folder / policy)
-                if state and shown.get(policy) != state["told"]:
-                    shown[policy] = state["told"]
-                    print(
-                        f"  {NAMES[policy]:<17} {state.get('done', 0):>3}/{steps} {state['told']}",
-                        flush=True,
-                    )
-            time.sleep(0.5)
-    finally:
-        for lane in lanes.values():
-            if lane.poll() is None:
-                lane.terminate()
-        for lane in lanes.values():
-            lane.wait(60)
-    stopped = [policy for policy, lane in lanes.items() if lane.returncode]
-    if stopped:
-        log = folder / f"{stopped[0]}.txt"
-        last = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-        raise ReplayError(f"{log}: {stopped[0]} stopped.\n{last}\nGo on: loopbook replay")
-
-
-def environment() -> dict[str, str]:
-    """The environment of a process in another project: nothing of this one's in it."""
-    own = ("LOOPBOOK_PROJECT", prediction_log.ADDRESS, "LOOPBOOK_FEATURE_STORE", "LOOPBOOK_WEBHOOK")
-    return {k: v for k, v in os.environ.items() if k not in own and not k.startswith("MLFLOW_")}
+    """A project for each policy that has none, the plan, and the rows to send."""
+    if (folder / "plan.json").exists() and read_json(folder / "plan.json") != plan:
+        raise ReplayError(f"{folder}: holds another replay. Begin anew: loopbook replay --afresh")
+    missing = [policy for policy in policies if not state_of(folder / policy)]
+    if missing:
+        scenario = SCENARIOS.get(plan["scenario"] or "")
+        with FileLock(project.var / "replay-first.lock"):
+            begin = replay_projects.first_version(project, contract, rows, plan)
+            if scenario and not scenario.spoils_source:
+                begin = replay_projects.first_step(begin, rows, plan)
+        for policy in missing:
+            replay_projects.copy(begin, folder / policy)
+    start = parse_instant(plan["start"])
+    replay_projects.write_rows(folder, rows.filter(pl.col(EVENT_TS) >= start))
+    write_json(folder / "plan.json", plan)

@@ -1,7 +1,8 @@
 """Replay lane: one policy of a replay, in a process of its own.
 
 It decides what is sent when, and what the policy then does. The working
-directory is the policy's project; its folder holds the plan and the rows.
+directory is the policy's project; the folder above it holds the plan and the
+rows.
 """
 
 import os
@@ -26,7 +27,7 @@ from loopbook.data.prediction_log import key_text
 from loopbook.features import materialize
 from loopbook.loop import replay_results
 from loopbook.loop import turn as loops
-from loopbook.loop.replay import environment
+from loopbook.loop.replay_processes import environment
 from loopbook.loop.replay_results import FIRST, LOOP, NEVER, SCHEDULED, moments, plain, state_of
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
 from loopbook.pipeline import graph
@@ -53,8 +54,8 @@ def make_first(project: Project) -> None:
     first = tracking.holder(tracking.connect(project), contract.name, tracking.CHAMPION)
     if first is None:
         raise ReplayError("the first build has no champion; see var/build/promote.ipynb")
-    told = {"first": first.number, "told": "the first version serves"}
-    write_json(project.var / "replay.json", told)
+    state = {"first": first.number, "line": "the first version serves"}
+    write_json(project.var / "replay.json", state)
 
 
 class Lane:
@@ -101,8 +102,8 @@ class Lane:
             if self.contract.history:
                 materialize.materialize(self.project, until.isoformat(), rebuild=False)
             before = until
-        told = self._act(moment, services[self.policy])
-        self._remember(done=place + 1, told=f"{moment:%Y-%m-%d}  {told}")
+        done = self._act(moment, services[self.policy])
+        self._remember(done=place + 1, line=f"{moment:%Y-%m-%d}  {done}")
 
     def _week(self, since: datetime, until: datetime, services: Mapping[str, str]) -> None:
         asked = self.rows.filter(pl.col(EVENT_TS).is_between(since, until, closed="left"))

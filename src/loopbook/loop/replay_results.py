@@ -24,21 +24,22 @@ from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records.turns import POLICIES as NAMES
 
-FIRST, LOOP, SCHEDULED, NEVER = "first", "loop", "scheduled", "never"
+FIRST, FIRST_STEP = "first", "first-step"  # what is made once; see replay_projects
+LOOP, SCHEDULED, NEVER = "loop", "scheduled", "never"
 STEPS = ("week", "month")
 NEWEST_MONTHS = 3
 
 
 def moments(start: datetime, end: datetime, step: str) -> list[datetime]:
     """The ends of the steps from `start` on; the last one is the first that is not before `end`."""
-    found, at = [], start
+    ends, at = [], start
     while at < end:
         if step == "week":
             at += timedelta(days=7)
         else:
             at = (at.replace(day=1) + timedelta(days=32)).replace(day=1)
-        found.append(at)
-    return found
+        ends.append(at)
+    return ends
 
 
 def state_of(folder: Path) -> dict[str, Any]:
@@ -79,35 +80,24 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     plan = read_json(folder / "plan.json")
     start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
     scenario, since = SCENARIOS.get(plan["scenario"]), moments(start, end, plan["step"])[0]
-    rows = disturbed(pl.read_parquet(folder / "rows.parquet"), scenario, contract, since)
-    rows = rows.with_columns(
-        pl.Series("key", [key_text(contract, plain(row)) for row in rows.to_dicts()])
-    ).select("key", contract.target.name)
     loops = Project(folder / LOOP)
     projects = (
         {LOOP: loops}
         if plan["scenario"]
         else {NEVER: loops, SCHEDULED: Project(folder / SCHEDULED), LOOP: loops}
     )
-    months, last = [], {}
-    for policy, project in projects.items():
-        given = answers(project, contract, policy, start, end).join(rows, on="key")
-        by_month = given.sort("as_of_ts").group_by(
-            pl.col("as_of_ts").dt.truncate("1mo"), maintain_order=True
-        )
-        months += [
-            {"policy": policy, "month": f"{month:%Y-%m}", **_errors(some, contract)}
-            for (month,), some in by_month
-        ]
-        newest = sorted({m["month"] for m in months})[-NEWEST_MONTHS:]
-        late = given.filter(pl.col("as_of_ts").dt.strftime("%Y-%m").is_in(newest))
-        if not late.is_empty():
-            last[policy] = _errors(late, contract)
+    sent = disturbed(pl.read_parquet(folder / "rows.parquet"), scenario, contract, since)
+    rows = _observed(sent, contract)
+    judged = {
+        policy: answers(project, contract, policy, start, end).join(rows, on="key")
+        for policy, project in projects.items()
+    }
+    months, last_months = _by_month(judged, contract)
     turns = turn_records.listed(loops)
     states = {policy: state_of(folder / policy) for policy in projects if policy != NEVER}
     result = plan | {
         "months": months,
-        "last_months": last,
+        "last_months": last_months,
         "turns": turns,
         "retrains": {LOOP: sum(bool(t.get("attempt")) for t in turns)}
         | {policy: states[policy]["builds"] for policy in states if policy != LOOP},
@@ -118,6 +108,32 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         later = [t for t in turns if parse_instant(t["as_of"]) >= since]
         result |= {"right": scenario.is_right(later, since), "expected": scenario.expected}
     return result
+
+
+def _observed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """The key of each row as the log writes it, and its observed target."""
+    keys = [key_text(contract, plain(row)) for row in rows.to_dicts()]
+    return rows.with_columns(pl.Series("key", keys)).select("key", contract.target.name)
+
+
+def _by_month(
+    judged: Mapping[str, pl.DataFrame], contract: Contract
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
+    """Errors by policy and month, and by policy over the newest months."""
+    months, last_months = [], {}
+    for policy, rows in judged.items():
+        by_month = rows.sort("as_of_ts").group_by(
+            pl.col("as_of_ts").dt.truncate("1mo"), maintain_order=True
+        )
+        months += [
+            {"policy": policy, "month": f"{month:%Y-%m}", **_errors(some, contract)}
+            for (month,), some in by_month
+        ]
+        newest = sorted({m["month"] for m in months})[-NEWEST_MONTHS:]
+        late = rows.filter(pl.col("as_of_ts").dt.strftime("%Y-%m").is_in(newest))
+        if not late.is_empty():
+            last_months[policy] = _errors(late, contract)
+    return months, last_months
 
 
 def _errors(some: pl.DataFrame, contract: Contract) -> dict[str, float]:
@@ -144,28 +160,28 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         ]
     by = {(m["policy"], m["month"]): m for m in result["months"]}
     policies = [p for p in NAMES if any(m["policy"] == p for m in result["months"])]
-    told = ["month     " + "".join(f"{NAMES[p]:>26}" for p in policies)]
+    rows = ["month     " + "".join(f"{NAMES[p]:>26}" for p in policies)]
     for month in sorted({m["month"] for m in result["months"]}):
         cells = [by.get((p, month)) for p in policies]
-        told.append(
+        rows.append(
             f"{month:<10}"
             + "".join(f"{c['error']:>16.2%} {c['bias']:>+8.3f} " if c else " " * 26 for c in cells)
         )
-    told.append(
+    rows.append(
         f"retrained {'':<24}0{result['retrains'].get(SCHEDULED, 0):>26}{result['retrains'][LOOP]:>26}"
     )
     last, ours = result["last_months"], result["last_months"].get(LOOP)
     for policy in (NEVER, SCHEDULED):
         if ours and policy in last:
             theirs = last[policy]
-            told.append(
+            rows.append(
                 f"last {NEWEST_MONTHS} months: {ours['error']:.2%} {ours['bias']:+.3f}, against "
                 f"{theirs['error']:.2%} {theirs['bias']:+.3f} ({NAMES[policy]}): the error is "
                 f"{ours['error'] / theirs['error'] - 1:+.1%}, the bias "
                 f"{abs(ours['bias'] / theirs['bias']):.2f} of theirs"
             )
-    told.append(f"{result['failed']} of {result['requests']:,} requests failed")
-    return told
+    rows.append(f"{result['failed']} of {result['requests']:,} requests failed")
+    return rows
 
 
 def figure(result: Mapping[str, Any]) -> Any:

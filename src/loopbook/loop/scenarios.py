@@ -1,7 +1,7 @@
 """Scenarios: what may happen to a model in production, put on the replay's real rows.
 
-It decides what each scenario changes and what the loop should make of it. They
-are simulations: rows, features and dates are real, the disturbance is ours.
+It decides what each scenario changes and what the loop should do about it. They
+are simulations: rows, features and dates are real, the disturbance is added.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,11 @@ import polars as pl
 
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
+from loopbook.project.errors import ReplayError
 from loopbook.records.turns import INVESTIGATE, PROMOTED, REFUSED, ROLLED_BACK
 
 Turns = Sequence[Mapping[str, Any]]
-SQUARE_FEET = 0.09290304  # square metres
+OTHER_UNIT = 0.09290304  # as between two units of area that clients do mix up
 TOLD_TS = "told_ts"
 HEALS = timedelta(weeks=6)
 
@@ -35,6 +36,7 @@ class Scenario:
     late_days : by how much ground truth is later than usual
     spoils_source : whether a retraining is asked for on a source with shuffled labels
     by_hand : whether that version is then promoted by a person
+    needs_number : whether it disturbs the first required number
     expected : what the loop should do, in words
     is_right : whether these turns (from the moment on), with the moment, are that
     """
@@ -47,6 +49,15 @@ class Scenario:
     late_days: float = 0
     spoils_source: bool = False
     by_hand: bool = False
+    needs_number: bool = False
+
+    def check(self, contract: Contract) -> None:
+        """Raise a ReplayError if a table with this contract lacks what is disturbed."""
+        if self.needs_number and not _required_numbers(contract):
+            raise ReplayError(
+                "this scenario changes the first number that every row has, and the contract "
+                "requires none. Replay another scenario, or set required: true for a number."
+            )
 
 
 def outcomes(turns: Turns) -> list[str]:
@@ -57,7 +68,7 @@ def _retrained(turns: Turns) -> int:
     return sum(bool(turn.get("attempt")) for turn in turns)
 
 
-def _dearer(observed: np.ndarray, _rows: pl.DataFrame, _since: datetime) -> np.ndarray:
+def _higher(observed: np.ndarray, _rows: pl.DataFrame, _since: datetime) -> np.ndarray:
     return observed * 1.15
 
 
@@ -66,23 +77,23 @@ def _up_and_down(observed: np.ndarray, rows: pl.DataFrame, since: datetime) -> n
     return observed * np.where(weeks % 4 < 2, 1.25, 0.8)
 
 
-def _first_number(contract: Contract) -> str:
-    return next(n for n in contract.numbers if contract.features[n].required)
+def _required_numbers(contract: Contract) -> list[str]:
+    return [n for n in contract.numbers if contract.features[n].required]
 
 
-def _in_metres(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+def _in_another_unit(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     """A client that sends the first required number in another unit."""
-    name = _first_number(contract)
+    name = _required_numbers(contract)[0]
     low = (contract.features[name].range or [0])[0]
-    changed = (pl.col(name) * SQUARE_FEET).clip(lower_bound=low).round()
+    changed = (pl.col(name) * OTHER_UNIT).clip(lower_bound=low).round()
     return rows.with_columns(changed.cast(rows.schema[name]))
 
 
-def _mostly_large(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
-    """Other people ask: of those below the median of the first required number, every fourth."""
-    name = _first_number(contract)
-    is_large = pl.col(name) > rows[name].median()
-    return rows.filter(is_large | (pl.int_range(pl.len()) % 4 == 0))
+def _mostly_above_median(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Other clients: of the rows up to the median of the first required number, every fourth."""
+    name = _required_numbers(contract)[0]
+    is_above = pl.col(name) > rows[name].median()
+    return rows.filter(is_above | (pl.int_range(pl.len()) % 4 == 0))
 
 
 def _healed(turns: Turns, since: datetime) -> bool:
@@ -104,37 +115,44 @@ def _limited(turns: Turns) -> bool:
 def disturbed(
     rows: pl.DataFrame, scenario: Scenario | None, contract: Contract, since: datetime
 ) -> pl.DataFrame:
-    """The rows as they are sent; `told_ts` is when their ground truth is told."""
-    told = pl.col(KNOWN_TS).alias(TOLD_TS)
+    """The rows as they are sent; `told_ts` is when their ground truth is sent.
+
+    Rows before `since`, and their ground truth, are as they were: on that rests
+    that scenarios share their first step (`replay_projects.first_step`).
+    """
+    told_ts = pl.col(KNOWN_TS).alias(TOLD_TS)
     if scenario is None:
-        return rows.with_columns(told)
+        return rows.with_columns(told_ts)
+    target = contract.target.name
+    rows = rows.with_columns(pl.col(target).cast(pl.Float64))  # a disturbed count is no integer
     before = rows.filter(pl.col(EVENT_TS) < since)
     after = scenario.change(rows.filter(pl.col(EVENT_TS) >= since), contract)
-    target = contract.target.name
     observed = scenario.truth(after[target].to_numpy(), after, since)
     after = after.with_columns(pl.Series(target, observed))
     late = timedelta(days=scenario.late_days)
-    return pl.concat([before.with_columns(told), after.with_columns(told + late)])
+    return pl.concat([before.with_columns(told_ts), after.with_columns(told_ts + late)])
 
 
 SCENARIOS: dict[str, Scenario] = {
     "concept": Scenario(
-        "prices are 15 % higher from one day on",
+        "the target is 15 % higher from one day on",
         "a new version is promoted within six weeks, and at the end half of the bias is gone",
         _healed,
-        truth=_dearer,
+        truth=_higher,
     ),
     "covariate": Scenario(
-        "mostly large houses are asked about, and prices are what they were",
+        "mostly rows with a large first number are sent, and the target is what it was",
         "it does not retrain",
         lambda turns, _: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
-        change=_mostly_large,
+        change=_mostly_above_median,
+        needs_number=True,
     ),
     "broken-unit": Scenario(
-        "a client sends a size in square metres",
+        "a client sends the first number in another unit",
         "it investigates and does not retrain",
         lambda turns, _: INVESTIGATE in outcomes(turns) and not _retrained(turns),
-        change=_in_metres,
+        change=_in_another_unit,
+        needs_number=True,
     ),
     "late-labels": Scenario(
         "ground truth is two months late",
@@ -159,7 +177,7 @@ SCENARIOS: dict[str, Scenario] = {
         by_hand=True,
     ),
     "storm": Scenario(
-        "prices go up by a quarter and down by a fifth, every two weeks",
+        "the target goes up by a quarter and down by a fifth, every two weeks",
         "it keeps its limits: no retraining within six days of another",
         lambda turns, _: _retrained(turns) > 0 and _limited(turns),
         truth=_up_and_down,
