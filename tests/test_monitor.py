@@ -28,7 +28,7 @@ from small_house import ROOT, Running, answers, environment, give, loopbook, mak
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, Truth
 from loopbook.monitoring import notifications, windows
-from loopbook.pages.windows import PAGES
+from loopbook.pages.rendering import PAGES
 from loopbook.project.contract import read_contract
 from loopbook.project.paths import Project
 from loopbook.records import verdicts
@@ -126,6 +126,11 @@ EXPECTED = {
 }
 
 
+RIGHT = """
+return Math.max(...[...document.querySelectorAll('.lb')].map(e => e.getBoundingClientRect().right))
+"""
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(house, width):
     with Voila(house) as pages, browser(width) as chrome:
@@ -137,6 +142,7 @@ def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(house, width):
             assert "dashboards.show" not in text
             wide = chrome.execute_script("return document.documentElement.scrollWidth")
             assert wide <= width + 5, page
+            assert chrome.execute_script(RIGHT) <= width + 1, page
             broken = "return [...document.images].filter(i => !i.naturalWidth).length"
             wait_for(lambda: chrome.execute_script(broken) == 0, f"pictures of {page}", 20)  # noqa: B023
             assert chrome.title != "broken out"

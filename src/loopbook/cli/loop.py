@@ -30,24 +30,28 @@ def changes_of(pairs: list[str] | None) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+TurnDay = Annotated[
+    str,
+    typer.Option(
+        "--as-of", metavar="DAY", help="Day or instant in UTC of the one turn; without it: now."
+    ),
+]
+Minutes = Annotated[
+    float,
+    typer.Option(
+        metavar="MINUTES",
+        help="Minutes between two turns; without it: loop_interval_minutes of env.yaml.",
+        show_default=False,
+    ),
+]
+
+
 def loop(
     once: Annotated[
         bool, typer.Option("--once", help="Do one turn; the exit code is its outcome.")
     ] = False,
-    as_of: Annotated[
-        str,
-        typer.Option(
-            "--as-of", metavar="DAY", help="Day or instant in UTC of the one turn; without it: now."
-        ),
-    ] = "",
-    interval: Annotated[
-        float,
-        typer.Option(
-            metavar="MINUTES",
-            help="Minutes between two turns; without it: loop_interval_minutes of env.yaml.",
-            show_default=False,
-        ),
-    ] = 0,
+    as_of: TurnDay = "",
+    interval: Minutes = 0,
     changes: Changes = None,
 ) -> None:
     """Monitor, retrain when it pays, gate and promote, in turns.
@@ -79,43 +83,48 @@ def loop(
     )
 
 
+ScenarioName = Annotated[
+    str,
+    typer.Argument(
+        metavar="SCENARIO",
+        help="Disturb the rows: concept, covariate, broken-unit, late-labels, bad-candidate, "
+        "bad-champion or storm. Without it the rows stay as they were, and two controls run "
+        "beside the loop.",
+    ),
+]
+Step = Annotated[str, typer.Option(metavar="STEP", help="Time between two turns: week or month.")]
+Start = Annotated[
+    str,
+    typer.Option(
+        metavar="DAY",
+        help="Train the first version as of this day; else the start of the month in which two "
+        "fifths of the table's span are over.",
+    ),
+]
+Until = Annotated[
+    str, typer.Option(metavar="DAY", help="End before this day; else at the end of the table.")
+]
+CandidateNames = Annotated[
+    str,
+    typer.Option(
+        metavar="NAMES",
+        help="Train only these, separated by commas; else all of pipeline.yaml, or three "
+        "fast ones with --step month.",
+    ),
+]
+Afresh = Annotated[
+    bool, typer.Option("--afresh", help="Delete what an earlier run of this replay did.")
+]
+
+
 def replay(
-    scenario: Annotated[
-        str,
-        typer.Argument(
-            metavar="SCENARIO",
-            help="Disturb the rows: concept, covariate, broken-unit, late-labels, bad-candidate, "
-            "bad-champion or storm. Without it the rows stay as they were, and two controls run "
-            "beside the loop.",
-        ),
-    ] = "",
-    step: Annotated[
-        str, typer.Option(metavar="STEP", help="Time between two turns: week or month.")
-    ] = "week",
-    start: Annotated[
-        str,
-        typer.Option(
-            metavar="DAY",
-            help="Train the first version as of this day; else the start of the month in which "
-            "two fifths of the table's span are over.",
-        ),
-    ] = "",
-    until: Annotated[
-        str,
-        typer.Option(metavar="DAY", help="End before this day; else at the end of the table."),
-    ] = "",
-    candidates: Annotated[
-        str,
-        typer.Option(
-            metavar="NAMES",
-            help="Train only these, separated by commas; else all of pipeline.yaml, or three "
-            "fast ones with --step month.",
-        ),
-    ] = "",
+    scenario: ScenarioName = "",
+    step: Step = "week",
+    start: Start = "",
+    until: Until = "",
+    candidates: CandidateNames = "",
     *,
-    afresh: Annotated[
-        bool, typer.Option("--afresh", help="Delete what an earlier run of this replay did.")
-    ] = False,
+    afresh: Afresh = False,
 ) -> None:
     """Send past rows through the service and let the loop turn.
 

@@ -39,6 +39,19 @@ def describe(project: Project) -> list[str]:
         lines.append("champion    none yet")
     else:
         lines += _champion_lines(champion, utc_now())
+    lines += _last_lines(project)
+    lines += loop_lines(
+        champion, before, turn_records.listed(project), read_knobs(project.knobs), utc_now()
+    )
+    stale = graph.stale_tasks(project)
+    lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
+    lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
+    return lines
+
+
+def _last_lines(project: Project) -> list[str]:
+    """The last gate, window and turn, and what is not done yet."""
+    lines = []
     decision = project.var / "build" / "decision.json"
     if decision.exists():
         record = read_json(decision)
@@ -56,12 +69,6 @@ def describe(project: Project) -> list[str]:
         lines.append(f"open turn   at {left['stage']}; go on with it: loopbook loop --once")
     if asked := turn_records.asked(project):
         lines.append(f"asked       for a retraining by {asked['by']}: {asked['reason']}")
-    lines += loop_lines(
-        champion, before, turn_records.listed(project), read_knobs(project.knobs), utc_now()
-    )
-    stale = graph.stale_tasks(project)
-    lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
-    lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
     return lines
 
 

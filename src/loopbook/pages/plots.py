@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
@@ -227,6 +228,19 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Fig
     return figure
 
 
+def _errors(axis: Axes, periods: Sequence[Mapping[str, Any]]) -> None:
+    """The realized errors with their intervals and the estimated ones, where they are known."""
+    known = [p for p in periods if p.get("error") is not None]
+    if known:
+        x, y = [p["period"] for p in known], np.array([p["error"] for p in known])
+        reach = [y - [p["low"] for p in known], np.array([p["high"] for p in known]) - y]
+        axis.errorbar(x, y, reach, color=CURRENT, fmt="o-", ms=4, capsize=3, label="realized")
+    estimated = [p for p in periods if p.get("estimated") is not None]
+    if estimated:
+        x, y = [p["period"] for p in estimated], [p["estimated"] for p in estimated]
+        axis.plot(x, y, "s--", color=CHALLENGER, ms=4, label="estimated")
+
+
 def error_over_time(
     periods: Sequence[Mapping[str, Any]],
     usual: float | None,
@@ -248,22 +262,14 @@ def error_over_time(
     if not periods:
         return nothing()
     figure, axis = _figure(5.4, 3.2)
-    known = [p for p in periods if p.get("error") is not None]
-    if known:
-        x, y = [p["period"] for p in known], np.array([p["error"] for p in known])
-        reach = [y - [p["low"] for p in known], np.array([p["high"] for p in known]) - y]
-        axis.errorbar(x, y, reach, color=CURRENT, fmt="o-", ms=4, capsize=3, label="realized")
-    guessed = [p for p in periods if p.get("estimated") is not None]
-    if guessed:
-        x, y = [p["period"] for p in guessed], [p["estimated"] for p in guessed]
-        axis.plot(x, y, "s--", color=CHALLENGER, ms=4, label="estimated")
+    _errors(axis, periods)
     if usual is not None:
         axis.axhline(usual, color=REFERENCE, lw=1.2, label="at promotion")
     axis.margins(y=0.25)
-    for at, told in (marks or {}).items():
+    for at, text in (marks or {}).items():
         axis.axvline(at, color=CHAMPION, ls=":", lw=1.4)
         place = (at, axis.get_ylim()[1])
-        axis.annotate(plain(told), place, (3, -3), textcoords="offset points", va="top", size=8)
+        axis.annotate(plain(text), place, (3, -3), textcoords="offset points", va="top", size=8)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axis.set(xlabel=time, ylabel=label)
     axis.tick_params(axis="x", rotation=30)

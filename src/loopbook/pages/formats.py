@@ -1,0 +1,38 @@
+"""Formats: how a time, a share and a number look on a page.
+
+It decides the one form of each, as plain text; a template escapes it.
+"""
+
+from typing import Any
+
+
+def instant(text: str | None) -> str:
+    """An instant to the minute; the page says that it is UTC."""
+    return text[:16].replace("T", " ") if text else "unknown"
+
+
+def day(text: str | None) -> str:
+    return text[:10] if text else "unknown"
+
+
+def share(value: float | None, digits: int = 2) -> str:
+    """A share as per cent."""
+    return "not known" if value is None else f"{value * 100:.{digits}f} %"
+
+
+def count(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def number(value: float) -> str:
+    """Four significant digits, all of them before the point where there are more."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+
+
+def cell(value: Any) -> str:
+    """A value of a table's cell."""
+    if isinstance(value, float):
+        return number(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return count(value)
+    return "" if value is None else str(value)

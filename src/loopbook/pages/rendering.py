@@ -1,0 +1,62 @@
+"""Rendering: a template of the pages, filled.
+
+It decides that a value stays text: every template is escaped, without a way
+around it. The only module that knows Jinja2, and it imports it when the first
+page is made, because the notebooks import the pages too.
+"""
+
+import base64
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from loopbook.pages import formats
+from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PAGES = {
+    "1_overview": "Overview",
+    "2_drift": "Drift",
+    "3_performance": "Performance",
+    "4_candidates": "Candidates",
+    "5_model_card": "Model card",
+    "6_what_if": "What if",
+    "7_loop": "The loop",
+}
+
+
+def render(template: str, **content: Any) -> str:
+    """The HTML of a template.
+
+    Raises
+    ------
+    LookupError
+        If the template asks for what a record does not have.
+    """
+    from jinja2 import UndefinedError
+
+    try:
+        return environment().get_template(f"{template}.html.j2").render(content).strip()
+    except UndefinedError as error:
+        raise LookupError(f"page {template}: {error}") from error
+
+
+@lru_cache(maxsize=1)
+def environment() -> "Environment":
+    """Jinja2 as every page uses it."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    jinja = Environment(
+        loader=PackageLoader("loopbook.pages"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for form in (formats.instant, formats.day, formats.share, formats.count, formats.cell):
+        jinja.filters[form.__name__] = form
+    jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
+    jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}
+    return jinja

@@ -1,0 +1,119 @@
+"""What if: the inputs of a version as sliders, and its answer to them.
+
+It decides where an input may be moved. It computes the answer with the very
+graph that serves, and nothing else.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import ipywidgets as widgets
+
+from loopbook.features import store as feature_store
+from loopbook.pages import windows as window_pages
+from loopbook.pages.dashboards import guarded
+from loopbook.project.clock import parse_instant
+from loopbook.project.contract import Feature, read_contract
+from loopbook.project.paths import Project
+from loopbook.registry.explanations import explain
+from loopbook.registry.reader import Held, Registry
+from loopbook.registry.servable import Servable, load
+
+
+def sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
+    """The inputs of a version, and below them its answer, which follows them."""
+    servable = load(store, held)
+    # a card's keys are sorted; people and the feature store know the contract's order
+    table = read_contract(project.contract)
+    order = {name: place for place, name in enumerate(table.features)}
+    names = sorted(servable.contract.features, key=lambda name: order.get(name, len(order)))
+    inputs = {name: _input(servable, name) for name in names}
+    features = feature_store.connect(project, table) if table.history else None
+    now = (features and features.as_of()) or _newest(servable.card)
+    shown = widgets.HTML()
+
+    def ask(_: object = None) -> None:
+        shown.value = guarded(answer)
+
+    def answer() -> str:
+        record = {name: widget.value for name, widget in inputs.items()}
+        if features and features.as_of():
+            record |= features.get(record.get(table.entity), now).values
+        return _answer(servable, record, now)
+
+    for widget in inputs.values():
+        widget.observe(ask, "value")
+    ask()
+    grid = widgets.Layout(display="flex", flex_flow="row wrap")
+    head = widgets.HTML(window_pages.what_if())
+    return widgets.VBox([head, widgets.Box(list(inputs.values()), layout=grid), shown])
+
+
+def _answer(servable: Servable, record: Mapping[str, Any], now: datetime) -> str:
+    target = servable.contract.target
+    imputed = servable.notes(record)["imputed"]
+    return window_pages.answer(
+        servable.predict(servable.matrix([record], [now]))[0],
+        f"{target.name}, {target.unit or 'no unit'}, as of {now:%Y-%m-%d}",
+        explain(servable, record, now),
+        {name: _place(servable.card, name, value) for name, value in record.items()},
+        [f"no value for {name}, so it is imputed" for name in imputed],
+    )
+
+
+def _input(servable: Servable, name: str) -> widgets.Widget:
+    feature = servable.contract.features[name]
+    looks = {
+        "description": feature.alias or name,
+        "description_tooltip": feature.meaning,
+        "style": {"description_width": "130px"},
+        "layout": widgets.Layout(width="330px", max_width="100%"),
+    }
+    if feature.type == "category":
+        vocabulary = servable.card["categories"][name]
+        chosen = feature.example if feature.example in vocabulary else vocabulary[0]
+        return widgets.Dropdown(options=vocabulary, value=chosen, **looks)
+    if feature.type == "boolean":
+        return widgets.Checkbox(value=bool(feature.example), indent=True, **looks)
+    return _slider(feature, servable.card["reference"][name]["quantiles"], looks)
+
+
+def _slider(
+    feature: Feature, quantiles: Mapping[str, float], looks: Mapping[str, Any]
+) -> widgets.Widget:
+    """From the first to the last per cent of the training rows, inside the contract's range."""
+    low, high = quantiles["0.01"], quantiles["0.99"]
+    if feature.range:
+        low, high = max(low, feature.range[0]), min(high, feature.range[1])
+    if low >= high:
+        high = low + 1
+    middle = quantiles["0.5"] if feature.example is None else feature.example
+    middle = min(max(middle, low), high)
+    if feature.type == "integer":
+        ends = {"min": int(low), "max": int(high) + (int(high) < high)}
+        return widgets.IntSlider(value=round(middle), continuous_update=False, **ends, **looks)
+    ends = {"min": low, "max": high, "step": (high - low) / 200, "readout_format": ".4g"}
+    return widgets.FloatSlider(value=middle, continuous_update=False, **ends, **looks)
+
+
+def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
+    """Where a value lies among the rows that the model learned from."""
+    about = card["reference"].get(name, {})
+    if value is None:
+        return "no value"
+    if "shares" in about:
+        return f"{about['shares'].get(value, 0) * 100:.1f} % have it"
+    quantiles = sorted((float(q), v) for q, v in about.get("quantiles", {}).items())
+    below = [q for q, limit in quantiles if limit is not None and value >= limit]
+    above = [q for q, limit in quantiles if limit is not None and value <= limit]
+    if not below:
+        return "below 99 % of them"
+    if not above:
+        return "above 99 % of them"
+    low, high = sorted((below[-1] * 100, above[0] * 100))
+    return f"above {low:g} % of them" if low == high else f"above {low:g} to {high:g} % of them"
+
+
+def _newest(card: Mapping[str, Any]) -> datetime:
+    return parse_instant(card["as_of"]) if card["as_of"] else datetime.now(UTC)

@@ -1,0 +1,194 @@
+"""The pages' templates: each is filled with markup, and none lets it out."""
+
+import re
+from html.parser import HTMLParser
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import turned
+from hatchling.builders.wheel import WheelBuilder
+from jinja2 import StrictUndefined
+
+from loopbook.pages import rendering
+from loopbook.pages import turns as turn_pages
+from loopbook.pages import windows as window_pages
+
+ROOT = Path(__file__).parents[1]
+TEMPLATES = sorted(path.name for path in files("loopbook.pages").joinpath("templates").iterdir())
+MARKUP = "\"'><img src=x onerror=alert(1)></style></pre>"
+OURS = {
+    *("style", "div", "nav", "a", "h1", "h2", "h3", "p", "b", "br", "ul", "li", "img", "iframe"),
+    *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code"),
+}
+ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
+FIGURES = {"trend.svg", "columns.svg", "shares.svg", "periods.svg", "slices.svg", "calibration.svg"}
+INTERVAL = {"mean": 0.1, "low": 0.0, "high": 0.2, "n": 5}
+
+
+class Reads(HTMLParser):
+    """The text and the elements of a page."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.text, self.elements = "", []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def window() -> dict:
+    """The record of a window whose every text is markup."""
+    numbers = dict.fromkeys(
+        ("error", "error_low", "error_high", "reference_error", "estimated_error", "error_growth"),
+        0.1,
+    )
+    numbers |= dict.fromkeys(("estimated_error_of_judged", "bias", "bias_moved", "coverage"), None)
+    numbers |= dict.fromkeys(
+        ("reference_rows", "rows", "labels", "due", "drifted_columns", "judged_columns"), 7
+    )
+    column = {"column": MARKUP, "distance": 0.2, "threshold": 0.1}
+    column |= {"is_judged": True, "has_drifted": True}
+    fault = {"column": MARKUP, "kind": MARKUP, "is_broken": True, "sentence": MARKUP}
+    champion = dict.fromkeys(("name", "version", "candidate", "promoted_at"), MARKUP)
+    return {
+        "as_of": MARKUP,
+        "decided_at": MARKUP,
+        "current": [MARKUP, MARKUP],
+        "verdict": {"level": MARKUP, "reasons": [MARKUP, MARKUP]},
+        "numbers": numbers,
+        "metrics": {MARKUP: 0.1},
+        "champion": champion | {"fitted": {"until": MARKUP, "rows": 9}},
+        "columns": [column],
+        "faults": [fault],
+        "skew": {"share": 0.1, "rows": 7},
+    }
+
+
+def decision() -> dict:
+    candidate = {"candidate": MARKUP, "loss": 0.1, "bias": 0.1}
+    return {
+        "sentence": MARKUP,
+        "decided_at": MARKUP,
+        "as_of": MARKUP,
+        "rows": 9,
+        "ranked": [candidate | {"exportable": True, "latency_ms": 0.1}],
+        "against": {"baseline": {MARKUP: INTERVAL}, MARKUP: {MARKUP: INTERVAL}},
+        "checks": [{"name": MARKUP, "passed": False, "reason": MARKUP}],
+        "importance": [{"feature": MARKUP, "rise": 0.1}],
+    }
+
+
+def card() -> dict:
+    words = dict.fromkeys(("name", "candidate", "snapshot_sha256", "contract_sha256"), MARKUP)
+    feature = {"type": MARKUP, "alias": MARKUP, "unit": MARKUP, "meaning": MARKUP}
+    return words | {
+        "contract": {"meaning": MARKUP, "features": {MARKUP: feature}},
+        "target": {"name": MARKUP, "unit": MARKUP, "meaning": MARKUP},
+        "fitted": {"rows": 9, "since": MARKUP, "until": MARKUP},
+        "validation": {MARKUP: 0.1},
+        "as_of": MARKUP,
+    }
+
+
+def loop_turn(**more) -> dict:
+    words = dict.fromkeys(("verdict", "outcome", "reason", "champion", "ended_at", "stage"), MARKUP)
+    return {"turn": 1, "as_of": MARKUP, "verdict_reasons": [MARKUP], MARKUP: MARKUP} | words | more
+
+
+def replay() -> dict:
+    words = dict.fromkeys(("start", "end", "expected", "step"), MARKUP)
+    months = [month | {"month": MARKUP} for month in turned.result()["months"]]
+    return turned.result("concept", right=False, months=months) | words | {"scenario": MARKUP}
+
+
+def pages() -> dict[str, str]:
+    """Every page, made of records whose texts are markup."""
+    figures = dict.fromkeys(FIGURES, b"<svg/>")
+    version = dict.fromkeys(("number", "run_id", "git_commit", "promoted_at"), MARKUP)
+    explanation = {"base": 1.0, "contributions": [{"feature": MARKUP, "value": MARKUP}]}
+    explanation["contributions"][0]["contribution"] = 2.0
+    other = loop_turn(verdict=None)
+    return {
+        "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
+        "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
+        "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
+        "performance": window_pages.performance(window(), figures),
+        "candidates": window_pages.candidates(version, decision()),
+        "model_card": window_pages.model_card(version, card(), decision()),
+        "what_if": window_pages.what_if(),
+        "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
+        "loop": turn_pages.top([loop_turn()], [MARKUP]),
+        "heading": turn_pages.heading(MARKUP, MARKUP, MARKUP, MARKUP),
+        "turns": turn_pages.turns([loop_turn(), other], b"<svg/>", MARKUP),
+        "replay": turn_pages.replay(
+            replay(), b"<svg/>", b"<svg/>", records=[loop_turn()], root=MARKUP
+        ),
+    }
+
+
+@pytest.fixture(scope="module")
+def made() -> tuple[dict[str, str], set[str]]:
+    """The pages, and the templates that were read for them."""
+    rendering.environment.cache_clear()
+    jinja, names = rendering.environment(), set()
+    source = jinja.loader.get_source
+
+    def noted(environment, name):
+        names.add(name)
+        return source(environment, name)
+
+    jinja.loader.get_source = noted
+    yield pages(), names
+    rendering.environment.cache_clear()
+
+
+def test_every_template_is_filled_with_markup_by_these_tests(made):
+    _, names = made
+    assert sorted(names) == TEMPLATES
+
+
+@pytest.mark.parametrize("page", pages())
+def test_no_text_that_a_template_gets_becomes_an_element_or_an_attribute(made, page):
+    read = Reads(made[0][page])
+    assert page == "what_if" or MARKUP in read.text
+    for tag, attributes in read.elements:
+        assert tag in OURS
+        assert attributes.keys() <= ATTRIBUTES
+        assert tag != "img" or attributes["src"].startswith("data:image/svg+xml;base64,")
+        assert tag != "iframe" or attributes["sandbox"] == "allow-scripts"
+    assert "<img src=x" not in re.sub(r'srcdoc="[^"]*"', "", made[0][page])
+
+
+def test_a_page_is_escaped_always_and_misses_nothing_in_silence():
+    jinja = rendering.environment()
+    assert jinja.autoescape is True
+    assert jinja.undefined is StrictUndefined
+    with pytest.raises(LookupError, match="page overview: 'record' is undefined"):
+        rendering.render("overview", figures={})
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_has_no_way_around_the_escaping(name):
+    text = (files("loopbook.pages") / "templates" / name).read_text()
+    assert not re.search(r"\|\s*safe\b|autoescape|Markup|<script|\son[a-z]+=|xmlattr", text)
+    assert not re.search(r"=\{\{", text), "an attribute without quotes"
+
+
+def test_only_one_module_knows_jinja2():
+    users = [
+        p
+        for p in (ROOT / "src").rglob("*.py")
+        if re.search(r"import.*jinja2|jinja2 import", p.read_text())
+    ]
+    assert [path.name for path in users] == ["rendering.py"]
+
+
+def test_the_wheel_has_every_template():
+    builder = WheelBuilder(str(ROOT))
+    inside = {Path(f.distribution_path).name for f in builder.recurse_included_files()}
+    assert set(TEMPLATES) <= inside
