@@ -179,6 +179,14 @@ def test_a_template_has_no_way_around_the_escaping(name):
     assert not re.search(r"=\{\{", text), "an attribute without quotes"
 
 
+@pytest.mark.parametrize(("value", "shown"), [(0.12344, "0.1234"), (634_000.4, "634,000")])
+def test_an_answer_is_not_rounded_away_whatever_its_unit(value, shown):
+    explanation = {"base": value, "contributions": []}
+    page = window_pages.answer(value, "target, unit", explanation, {}, [])
+    assert f"<b>{shown}</b>target, unit" in page
+    assert f"A usual row is answered with {shown};" in page
+
+
 def test_only_one_module_knows_jinja2():
     users = [
         p
