@@ -54,7 +54,7 @@ uvicorn.run(app, port=int(sys.argv[1]), log_level="warning", access_log=False)
 BENTO = """
 import bentoml, numpy as np, skops.io
 @bentoml.service(workers=1, metrics={"enabled": False}, logging={"access": {"enabled": False}})
-class Houses:
+class Champion:
     def __init__(self):
         kinds = skops.io.get_untrusted_types(file="MODEL")
         self.model = skops.io.load("MODEL", trusted=kinds)
@@ -67,7 +67,7 @@ import numpy as np, skops.io
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec
 from mlserver.types import InferenceResponse
-class Houses(MLModel):
+class Champion(MLModel):
     async def load(self):
         kinds = skops.io.get_untrusted_types(file="MODEL")
         self.model = skops.io.load("MODEL", trusted=kinds)
@@ -131,6 +131,7 @@ def _bodies(table: contract.Contract, folder: Path) -> dict[str, str]:
 
 def _servers(root: Path, folder: Path, query: str, body: dict[str, str]) -> dict[str, tuple]:
     python = sys.executable
+    name = contract.read_contract(root / "contract.yaml").name
     (folder / "constant.py").write_text(CONSTANT)
     ask = f"/predict?{query}"
     servers = {
@@ -139,7 +140,7 @@ def _servers(root: Path, folder: Path, query: str, body: dict[str, str]) -> dict
         "mlflow models serve": (
             [
                 *(Path(python).with_name("mlflow"), "models", "serve", "--env-manager", "local"),
-                *("--workers", "1", "-p", "PORT", "-m", "models:/house-prices@champion"),
+                *("--workers", "1", "-p", "PORT", "-m", f"models:/{name}@champion"),
             ],
             root,
             "/invocations",
@@ -149,13 +150,13 @@ def _servers(root: Path, folder: Path, query: str, body: dict[str, str]) -> dict
     if peers := _peers(root):
         model = _champion_model(folder)
         (folder / "bento.py").write_text(BENTO.replace("MODEL", str(model)))
-        (folder / "houses.py").write_text(MLSERVER.replace("MODEL", str(model)))
-        settings = {"name": "houses", "implementation": "houses.Houses"}
+        (folder / "champion_rows.py").write_text(MLSERVER.replace("MODEL", str(model)))
+        settings = {"name": "champion", "implementation": "champion_rows.Champion"}
         (folder / "model-settings.json").write_text(json.dumps(settings))
-        words = [peers / "bentoml", "serve", "bento:Houses", "--port", "PORT"]
+        words = [peers / "bentoml", "serve", "bento:Champion", "--port", "PORT"]
         servers["BentoML"] = (words, folder, "/predict", body["bentoml"])
         words = [peers / "mlserver", "start", "."]
-        servers["MLServer"] = (words, folder, "/v2/models/houses/infer", body["mlserver"])
+        servers["MLServer"] = (words, folder, "/v2/models/champion/infer", body["mlserver"])
     return servers
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from loopbook.project import paths
+from loopbook.project import contract, paths
 from loopbook.registry import tracking
 
 ROOT = Path(__file__).parents[1]
@@ -165,17 +165,18 @@ def run() -> list[str]:
     from small_house import FULL, Running, give, make_project
 
     with tempfile.TemporaryDirectory() as folder:
-        house = make_project(Path(folder) / "house", serve_watch_s="0.3")
-        give(house, 1, tracking.CHAMPION)
-        give(house, 2, tracking.CHALLENGER)
-        here = paths.Project(house)
+        project = make_project(Path(folder) / "project", serve_watch_s="0.3")
+        give(project, 1, tracking.CHAMPION)
+        give(project, 2, tracking.CHALLENGER)
+        here = paths.Project(project)
+        table = contract.read_contract(here.contract)
         os.environ["MLFLOW_TRACKING_URI"] = here.environment()["MLFLOW_TRACKING_URI"]
         client = tracking.connect(here)
         both = [
-            tracking.holder(client, "house-prices", alias)
+            tracking.holder(client, table.name, alias)
             for alias in (tracking.CHAMPION, tracking.CHALLENGER)
         ]
-        with Running(house, "--quiet") as service:
+        with Running(project, "--quiet") as service:
             address = ("127.0.0.1", service.port)
             found = measure(address, client, both, FULL, requests=REQUESTS, moves=MOVES)
     return [

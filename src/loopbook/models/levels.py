@@ -1,7 +1,7 @@
 """Levels: models that follow a level which moves while the inputs stand still.
 
 Two estimators around another one, for a target that is a log inside. Trees
-cannot extrapolate, so a price level as one more column does not help them when
+cannot extrapolate, so a level as one more column does not help them when
 it rises beyond what they have seen; here the level is added outside of them.
 """
 

@@ -99,7 +99,7 @@ def find_faults(
         return []
     found = quality.faults(fitted_on, current, contract, inputs, margin=margin)
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
-    # a level may leave the range of the past: that is the market, and no fault
+    # a level that leaves its range has moved with time, and is no fault
     found += [fault for fault in trailing if fault.kind == "missing"]
     found += quality.answer_faults(current[ANSWER].to_numpy())
     if known.height >= least_rows:

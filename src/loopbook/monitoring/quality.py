@@ -16,7 +16,7 @@ from scipy.stats import beta
 from loopbook.project.contract import Contract
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
-NEW_SHARE = 0.2  # of rows with categories never seen: no new neighbourhood, another coding
+NEW_SHARE = 0.2  # of rows with categories never seen: not a new entity, but another coding
 CONFIDENCE = 0.99
 # What people mix up, as a factor from the unit that is meant to the one that came.
 UNITS = {
