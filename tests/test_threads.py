@@ -9,7 +9,8 @@ DERIVE = """
 from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from loopbook.features import rows as row_features
-from loopbook.project.contract import EVENT_YEAR, read_contract
+from loopbook.project.contract import read_contract
+from loopbook.project.formulas import EVENT_YEAR
 table = read_contract("contract.yaml")
 names = [*table.numbers, *table.trailing, EVENT_YEAR]
 def many(seed):

@@ -139,17 +139,8 @@ def _download(source: Source, folder: Path) -> dict[str, Any]:
                     file.write(block)
             name = f"landed-{state.hexdigest()[:32]}{Path(urlsplit(source.url).path).suffix}"
             incoming.replace(folder / name)
-    except httpx.HTTPStatusError as reason:
-        raise SourceError(
-            f"source {described(source)}: answered {reason.response.status_code} "
-            f"{reason.response.reason_phrase}, expected the table. Nothing was changed; "
-            "correct source.url in contract.yaml, or ask its owner."
-        ) from None
     except (httpx.HTTPError, httpx.InvalidURL) as reason:
-        raise SourceError(
-            f"source {described(source)}: cannot be reached ({type(reason).__name__}). "
-            "Nothing was changed; check source.url in contract.yaml and the network."
-        ) from None
+        raise SourceError(_unreached(source, reason)) from None
     return {
         "source": _identity(source),
         "file": name,
@@ -157,6 +148,22 @@ def _download(source: Source, folder: Path) -> dict[str, Any]:
         "etag": answer.headers.get("etag"),
         "modified": answer.headers.get("last-modified"),
     }
+
+
+def _unreached(source: Source, reason: Exception) -> str:
+    """What to say of a download that brought no table."""
+    import httpx
+
+    if isinstance(reason, httpx.HTTPStatusError):
+        return (
+            f"source {described(source)}: answered {reason.response.status_code} "
+            f"{reason.response.reason_phrase}, expected the table. Nothing was changed; "
+            "correct source.url in contract.yaml, or ask its owner."
+        )
+    return (
+        f"source {described(source)}: cannot be reached ({type(reason).__name__}). "
+        "Nothing was changed; check source.url in contract.yaml and the network."
+    )
 
 
 def _query(contract: Contract, folder: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ import numpy as np
 import orjson
 import polars as pl
 
+from loopbook.data.log_tables import COLUMNS, TABLES, as_table
 from loopbook.project.clock import to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database, connect_database
@@ -31,26 +32,6 @@ from loopbook.project.paths import Project
 
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
 CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
-TABLES = (
-    """CREATE TABLE IF NOT EXISTS predictions (
-        id TEXT PRIMARY KEY, received_us BIGINT NOT NULL, as_of_us BIGINT NOT NULL,
-        model TEXT NOT NULL, version TEXT NOT NULL, role TEXT NOT NULL, shadow_of TEXT,
-        route TEXT NOT NULL, key TEXT, request {blob} NOT NULL, features {blob} NOT NULL,
-        inputs TEXT NOT NULL, notes {blob} NOT NULL, answer DOUBLE PRECISION NOT NULL,
-        latency_us BIGINT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS predictions_when ON predictions (as_of_us, id)",
-    "CREATE INDEX IF NOT EXISTS predictions_key ON predictions (key)",
-    "CREATE TABLE IF NOT EXISTS inputs (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
-    """CREATE TABLE IF NOT EXISTS ground_truth (
-        seq {serial}, prediction_id TEXT, key TEXT, observed DOUBLE PRECISION NOT NULL,
-        known_us BIGINT NOT NULL, received_us BIGINT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS truth_prediction ON ground_truth (prediction_id)",
-    "CREATE INDEX IF NOT EXISTS truth_key ON ground_truth (key)",
-)
-COLUMNS = (
-    *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
-    *("request", "features", "inputs", "notes", "answer", "latency_us"),
-)
 EXPORT_ROWS = 20_000
 STRATA = 400
 
@@ -144,52 +125,38 @@ class PredictionLog:
 
         The same value again changes nothing; another one is a correction.
         """
-        outcomes = []
         with self.database.transaction() as cursor:
-            for truth in truths:
-                column = "id" if truth.prediction_id else "key"
-                name = truth.prediction_id or truth.key
-                found = cursor.execute(
-                    self.database.sql(f"SELECT 1 FROM predictions WHERE {column} = ? LIMIT 1"),
-                    (name,),
-                ).fetchone()
-                if not found:
-                    outcomes.append("unknown")
-                    continue
-                column = "prediction_id" if truth.prediction_id else "key"
-                before = cursor.execute(
-                    self.database.sql(
-                        f"SELECT observed FROM ground_truth WHERE {column} = ? "
-                        "ORDER BY known_us DESC, seq DESC LIMIT 1"
-                    ),
-                    (name,),
-                ).fetchone()
-                if before and before[0] == truth.observed:
-                    outcomes.append("unchanged")
-                    continue
-                cursor.execute(
-                    self.database.sql(
-                        "INSERT INTO ground_truth "
-                        "(prediction_id, key, observed, known_us, received_us) "
-                        "VALUES (?, ?, ?, ?, ?)"
-                    ),
-                    (
-                        truth.prediction_id,
-                        truth.key,
-                        truth.observed,
-                        truth.known_us,
-                        truth.received_us,
-                    ),
-                )
-                outcomes.append("corrected" if before else "accepted")
-        return outcomes
+            return [self._tell_one(cursor, truth) for truth in truths]
+
+    def _tell_one(self, cursor: Any, truth: Truth) -> str:
+        by_id = bool(truth.prediction_id)
+        name = truth.prediction_id if by_id else truth.key
+        answered = self.database.sql(
+            f"SELECT 1 FROM predictions WHERE {'id' if by_id else 'key'} = ? LIMIT 1"
+        )
+        if not cursor.execute(answered, (name,)).fetchone():
+            return "unknown"
+        newest = self.database.sql(
+            f"SELECT observed FROM ground_truth WHERE {'prediction_id' if by_id else 'key'} = ? "
+            "ORDER BY known_us DESC, seq DESC LIMIT 1"
+        )
+        before = cursor.execute(newest, (name,)).fetchone()
+        if before and before[0] == truth.observed:
+            return "unchanged"
+        put = self.database.sql(
+            "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
+            "VALUES (?, ?, ?, ?, ?)"
+        )
+        t = truth
+        cursor.execute(put, (t.prediction_id, t.key, t.observed, t.known_us, t.received_us))
+        return "corrected" if before else "accepted"
 
     def count(self) -> int:
         """How many answers are in the log."""
         return self.database.read("SELECT count(*) FROM predictions")[0][0]
 
     def truth_count(self) -> tuple[int, int]:
-        """How many ground truths were told, and the number of the last."""
+        """How many ground truths are in the log, and the number of the last."""
         count, last = self.database.read("SELECT count(*), max(seq) FROM ground_truth")[0]
         return count, last or 0
 
@@ -202,7 +169,7 @@ class PredictionLog:
     ) -> Iterator[pl.DataFrame]:
         """Answers with `as_of` in `[since, until)`, some thousand at a time, oldest first.
 
-        Ground truth that became known after `known_until` is not told.
+        Ground truth that became known after `known_until` is left out.
 
         Returns
         -------
@@ -215,9 +182,9 @@ class PredictionLog:
         names = self._inputs()
         upper = to_micros(until) if until else 2**62
         last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
-        while found := self._after(last, upper, EXPORT_ROWS):
-            last = (found[-1][COLUMNS.index("as_of_us")], found[-1][0])
-            yield _as_table(found, self._truths(found, known_until), names)
+        while answers := self._after(last, upper, EXPORT_ROWS):
+            last = (answers[-1][COLUMNS.index("as_of_us")], answers[-1][0])
+            yield as_table(answers, self._truths(answers, known_until), names)
 
     def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
         """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
@@ -254,26 +221,26 @@ class PredictionLog:
             return (pl.concat(parts, how="diagonal") if parts else None), count
         draw = np.random.default_rng(seed)
         edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
-        found: list[tuple] = []
+        drawn: list[tuple] = []
         seen = 0
         for start, end in pairwise(edges):
             seen += self.database.read(between, (start, end))[0][0]
-            wanted = most_rows * seen // count - len(found)
+            wanted = most_rows * seen // count - len(drawn)
             if wanted and end > start:
                 middle = int(draw.integers(start, end))
                 part = self._after((middle, ""), end, wanted)
-                found += part + self._after((start, ""), middle, wanted - len(part))
-        return _as_table(found, self._truths(found), self._inputs()), count
+                drawn += part + self._after((start, ""), middle, wanted - len(part))
+        return as_table(drawn, self._truths(drawn), self._inputs()), count
 
     def _inputs(self) -> dict[str, list[str]]:
-        found = self.database.read("SELECT digest, names FROM inputs")
-        return {digest: orjson.loads(names) for digest, names in found}
+        rows = self.database.read("SELECT digest, names FROM inputs")
+        return {digest: orjson.loads(names) for digest, names in rows}
 
     def _truths(
-        self, found: Sequence[tuple], known_until: datetime | None = None
+        self, answers: Sequence[tuple], known_until: datetime | None = None
     ) -> dict[str, list[tuple[float, int]]]:
         """Ground truth by prediction id, in the order in which it became known."""
-        wanted = [(row[0], row[COLUMNS.index("key")]) for row in found]
+        wanted = [(row[0], row[COLUMNS.index("key")]) for row in answers]
         by: dict[str, dict[str, list[tuple[float, int]]]] = {"prediction_id": {}, "key": {}}
         latest = to_micros(known_until) if known_until else 2**62
         for column, names in (
@@ -323,8 +290,8 @@ def key_text(contract: Contract, values: Mapping[str, Any]) -> str | None:
     if any(part is None for part in parts):
         return None
     hidden = {n for n, f in contract.features.items() if f.sensitive != "no"}
-    told = zip(contract.key, parts, strict=True)
-    return "|".join(hashed(part) if name in hidden else str(part) for name, part in told)
+    named = zip(contract.key, parts, strict=True)
+    return "|".join(hashed(part) if name in hidden else str(part) for name, part in named)
 
 
 def hashed(value: Any) -> str:
@@ -334,52 +301,6 @@ def hashed(value: Any) -> str:
 
 def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (values[i : i + size] for i in range(0, len(values), size))
-
-
-def _as_table(
-    found: Sequence[tuple],
-    truths: Mapping[str, list[tuple[float, int]]],
-    names: Mapping[str, list[str]],
-) -> pl.DataFrame:
-    columns = dict(zip(COLUMNS, zip(*found, strict=True), strict=True))
-    instant = pl.Datetime("us", "UTC")
-    told = [truths[i] for i in columns["id"]]
-    notes = [orjson.loads(bytes(n)) for n in columns["notes"]]
-    table = pl.DataFrame(
-        {
-            "id": columns["id"],
-            "received_ts": pl.Series(columns["received_us"], dtype=pl.Int64).cast(instant),
-            "as_of_ts": pl.Series(columns["as_of_us"], dtype=pl.Int64).cast(instant),
-            **{n: pl.Series(columns[n], dtype=pl.String) for n in ("model", "version", "role")},
-            **{n: pl.Series(columns[n], dtype=pl.String) for n in ("shadow_of", "route", "key")},
-            "request": [bytes(r).decode() for r in columns["request"]],
-            **{
-                name: pl.Series([n.get(name, []) for n in notes], dtype=pl.List(pl.String))
-                for name in ("imputed", "unknown", "out_of_range")
-            },
-            "answer": pl.Series(columns["answer"], dtype=pl.Float64),
-            "latency_us": pl.Series(columns["latency_us"], dtype=pl.Int64),
-            "observed": pl.Series([t[-1][0] if t else None for t in told], dtype=pl.Float64),
-            "known_ts": pl.Series([t[-1][1] if t else None for t in told], dtype=pl.Int64).cast(
-                instant
-            ),
-            "corrections": pl.Series([max(len(t) - 1, 0) for t in told], dtype=pl.Int64),
-        }
-    )
-    features = [np.frombuffer(bytes(f), np.float32) for f in columns["features"]]
-    every = list(dict.fromkeys(n for digest in set(columns["inputs"]) for n in names[digest]))
-    places = {d: {n: i for i, n in enumerate(names[d])} for d in set(columns["inputs"])}
-    return table.with_columns(
-        pl.Series(
-            f"feature_{name}",
-            [
-                float(row[places[d][name]]) if name in places[d] else None
-                for row, d in zip(features, columns["inputs"], strict=True)
-            ],
-            dtype=pl.Float32,
-        ).fill_nan(None)
-        for name in every
-    )
 
 
 def connect(project: Project, contract: Contract) -> PredictionLog:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import polars as pl
 
-from loopbook.data import prediction_log, sources, validation
+from loopbook.data import formats, prediction_log, sources, validation
 from loopbook.data.landing import KINDS
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
@@ -38,9 +38,9 @@ class Served:
     def sentence(self) -> str:
         """What came back, for people."""
         count = 0 if self.rows is None else self.rows.height
-        told = [f"{count:,} served rows with ground truth came back"]
-        told += [f"{n:,} were left out ({why})" for why, n in self.left_out.items() if n]
-        return "; ".join(told)
+        parts = [f"{count:,} served rows with ground truth came back"]
+        parts += [f"{n:,} were left out ({why})" for why, n in self.left_out.items() if n]
+        return "; ".join(parts)
 
 
 def known_rows(
@@ -109,23 +109,23 @@ def broken_spans(project: Project) -> list[tuple[datetime, datetime]]:
 
 
 def from_log(
-    found: pl.DataFrame, contract: Contract, broken: Sequence[tuple[datetime, datetime]]
+    answers: pl.DataFrame, contract: Contract, broken: Sequence[tuple[datetime, datetime]]
 ) -> Served:
     """Logged answers as rows of the contract.
 
     Parameters
     ----------
-    found : polars.DataFrame
+    answers : polars.DataFrame
         As `PredictionLog.rows` gives, all with ground truth, none of a shadow.
     broken : sequence of (start, end)
         Rows asked or known in these stretches are left out.
     """
     if any(feature.sensitive != "no" for feature in contract.features.values()):
-        return Served(None, {"the log does not hold their sensitive values": found.height})
+        return Served(None, {"the log does not hold their sensitive values": answers.height})
     left_out = {}
-    keyed = found.filter(pl.col("key").is_not_null())
+    keyed = answers.filter(pl.col("key").is_not_null())
     left_out["without a key nobody can tell whether they are in the source"] = (
-        found.height - keyed.height
+        answers.height - keyed.height
     )
     inside = [
         pl.col(clock).is_between(start, end, closed="left")
@@ -162,7 +162,7 @@ def _as_rows(once: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     happened = once["as_of_ts"]
     said = rows[contract.event_time]
     if said.null_count() == 0:
-        instants = sources.as_instants(said, contract)
+        instants = formats.as_instants(said, contract)
         named = pl.DataFrame({contract.event_time: instants})
         happened = named.select(sources.instant(named, contract.event_time, contract)).to_series()
     rows = rows.with_columns(happened.alias(EVENT_TS), once["known_ts"].alias(KNOWN_TS))

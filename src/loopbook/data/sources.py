@@ -5,7 +5,6 @@ what `landing` brings from a URL or a database. It never checks values (that is
 `validation`).
 """
 
-import csv
 import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,21 +12,13 @@ from pathlib import Path
 import polars as pl
 
 from loopbook.data import landing
+from loopbook.data.formats import SUFFIXES, as_declared, format_of, scan_files
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
-from loopbook.project.contract import Contract, Dialect, Source
+from loopbook.project.contract import Contract
 from loopbook.project.errors import SourceError
+from loopbook.project.files import sha256_of
 
-SUFFIXES = {
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".txt": "csv",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-}
-SAID_YES, SAID_NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
-SNIFFED_BYTES = 1 << 16
+FORMATS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
 THE_SOURCE = "source"  # where a file is asked for: the rows that the contract names
 
 
@@ -52,11 +43,11 @@ def source_files(contract: Contract, root: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(f for f in path.rglob("*") if f.is_file() and f.name[0] not in "._")
-    formats = {_format_of(f, source) for f in files}
+    formats = {format_of(f, source) for f in files}
     if len(formats) != 1 or None in formats:
-        found = ", ".join(sorted(str(f.relative_to(path)) for f in files)[:5]) or "no file"
+        names = ", ".join(sorted(str(f.relative_to(path)) for f in files)[:5]) or "no file"
         raise SourceError(
-            f"source {source.path}: found {found} in the folder, expected files of one format. "
+            f"source {source.path}: found {names} in the folder, expected files of one format. "
             "Say source.format in contract.yaml, or move the others away."
         )
     return files
@@ -82,8 +73,7 @@ def source_digest(contract: Contract, root: Path) -> str:
 
 def _file_digest(path: Path, contract: Contract) -> str:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as reason:
         raise SourceError(
             f"source {contract.source.path}: {reason.strerror} ({path}). "
@@ -107,7 +97,7 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     """
     where = landing.described(contract.source)
     files = source_files(contract, root)
-    form = _format_of(files[0], contract.source)
+    form = format_of(files[0], contract.source)
     if form is None:
         raise SourceError(
             f"source {where}: the name tells no format, expected {', '.join(SUFFIXES)}. "
@@ -116,16 +106,13 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     if not files[0].is_file():
         _file_digest(files[0], contract)
     try:
-        table = _scan(files, form, contract)
-        found = table.collect_schema().names()
-        _check_columns(found, contract)
-        rows = _as_declared(table.select(contract.columns).collect(), form, contract)
+        table = scan_files(files, form, contract)
+        _check_columns(table.collect_schema().names(), contract)
+        rows = as_declared(table.select(contract.columns).collect(), form, contract)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as reason:
-        first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
-        names = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
         raise SourceError(
-            f"source {where}: is no readable {names[form]} file ({first_line}). "
-            f"Write it again, or correct source in contract.yaml."
+            f"source {where}: is no readable {FORMATS[form]} file ({_first_line(reason)}). "
+            "Write it again, or correct source in contract.yaml."
         ) from None
     if rows.is_empty():
         raise SourceError(
@@ -135,45 +122,9 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     return rows
 
 
-def _format_of(file: Path, source: Source) -> str | None:
-    return source.format or SUFFIXES.get(file.suffix.lower())
-
-
-def _scan(files: list[Path], form: str, contract: Contract) -> pl.LazyFrame:
-    """The files as one lazy table, so that only named columns are read."""
-    if form == "parquet":
-        return pl.scan_parquet(files)
-    kinds = {name: landing.KINDS[f.type] for name, f in contract.features.items()}
-    kinds[contract.target.name] = pl.Float64
-    kinds |= {n: pl.String for n in (contract.event_time, contract.known_time) if n}
-    if form == "jsonl":
-        return pl.scan_ndjson(files, schema_overrides=kinds, infer_schema_length=None)
-    # there are many ways to write a truth value; `_as_declared` reads them
-    kinds |= {n: pl.String for n, kind in kinds.items() if kind == pl.Boolean}
-    dialect = contract.source.dialect or sniffed(files[0])
-    return pl.scan_csv(
-        files,
-        separator=dialect.separator,
-        quote_char=dialect.quote,
-        decimal_comma=dialect.decimal_comma,
-        schema_overrides=kinds,
-        infer_schema_length=10_000,
-        raise_if_empty=False,
-    )
-
-
-def sniffed(file: Path) -> Dialect:
-    """The dialect of a CSV file, from its first lines: comma, semicolon, tab or bar."""
-    with file.open("rb") as opened:
-        start = opened.read(SNIFFED_BYTES).decode("utf-8", errors="replace")
-    lines = start.splitlines()[:50]
-    try:
-        found = csv.Sniffer().sniff("\n".join(lines), delimiters=",;\t|").delimiter
-    except csv.Error:
-        return Dialect(separator=",")
-    # 1,5;2,5 has as many commas as semicolons: the header has no number in it
-    most = max(",;\t|", key=lines[0].count)
-    return Dialect(separator=most if lines[0].count(most) else found)
+def _first_line(reason: Exception) -> str:
+    """What a library says went wrong, without the lines that explain it to programmers."""
+    return (str(reason).strip() or type(reason).__name__).splitlines()[0]
 
 
 def scan(contract: Contract) -> pl.LazyFrame:
@@ -185,66 +136,15 @@ def scan(contract: Contract) -> pl.LazyFrame:
         If its name tells no format.
     """
     path = Path(contract.source.path)
-    form = _format_of(path, contract.source)
+    form = format_of(path, contract.source)
     if form is None:
         raise SourceError(f"{path}: the name tells no format, expected {', '.join(SUFFIXES)}.")
-    return _scan([path], form, contract)
+    return scan_files([path], form, contract)
 
 
-def _as_declared(rows: pl.DataFrame, form: str, contract: Contract) -> pl.DataFrame:
-    """Text as what the contract says it is: truth values, days and instants."""
-    if form == "parquet" and not contract.source.database:
-        return rows
-    booleans = [n for n, f in contract.features.items() if f.type == "boolean"]
-    for name in booleans if form == "csv" else ():
-        rows = rows.with_columns(as_truth(rows[name], contract))
-    clock = [n for n in (contract.event_time, contract.known_time) if n]
-    texts = [rows[name] for name in clock if rows.schema[name] == pl.String]
-    return rows.with_columns(as_instants(text, contract) for text in texts)
-
-
-def as_truth(text: pl.Series, contract: Contract) -> pl.Series:
-    """Words as truth values: true, yes, 1 and their opposites; nothing is no value.
-
-    Raises
-    ------
-    SourceError
-        If a word is neither.
-    """
-    said = text.str.strip_chars().str.to_lowercase()
-    wrong = said.filter(~said.is_in([*SAID_YES, *SAID_NO]) & said.is_not_null() & (said != ""))
-    if wrong.len():
-        raise SourceError(
-            f"source {landing.described(contract.source)}: {wrong.len():,} of {text.len():,} rows "
-            f"have a {text.name} that is no truth value; first: {wrong[0]!r}. "
-            "Expected true or false, yes or no, 1 or 0."
-        )
-    truths = dict.fromkeys(SAID_YES, True) | dict.fromkeys(SAID_NO, False)
-    return said.replace_strict(truths, default=None, return_dtype=pl.Boolean)
-
-
-def as_instants(text: pl.Series, contract: Contract) -> pl.Series:
-    """Days (2014-05-02) as dates; instants (ISO 8601) in UTC, or naive where no offset stands."""
-    there = text.drop_nulls()
-    if there.str.contains(r"^\d{4}-\d{2}-\d{2}$").all():
-        return text.str.to_date("%Y-%m-%d")
-    spaced = text.str.replace(" ", "T")
-    forms = ("%+", "%Y-%m-%dT%H:%M:%S%.f", "%Y%m%dT%H%M%S")
-    for form in forms:
-        zone = {"time_zone": "UTC"} if form == "%+" else {}
-        found = spaced.str.to_datetime(form, strict=False, **zone)
-        if found.null_count() == text.null_count():
-            return found
-    first = text.filter(text.is_not_null() & text.str.to_date("%Y-%m-%d", strict=False).is_null())
-    raise SourceError(
-        f"source {landing.described(contract.source)}: {text.name} is no day or instant everywhere; "
-        f"first: {first.first()!r}. Expected 2014-05-02 or 2014-05-02T13:00:00Z."
-    )
-
-
-def _check_columns(found: list[str], contract: Contract) -> None:
-    missing = [name for name in contract.columns if name not in found]
-    added = [n for n in found if n not in contract.columns and n not in contract.ignored]
+def _check_columns(columns: list[str], contract: Contract) -> None:
+    missing = [name for name in contract.columns if name not in columns]
+    added = [n for n in columns if n not in contract.columns and n not in contract.ignored]
     faults = []
     if missing:
         faults.append(f"missing: {', '.join(missing)}")
@@ -254,7 +154,7 @@ def _check_columns(found: list[str], contract: Contract) -> None:
         faults.append("a column may have been renamed")
     if faults:
         raise SourceError(
-            f"source {landing.described(contract.source)}: found {len(found)} columns that are not those of "
+            f"source {landing.described(contract.source)}: found {len(columns)} columns that are not those of "
             f"contract '{contract.name}' ({'; '.join(faults)}). Correct the table, describe the "
             "column under features, or list it under ignored in contract.yaml."
         )
@@ -367,6 +267,27 @@ def known_by(
     rows = with_clock(rows, contract)
     if EVENT_TS not in rows.columns:
         return _grown(rows, served, contract).sort(contract.key), as_of
+    _refuse_unclocked(rows, contract, now)
+    newest = [newest_event(rows)] + ([newest_event(served)] if served is not None else [])
+    meant = as_of or max(newest)
+    known = rows.filter(pl.col(KNOWN_TS) <= meant)
+    if served is not None:
+        known = _grown(known, served.filter(pl.col(KNOWN_TS) <= meant), contract)
+    if known.is_empty():
+        raise SourceError(_none_known(rows, meant, contract))
+    return known.sort(EVENT_TS, *contract.key, KNOWN_TS), meant
+
+
+def _none_known(rows: pl.DataFrame, as_of: datetime, contract: Contract) -> str:
+    first = rows[KNOWN_TS].min()
+    return (
+        f"contract '{contract.name}': none of {rows.height:,} rows was known at "
+        f"{as_of:%Y-%m-%d}; the first became known on {first:%Y-%m-%d}. Choose a later as_of."
+    )
+
+
+def _refuse_unclocked(rows: pl.DataFrame, contract: Contract, now: datetime) -> None:
+    """Rows without a time, or with one that has not come yet, are known at no `as_of`."""
     for name, clock in ((contract.event_time, EVENT_TS), (contract.known_time, KNOWN_TS)):
         absent = rows[clock].null_count() if name else 0
         if not absent:
@@ -384,18 +305,6 @@ def known_by(
             f"{contract.event_time} in the future (after {now:%Y-%m-%d}); first: {first}. "
             "Correct the rows, or the clock of this machine."
         )
-    newest = [newest_event(rows)] + ([newest_event(served)] if served is not None else [])
-    meant = as_of or max(newest)
-    known = rows.filter(pl.col(KNOWN_TS) <= meant)
-    if served is not None:
-        known = _grown(known, served.filter(pl.col(KNOWN_TS) <= meant), contract)
-    if known.is_empty():
-        first = rows[KNOWN_TS].min()
-        raise SourceError(
-            f"contract '{contract.name}': none of {rows.height:,} rows was known at "
-            f"{meant:%Y-%m-%d}; the first became known on {first:%Y-%m-%d}. Choose a later as_of."
-        )
-    return known.sort(EVENT_TS, *contract.key, KNOWN_TS), meant
 
 
 def _grown(rows: pl.DataFrame, served: pl.DataFrame | None, contract: Contract) -> pl.DataFrame:

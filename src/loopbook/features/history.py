@@ -23,7 +23,7 @@ from loopbook.features.rows import compiled
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
 from loopbook.project.contract import Contract, Trailing
 
-ENTITY, VALUE, ENTER, LEAVE, VALID_FROM = "entity", "value", "enter", "superseded", "valid_from"
+ENTITY, VALUE, LEAVE, VALID_FROM = "entity", "value", "superseded", "valid_from"
 NEVER = np.iinfo(np.int64).max
 MICROS_A_DAY = 86_400_000_000
 INSTANT = pl.Datetime("us", "UTC")
@@ -63,14 +63,14 @@ def facts(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     value = np.broadcast_to(np.asarray(formula(*columns), np.float64), rows.height)
     entity = pl.col(contract.entity) if contract.entity else pl.lit(None, dtype=pl.String)
     order = [*contract.key, KNOWN_TS]
-    found = rows.with_columns(pl.Series(VALUE, value), entity.alias(ENTITY))
+    valued = rows.with_columns(pl.Series(VALUE, value), entity.alias(ENTITY))
     if contract.known_time:
         later = pl.col(KNOWN_TS).shift(-1).over(contract.key, order_by=KNOWN_TS)
         superseded = later.dt.epoch("us").fill_null(NEVER)
     else:
         superseded = pl.lit(NEVER, dtype=pl.Int64)
     return (
-        found.with_columns(superseded.alias(LEAVE))
+        valued.with_columns(superseded.alias(LEAVE))
         .filter(pl.col(VALUE).is_finite())
         .sort(EVENT_TS, *order)
         .select(ENTITY, EVENT_TS, KNOWN_TS, VALUE, LEAVE)
@@ -156,8 +156,8 @@ def _steps(
         enough = count >= one.minimum_count
         if one.maximum_age_days:
             enough &= _count_at(times, *windows[one.maximum_age_days][:2]) > 0
-        found = _ordered_at(times, enters, leaves, values, one.aggregate)
-        answer[:, place] = np.where(enough, found, np.nan)
+        aggregates = _ordered_at(times, enters, leaves, values, one.aggregate)
+        answer[:, place] = np.where(enough, aggregates, np.nan)
     return times, answer
 
 

@@ -17,7 +17,8 @@ import numpy as np
 import polars as pl
 
 from loopbook.project.clock import EVENT_TS
-from loopbook.project.contract import EVENT_YEAR, Contract, formula_names
+from loopbook.project.contract import Contract
+from loopbook.project.formulas import EVENT_YEAR, formula_names
 
 # numexpr's compiled formulas share buffers: two threads in one of them corrupt the heap
 ONE_AT_A_TIME = threading.Lock()

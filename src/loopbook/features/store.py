@@ -14,21 +14,22 @@ import hashlib
 import json
 import os
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from math import isnan
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import polars as pl
 
 from loopbook.data.landing import sum_of_hashes
 from loopbook.features import history
+from loopbook.features.backends import Backend, Point, RedisBackend, SqlBackend
 from loopbook.features.history import ENTITY, VALID_FROM
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
 from loopbook.project.contract import Contract
-from loopbook.project.database import KINDS, Database, connect_database, shown, told_as
+from loopbook.project.database import KINDS, connect_database, shown, told_as
 from loopbook.project.errors import FeatureStoreError
 from loopbook.project.paths import Project
 
@@ -37,147 +38,6 @@ REDIS = ("redis", "rediss", "unix")
 AHEAD = timedelta(days=35)
 EVERYONE = ""  # the key of what is over all: no entity has an empty name
 REBUILD = "loopbook features materialize --rebuild"
-Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed values
-
-
-class Backend(Protocol):
-    """What a server must do; `SqlBackend` and `RedisBackend` do.
-
-    `fill` replaces everything; `change` replaces the points after `since` of
-    some entities and forgets those that had ended by `keep`. Each is done
-    whole or not at all. Instants are microseconds since 1970.
-    """
-
-    def about(self) -> dict[str, str]: ...
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]: ...
-    def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
-    def change(
-        self,
-        about: Mapping[str, str],
-        entities: Iterable[str],
-        since: int,
-        keep: int,
-        points: Iterable[Point],
-    ) -> None: ...
-    def close(self) -> None: ...
-
-
-class SqlBackend:
-    """SQLite or PostgreSQL: a row a change point."""
-
-    def __init__(self, database: Database, name: str):
-        self.database = database
-        self.points, self.notes = f'"{name}_points"', f'"{name}_about"'
-        self.lookup = self._sql(
-            "SELECT packed FROM {points} WHERE entity = ? AND valid_from <= ? "
-            "ORDER BY valid_from DESC LIMIT 1"
-        )
-        with database.transaction() as cursor:
-            cursor.execute(
-                self._sql(
-                    "CREATE TABLE IF NOT EXISTS {points} (entity TEXT NOT NULL, "
-                    "valid_from BIGINT NOT NULL, packed {{blob}} NOT NULL, "
-                    "PRIMARY KEY (entity, valid_from))"
-                )
-            )
-            cursor.execute(
-                self._sql("CREATE TABLE IF NOT EXISTS {notes} (name TEXT PRIMARY KEY, said TEXT)")
-            )
-
-    def _sql(self, text: str) -> str:
-        return self.database.sql(text.format(points=self.points, notes=self.notes))
-
-    def about(self) -> dict[str, str]:
-        return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
-
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
-        found = (self.database.read(self.lookup, (entity, micros)) for entity in entities)
-        return [bytes(rows[0][0]) if rows else None for rows in found]
-
-    def fill(self, about, points) -> None:
-        with self.database.transaction() as cursor:
-            cursor.execute(self._sql("DELETE FROM {points}"))
-            self._write(cursor, about, points)
-
-    def change(self, about, entities, since, keep, points) -> None:
-        ended = self._sql(
-            "DELETE FROM {points} WHERE entity = ? AND valid_from < "
-            "(SELECT max(valid_from) FROM {points} WHERE entity = ? AND valid_from <= ?)"
-        )
-        gone = self._sql("DELETE FROM {points} WHERE entity = ? AND valid_from > ?")
-        with self.database.transaction() as cursor:
-            cursor.executemany(ended, [(entity, entity, keep) for entity in entities])
-            cursor.executemany(gone, [(entity, since) for entity in entities])
-            self._write(cursor, about, points)
-
-    def _write(self, cursor, about, points) -> None:
-        cursor.executemany(self._sql("INSERT INTO {points} VALUES (?, ?, ?)"), points)
-        note = self._sql(
-            "INSERT INTO {notes} VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET said = excluded.said"
-        )
-        cursor.executemany(note, list(about.items()))
-
-    def close(self) -> None:
-        self.database.close()
-
-
-# Several lookups in one trip to the server.
-NEWEST = """
-local found = {}
-for i, key in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGE', key, ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or false
-end
-return found
-"""
-
-
-class RedisBackend:
-    """A sorted set an entity, scored by `valid from`; a change is one MULTI."""
-
-    def __init__(self, client: Any, name: str):
-        self.client = client
-        self.prefix = f"loopbook:{name}:"
-        self._newest = client.register_script(NEWEST)
-
-    def about(self) -> dict[str, str]:
-        found = self.client.hgetall(self.prefix + "about")
-        return {key.decode(): value.decode() for key, value in found.items()}
-
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
-        keys = [self.prefix + "points:" + entity for entity in entities]
-        return [found and found[8:] for found in self._newest(keys=keys, args=[micros])]
-
-    def fill(self, about, points) -> None:
-        with self.client.pipeline(transaction=True) as todo:
-            for key in self.client.scan_iter(self.prefix + "points:*", count=1000):
-                todo.delete(key)
-            self._write(todo, about, points)
-
-    def change(self, about, entities, since, keep, points) -> None:
-        keys = [self.prefix + "points:" + entity for entity in entities]
-        with self.client.pipeline(transaction=False) as asked:
-            for key in keys:
-                asked.zrange(
-                    key, keep, "-inf", byscore=True, desc=True, offset=0, num=1, withscores=True
-                )
-            newest = asked.execute()
-        with self.client.pipeline(transaction=True) as todo:
-            for key, found in zip(keys, newest, strict=True):
-                if found:
-                    todo.zremrangebyscore(key, "-inf", f"({found[0][1]:.0f}")
-                todo.zremrangebyscore(key, f"({since}", "+inf")
-            self._write(todo, about, points)
-
-    def _write(self, todo, about, points) -> None:
-        for entity, micros, packed in points:
-            # members of a set are unique, so the instant is part of them
-            member = struct.pack("<q", micros) + packed
-            todo.zadd(self.prefix + "points:" + entity, {member: micros})
-        todo.hset(self.prefix + "about", mapping=dict(about))
-        todo.execute()
-
-    def close(self) -> None:
-        self.client.close()
 
 
 class Looked(NamedTuple):
@@ -208,7 +68,7 @@ class FeatureStore:
         self._counts = {n for n, t in contract.trailing.items() if t.aggregate == "count"}
         self._codes = {s: struct.Struct(f"<{len(names)}d") for s, names in self.names.items()}
 
-    def _told(self):
+    def _refusing(self):
         return told_as(FeatureStoreError, f"feature store of '{self.contract.name}'", ADDRESS)
 
     def as_of(self) -> datetime | None:
@@ -219,7 +79,7 @@ class FeatureStore:
         FeatureStoreError
             If it was made from another declaration of the features.
         """
-        with self._told():
+        with self._refusing():
             about = self.backend.about()
         if not about:
             return None
@@ -242,9 +102,9 @@ class FeatureStore:
         is_known = True
         keys = {"entity": entity, "all": EVERYONE}
         asked = [s for s in keys if self.names[s] and keys[s] is not None]
-        with self._told():
-            found = self.backend.at([keys[scope] for scope in asked], micros)
-        packed_of = dict(zip(asked, found, strict=True))
+        with self._refusing():
+            points = self.backend.at([keys[scope] for scope in asked], micros)
+        packed_of = dict(zip(asked, points, strict=True))
         for scope in history.SCOPES:
             names = self.names[scope]
             packed = packed_of.get(scope)
@@ -254,8 +114,8 @@ class FeatureStore:
                 is_known = is_known and scope == "all"
                 values |= {n: 0.0 if n in self._counts else None for n in names}
                 continue
-            told = zip(names, self._codes[scope].unpack(packed), strict=True)
-            values |= {name: None if isnan(value) else value for name, value in told}
+            named = zip(names, self._codes[scope].unpack(packed), strict=True)
+            values |= {name: None if isnan(value) else value for name, value in named}
         return Looked(values, is_known)
 
     def materialize(
@@ -278,19 +138,7 @@ class FeatureStore:
         FeatureStoreError
             If there is no fact, or the store stands at a later instant already.
         """
-        if known_facts.is_empty():
-            raise FeatureStoreError(
-                f"feature store of '{self.contract.name}': no fact was known at {as_of:%Y-%m-%d}, "
-                "so there is nothing to keep, and nothing was changed. Choose a later --as-of."
-            )
-        since, reason = (None, "asked for") if rebuild else (self.as_of(), "the first one")
-        if since and as_of < since:
-            raise FeatureStoreError(
-                f"feature store of '{self.contract.name}': stands at {since:%Y-%m-%d %H:%M}, later "
-                f"than {as_of:%Y-%m-%d %H:%M}, and keeps no past. To go back: {REBUILD}"
-            )
-        if since and self._fingerprint(known_facts, since) != self.backend.about()["facts"]:
-            since, reason = None, "facts that were known before have changed"
+        since, reason = self._begin(known_facts, as_of, rebuild=rebuild)
         if since == as_of:
             return Materialized(as_of, since, 0, 0, "it stands there already")
         changed = None if since is None else self._changed(known_facts, since, as_of)
@@ -300,17 +148,35 @@ class FeatureStore:
             "as_of": str(to_micros(as_of)),
             "facts": self._fingerprint(known_facts, as_of),
         }
-        with self._told():
+        with self._refusing():
             if since is None:
                 self.backend.fill(about, points)
             else:
-                entities = [*changed, EVERYONE]
-                self.backend.change(
-                    about, entities, to_micros(since), to_micros(since - AHEAD), points
-                )
+                ended = to_micros(since - AHEAD)
+                self.backend.change(about, [*changed, EVERYONE], to_micros(since), ended, points)
         touched = len({entity for entity, _, _ in points} - {EVERYONE})
         why = "what changed since then" if since else reason
         return Materialized(as_of, since, touched, len(points), why)
+
+    def _begin(
+        self, known_facts: pl.DataFrame, as_of: datetime, *, rebuild: bool
+    ) -> tuple[datetime | None, str]:
+        """From which instant on the store is brought up to date (None: from nothing), and why."""
+        name = self.contract.name
+        if known_facts.is_empty():
+            raise FeatureStoreError(
+                f"feature store of '{name}': no fact was known at {as_of:%Y-%m-%d}, "
+                "so there is nothing to keep, and nothing was changed. Choose a later --as-of."
+            )
+        since, reason = (None, "asked for") if rebuild else (self.as_of(), "the first one")
+        if since and as_of < since:
+            raise FeatureStoreError(
+                f"feature store of '{name}': stands at {since:%Y-%m-%d %H:%M}, later "
+                f"than {as_of:%Y-%m-%d %H:%M}, and keeps no past. To go back: {REBUILD}"
+            )
+        if since and self._fingerprint(known_facts, since) != self.backend.about()["facts"]:
+            return None, "facts that were known before have changed"
+        return since, reason
 
     @staticmethod
     def _fingerprint(known_facts: pl.DataFrame, until: datetime) -> str:
@@ -366,12 +232,12 @@ class FeatureStore:
 
 def declaration(contract: Contract) -> str:
     """The digest of what the trailing features are: another one is another store."""
-    told = {
+    declared = {
         "history": contract.history.model_dump() if contract.history else None,
         "entity": contract.entity,
         "target": contract.target.name,
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
 def connect(project: Project, contract: Contract) -> FeatureStore:

@@ -17,7 +17,7 @@ from loopbook.data import landing, served_rows
 from loopbook.data.sources import THE_SOURCE, source_digest, source_files
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
-from loopbook.project.files import read_json, write_json
+from loopbook.project.files import read_json, sha256_of, write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.registry.reader import connect
@@ -115,7 +115,7 @@ def _contract(path: Path) -> Contract:
 
 
 def _file_digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "none"
+    return sha256_of(path) if path.exists() else "none"
 
 
 def library_digest(project: Project, notebook: Path) -> str:

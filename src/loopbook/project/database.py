@@ -57,10 +57,10 @@ class Database:
         self.address, self.variable, self.error = address, variable, error
         self.what = shown(address)
         self._one_at_a_time, self._connecting = threading.Lock(), threading.Lock()
-        with self.told():
+        with self._refusing():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
 
-    def told(self):
+    def _refusing(self):
         return told_as(self.error, self.what, self.variable)
 
     def sql(self, text: str) -> str:
@@ -73,7 +73,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Any]:
         """A cursor; what it did counts when the block ends well, or not at all."""
-        with self._one_at_a_time, self.told(), closing(self._lasting(self._begun)) as cursor:
+        with self._one_at_a_time, self._refusing(), closing(self._lasting(self._begun)) as cursor:
             try:
                 yield cursor
             except BaseException:
@@ -92,7 +92,7 @@ class Database:
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
         """Rows, without a transaction of our own: a reader keeps no writer waiting."""
-        with self.told():
+        with self._refusing():
             return self._lasting(lambda held: held.execute(statement, values).fetchall())
 
     def _lasting(self, do: Callable[[Any], T]) -> T:

@@ -4,7 +4,6 @@ It decides what values are allowed. The values themselves stand in `env.yaml`,
 and for one run in `--set` or Ploomber's `--env--`.
 """
 
-import difflib
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from loopbook.project.clock import parse_instant
-from loopbook.project.contract import read_mapping
 from loopbook.project.errors import KnobError, listed
+from loopbook.project.mappings import Misfit, misfits, read_mapping, sentence
 
 NEWEST = "newest"
 Share = Annotated[float, Field(ge=0, le=0.5)]
@@ -117,16 +116,13 @@ def check_knobs(values: Mapping[str, Any], where: str) -> Knobs:
     try:
         return Knobs.model_validate(dict(values))
     except ValidationError as error:
-        faults = [_fault(e) for e in error.errors()]
+        faults = [_sentence(misfit) for misfit in misfits(error)]
         raise KnobError(f"{where}: nothing was run.\n{listed(faults)}") from None
 
 
-def _fault(error: Mapping[str, Any]) -> str:
-    key = str(error["loc"][0])
-    if error["type"] == "missing":
-        return f"{key}: missing; add it"
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, Knobs.model_fields, n=1)
-        return f"{key}: unknown knob; " + (f"did you mean {near[0]!r}?" if near else "remove it")
-    expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, expected ")
-    return f"{key}: found {error['input']!r}, expected {expected}"
+def _sentence(misfit: Misfit) -> str:
+    """As any misfit; a validator's reason says what was expected, so what was found is said too."""
+    if misfit.kind == "refused":
+        expected = misfit.expected.removeprefix("expected ")
+        misfit = misfit._replace(kind="invalid", expected=expected)
+    return sentence(misfit, Knobs.model_fields, "knob")

@@ -19,7 +19,6 @@ MARKS = ("contract.yaml", "pipeline.yaml")
 NO_TELEMETRY = {
     "DO_NOT_TRACK": "1",
     "DVC_NO_ANALYTICS": "1",
-    "FEAST_USAGE": "False",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PLOOMBER_STATS_ENABLED": "false",

@@ -7,8 +7,8 @@ from loopbook.project.paths import Project
 
 def remember(project: Project, *, failed: bool) -> None:
     """Write down how a build ended."""
-    told = {"failed": failed, "at": utc_now().isoformat()}
-    write_json(project.var / "build" / "outcome.json", told)
+    outcome = {"failed": failed, "at": utc_now().isoformat()}
+    write_json(project.var / "build" / "outcome.json", outcome)
 
 
 def has_failed(project: Project) -> bool:

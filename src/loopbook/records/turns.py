@@ -144,14 +144,14 @@ def forget_asked(project: Project) -> None:
 
 def changes(records: Sequence[Mapping[str, Any]]) -> dict[datetime, tuple[str, str]]:
     """When another version began to serve: the outcome, and a short text with the version."""
-    found = {}
+    moves = {}
     for record in records:
         outcome = record["outcome"]
         if outcome in (PROMOTED, ROLLED_BACK):
             version = (record.get("champion") or "").rpartition(" ")[2]
             word = "promoted" if outcome == PROMOTED else "back to"
-            found[parse_instant(record["as_of"])] = (outcome, f"{word} {version}".strip())
-    return found
+            moves[parse_instant(record["as_of"])] = (outcome, f"{word} {version}".strip())
+    return moves
 
 
 def verdicts(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]:
@@ -172,15 +172,15 @@ def attempts(records: Sequence[Mapping[str, Any]]) -> list[Attempt]:
 
 def lines(records: list[dict[str, Any]]) -> list[str]:
     """Turns for people, a line each and the reason below."""
-    told = []
+    text = []
     for r in records:
         served = r.get("champion") or "no champion"
-        told.append(
+        text.append(
             f"{r['turn']:>4}  {r['as_of'][:16].replace('T', ' ')} UTC  "
             f"{r.get('verdict') or 'not judged':<11}  {r['outcome']:<11}  {served}"
         )
-        told.append(f"      {r['reason']}")
-    return told or ["The loop has not turned yet. Next: make loop"]
+        text.append(f"      {r['reason']}")
+    return text or ["The loop has not turned yet. Next: make loop"]
 
 
 def _journal(project: Project) -> Path:

@@ -74,15 +74,15 @@ def trend(
 
 def listed(project: Project) -> list[dict[str, Any]]:
     """Every record, oldest window first. What cannot be read is left out."""
-    found = []
+    records = []
     for path in sorted(windows_folder(project).glob(f"*/{RECORD}")):
         try:
             record = read_json(path)
         except (OSError, ValueError):
             continue
         if isinstance(record, dict) and {"as_of", "verdict", "numbers"} <= record.keys():
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def before(project: Project, as_of: datetime) -> list[dict[str, Any]]:

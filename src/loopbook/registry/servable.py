@@ -16,8 +16,9 @@ import onnxruntime
 
 from loopbook.features.rows import records_matrix
 from loopbook.models.inference import predict, session, sha256
-from loopbook.project.contract import Contract, formula_names
+from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
+from loopbook.project.formulas import formula_names
 from loopbook.registry.reader import CARD, ONNX, Held, Registry
 
 TOLERANCE = 1e-5

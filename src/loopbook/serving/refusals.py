@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, ValidationError
 
+from loopbook.project.mappings import Misfit, misfits
+
 MOST_SHOWN = 40
 
 
@@ -67,7 +69,7 @@ def of_validation(
     error: ValidationError, prefix: str = "", names: dict[str, str] | None = None
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
-    faults = [_fault(e, prefix, names or {}) for e in error.errors(include_url=False)]
+    faults = [_fault(misfit, prefix, names or {}) for misfit in misfits(error)]
     first = faults[0]
     return Refusal(
         422,
@@ -79,20 +81,18 @@ def of_validation(
     )
 
 
-def _fault(error: Any, prefix: str, names: dict[str, str]) -> dict[str, Any]:
-    path = [names.get(str(part), str(part)) for part in error["loc"]]
+def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]:
+    path = [names.get(part, part) for part in misfit.path]
     where = ".".join([prefix, *path] if prefix else path) or None
-    kind, found = error["type"], error.get("input")
-    shown = _shown(found)
-    if kind == "missing":
+    if misfit.kind == "missing":
         message, hint = "is missing", "give it a value"
-    elif kind == "extra_forbidden":
+    elif misfit.kind == "unknown":
         message, hint = "is not a field of this model", "see /docs for the fields"
     else:
-        expected = error["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-        message, hint = f"found {shown}, expected {expected}", "correct the value"
-    code = {"missing": "missing_field", "extra_forbidden": "unknown_field"}.get(
-        kind, "invalid_value"
+        message = f"found {_shown(misfit.found)}, expected {misfit.expected}"
+        hint = "correct the value"
+    code = {"missing": "missing_field", "unknown": "unknown_field"}.get(
+        misfit.kind, "invalid_value"
     )
     return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
 

@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from loopbook.data import landing, sources
+from loopbook.data import formats, landing, sources
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
@@ -252,7 +252,7 @@ def prepare(rows: pl.DataFrame, contract: Contract, as_of: datetime | None) -> p
         given = next((n for n in (name, feature.alias) if n in rows.columns), None)
         kind = landing.KINDS[feature.type]
         if given and kind == pl.Boolean and rows.schema[given] == pl.String:
-            rows = rows.with_columns(sources.as_truth(rows[given], contract))
+            rows = rows.with_columns(formats.as_truth(rows[given], contract))
         column = pl.lit(None, dtype=kind) if given is None else pl.col(given).cast(kind)
         columns.append(column.alias(name))
     try:
@@ -265,7 +265,7 @@ def prepare(rows: pl.DataFrame, contract: Contract, as_of: datetime | None) -> p
     if as_of is None and contract.event_time in rows.columns:
         clock = contract.model_copy(update={"known_time": None})
         if rows.schema[contract.event_time] == pl.String:
-            rows = rows.with_columns(sources.as_instants(rows[contract.event_time], contract))
+            rows = rows.with_columns(formats.as_instants(rows[contract.event_time], contract))
         when = sources.with_clock(rows, clock)[clock_module.EVENT_TS]
     else:
         when = pl.Series(np.full(rows.height, round(moment.timestamp() * 1e6)))

@@ -1,0 +1,126 @@
+"""Contract faults: names in one part of a contract that another part does not bear out.
+
+It decides what is wrong with a contract whose keys and types are right, and
+says so in sentences with a remedy. It never looks at data.
+"""
+
+from typing import TYPE_CHECKING
+from zoneinfo import available_timezones
+
+from loopbook.project.formulas import EVENT_YEAR, FUNCTIONS, formula_names
+
+if TYPE_CHECKING:
+    from loopbook.project.contract import Contract
+
+RESERVED = {"as_of", "explain"}  # what a request may say beside its features
+
+
+def disagreements(c: "Contract") -> list[str]:
+    """Names in one part of the contract that another part does not bear out."""
+    faults = [*_role_faults(c), *_clock_faults(c), *_alias_faults(c), *_history_faults(c)]
+    taken = {*c.features, *c.trailing, c.target.name, *c.key, EVENT_YEAR}
+    for name in sorted(set(c.derived) & taken):
+        faults.append(f"derived.{name}: a column of that name exists; choose another")
+    for name, derived in c.derived.items():
+        known = {*c.numbers, *c.trailing, *([EVENT_YEAR] if c.event_time else [])}
+        wrong = _formula_faults(derived.formula, known)
+        faults += [f"derived.{name}.formula: {fault}" for fault in wrong]
+    for name in vars(c.coordinates).values() if c.coordinates else ():
+        if name not in c.numbers or c.features[name].range is None:
+            faults.append(f"coordinates: {name!r} is not a numeric feature with a range; name one")
+    for name, edges in c.slices.items():
+        faults += _slice_faults(name, edges, c)
+    for fault in c.known_faults:
+        for name in sorted(set(fault.where) - set(c.key)):
+            faults.append(f"known_faults: {name!r} is not in key {c.key}; use key columns")
+    for name in sorted(set(c.ignored) & set(c.columns)):
+        faults.append(f"ignored: {name!r} is in use elsewhere in the contract; remove it here")
+    return faults
+
+
+def _role_faults(c: "Contract") -> list[str]:
+    """What the target, the clock, the entity and the key do not bear out."""
+    faults = []
+    for part, name in (("target.name", c.target.name), ("event_time", c.event_time)):
+        if name in c.features:
+            faults.append(f"{part}: {name!r} is a feature too; take it out of features")
+    if c.entity and c.entity not in c.categories:
+        faults.append(f"entity: {c.entity!r} is not a feature of type category; describe it as one")
+    if c.target.per and c.target.per not in c.numbers:
+        faults.append(f"target.per: {c.target.per!r} is not a numeric feature; name one")
+    if c.target.transform == "log" and not (c.target.range and c.target.range[0] > 0):
+        faults.append("target.range: a log needs a least value above 0; set it, or transform: none")
+    if not c.categories and not c.target.per:
+        faults.append("features: the baseline needs a category or target.per; describe one")
+    if len(set(c.key)) < len(c.key):
+        faults.append(f"key: {c.key} names a column twice; name each once")
+    return faults
+
+
+def _clock_faults(c: "Contract") -> list[str]:
+    """What the times do not bear out."""
+    faults = []
+    if c.label_delay_days and not c.event_time:
+        faults.append("label_delay_days: needs event_time; name it, or remove the delay")
+    if c.known_time and not c.event_time:
+        faults.append("known_time: needs event_time; name it, or remove known_time")
+    if c.known_time and c.label_delay_days:
+        faults.append("known_time: says itself when a row was known; remove label_delay_days")
+    if c.known_time and c.known_time in {*c.features, *c.key, c.event_time}:
+        faults.append(f"known_time: {c.known_time!r} is in use elsewhere; name another column")
+    if c.time_zone and c.time_zone not in available_timezones():
+        faults.append(f"time_zone: found {c.time_zone!r}, expected a name such as Europe/Paris")
+    return faults
+
+
+def _history_faults(c: "Contract") -> list[str]:
+    """What the trailing features need and do not find."""
+    level = c.target.level
+    faults = []
+    if level and (c.trailing.get(level) is None or c.trailing[level].aggregate == "count"):
+        faults.append(f"target.level: {level!r} is no trailing median, min or max; name one")
+    if level and c.target.transform != "log":
+        faults.append("target.level: needs transform: log; set it, or remove the level")
+    if c.history is None:
+        return faults
+    if c.event_time is None:
+        faults.append("history: needs event_time; name it, or remove history")
+    for name in sorted(set(c.trailing) & {*c.features, c.target.name, *c.key}):
+        faults.append(f"history.features.{name}: a column of that name exists; choose another")
+    if c.entity is None and any(t.over == "entity" for t in c.trailing.values()):
+        faults.append("history: needs entity; name it, or say over: all")
+    known = {*c.numbers, c.target.name}
+    return faults + [f"history.value: {f}" for f in _formula_faults(c.history.value, known)]
+
+
+def _alias_faults(c: "Contract") -> list[str]:
+    taken = {*c.features, *c.derived, *c.trailing, *c.key, c.target.name}
+    aliases = [f.alias for f in c.features.values() if f.alias]
+    twice = dict.fromkeys(a for a in aliases if a in taken or aliases.count(a) > 1)
+    faults = [f"alias {a!r}: used twice, or a column's name; choose another" for a in twice]
+    names = [n for n in (*c.features, *aliases) if n in RESERVED]
+    return faults + [f"features: {n!r} has a meaning in requests; choose another" for n in names]
+
+
+def _formula_faults(formula: str, known: set[str]) -> list[str]:
+    try:
+        used = formula_names(formula)
+    except SyntaxError as reason:
+        return [f"{formula!r} is no formula ({reason.msg}); correct it"]
+    return [
+        f"{name!r} is neither a number that is known here nor one of the functions "
+        f"{', '.join(sorted(FUNCTIONS))}"
+        for name in sorted(used - known)
+    ]
+
+
+def _slice_faults(name: str, edges: list[float] | None, c: "Contract") -> list[str]:
+    if name not in c.features:
+        return [f"slices.{name}: not a feature; name one"]
+    if edges is None and c.features[name].type in ("integer", "number"):
+        return [f"slices.{name}: a number needs edges, such as [10, 20]; add them"]
+    if edges is not None and c.features[name].type in ("boolean", "category"):
+        return [f"slices.{name}: a {c.features[name].type} has no edges; leave them empty"]
+    if edges is not None and (not edges or sorted(set(edges)) != edges):
+        return [f"slices.{name}: found {edges}, expected ascending edges"]
+    return []
