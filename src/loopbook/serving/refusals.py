@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 MOST_SHOWN = 40
@@ -58,16 +59,18 @@ class Refusal(Exception):
         self.details, self.headers = details, dict(headers or {})
 
     def body(self, request_id: str | None = None) -> bytes:
-        told = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
+        first = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
         details = list(self.details)[:MOST_SHOWN]
-        return orjson.dumps({"error": {**told, "details": details, "request_id": request_id}})
+        return orjson.dumps({"error": {**first, "details": details, "request_id": request_id}})
 
 
 def of_validation(
-    error: ValidationError, prefix: str = "", names: dict[str, str] | None = None
+    error: ValidationError | RequestValidationError,
+    prefix: str = "",
+    names: dict[str, str] | None = None,
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
-    faults = [_fault(e, prefix, names or {}) for e in error.errors(include_url=False)]
+    faults = [_fault(e, prefix, names or {}) for e in error.errors()]
     first = faults[0]
     return Refusal(
         422,
@@ -82,8 +85,7 @@ def of_validation(
 def _fault(error: Any, prefix: str, names: dict[str, str]) -> dict[str, Any]:
     path = [names.get(str(part), str(part)) for part in error["loc"]]
     where = ".".join([prefix, *path] if prefix else path) or None
-    kind, found = error["type"], error.get("input")
-    shown = _shown(found)
+    kind, shown = error["type"], _shown(error.get("input"))
     if kind == "missing":
         message, hint = "is missing", "give it a value"
     elif kind == "extra_forbidden":
@@ -97,6 +99,6 @@ def _fault(error: Any, prefix: str, names: dict[str, str]) -> dict[str, Any]:
     return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
 
 
-def _shown(found: Any) -> str:
-    text = repr(found)
+def _shown(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

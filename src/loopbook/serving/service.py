@@ -73,22 +73,24 @@ class Answer:
     notes: dict[str, list[str]]
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a service is put together from; `features` where the contract has trailing ones."""
+
+    contract: Contract
+    knobs: Knobs
+    registry: Registry
+    log: PredictionLog
+    features: FeatureStore | None
+    metrics: Metrics
+
+
 class Service:
     """The state of one process; `app` puts HTTP around it."""
 
-    def __init__(
-        self,
-        *,
-        contract: Contract,
-        knobs: Knobs,
-        registry: Registry,
-        log: PredictionLog,
-        features: FeatureStore | None,
-        metrics: Metrics,
-        pinned: str | None = None,
-    ):
-        self.contract, self.knobs, self.registry = contract, knobs, registry
-        self.log, self.features, self.metrics = log, features, metrics
+    def __init__(self, parts: Parts, *, pinned: str | None = None):
+        self.contract, self.knobs, self.registry = parts.contract, parts.knobs, parts.registry
+        self.log, self.features, self.metrics = parts.log, parts.features, parts.metrics
         self.pinned = pinned
         self.current: Deployment | None = None
         self.previous: Deployment | None = None
@@ -97,10 +99,10 @@ class Service:
         self.reason = "no version was loaded yet"
         self._rolled_back_from: str | None = None
         self._pending: list[tuple[Job, asyncio.Future]] = []
-        self._shadow: deque[tuple[Job, str]] = deque(maxlen=knobs.serve_shadow_queue)
+        self._shadow: deque[tuple[Job, str]] = deque(maxlen=self.knobs.serve_shadow_queue)
         self._shadow_waits = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._inline = log.database.kind == "sqlite"
+        self._inline = self.log.database.kind == "sqlite"
         self._refused: tuple[str, float] | None = None
         self._features_fit = False
         self._one_at_a_time = threading.Lock()

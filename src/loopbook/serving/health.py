@@ -1,0 +1,73 @@
+"""Health over HTTP: whether the service can answer, with what, and how it went."""
+
+import asyncio
+
+from fastapi import FastAPI, Request, Response
+
+from loopbook.project.clock import utc_now
+from loopbook.project.paths import Project
+from loopbook.records import builds
+from loopbook.records import turns as turn_records
+from loopbook.records import windows as window_records
+from loopbook.serving.exchange import answer_json
+from loopbook.serving.service import Service
+
+
+def add_health(app: FastAPI, service: Service) -> None:
+    """Whether it runs, whether it can answer, with what, and how it went."""
+
+    @app.get("/health/live", tags=["health"])
+    async def live(_: Request) -> Response:
+        """Whether the process runs."""
+        return answer_json({"live": True})
+
+    @app.get("/health/ready", tags=["health"])
+    async def is_ready(_: Request) -> Response:
+        """Whether it can answer, and the reason if not."""
+        ready = service.current is not None
+        return answer_json({"ready": ready, "reason": service.reason}, 200 if ready else 503)
+
+    @app.get("/metadata", tags=["health"])
+    async def metadata(_: Request) -> Response:
+        """Which version answers, and where it comes from."""
+        servable = service.ready().servable
+        tags, card = servable.version.tags, servable.card
+        return answer_json(
+            {
+                "model": servable.version.name,
+                "version": servable.number,
+                "candidate": card["candidate"],
+                "run_id": servable.version.run_id,
+                "snapshot_sha256": card["snapshot_sha256"],
+                "contract_sha256": card["contract_sha256"],
+                "as_of": card["as_of"],
+                "git_commit": tags.get("git_commit"),
+                "gate": tags.get("gate_reason"),
+                "promoted_at": tags.get("promoted_at"),
+                "onnx_sha256": tags.get("onnx_sha256"),
+                "fitted": card["fitted"],
+                "previous_version": service.previous and service.previous.servable.number,
+                "challenger_version": service.challenger and service.challenger.servable.number,
+                "challenger_role": service.knobs.serve_challenger,
+                "predecessor_version": service.predecessor and service.predecessor.servable.number,
+            }
+        )
+
+
+def add_metrics(app: FastAPI, service: Service, project: Project) -> None:
+    """What is counted here, and what the last monitoring run, turn of the loop and build said."""
+
+    def tell() -> bytes:
+        age = service.feature_age()
+        if age is not None:
+            service.metrics.feature_age.set(age.total_seconds())
+        service.metrics.tell_window(window_records.newest(project))
+        service.metrics.tell_loop(turn_records.state(project, now=utc_now()))
+        service.metrics.build_failed.set(builds.has_failed(project))
+        return service.metrics.page()
+
+    @app.get("/metrics", tags=["health"])
+    async def metrics(_: Request) -> Response:
+        """All counts, for Prometheus."""
+        page = await asyncio.to_thread(tell)
+        return Response(page, media_type="text/plain; version=0.0.4")
