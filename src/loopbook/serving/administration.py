@@ -17,7 +17,7 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
         """Follow the alias now."""
-        swapped = await asyncio.to_thread(service.refresh, by_hand=True)
+        swapped = await asyncio.to_thread(service.versions.refresh, by_hand=True)
         return answer_json({"swapped": swapped, "version": service.ready().servable.number})
 
     @app.post("/admin/retrain", tags=["administration"])
@@ -39,5 +39,5 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
     @app.post("/admin/rollback", tags=["administration"])
     async def rollback(_: Request) -> Response:
         """Answer with the previous version again, at once."""
-        deployment = service.roll_back()
+        deployment = service.versions.roll_back()
         return answer_json({"version": deployment.servable.number})

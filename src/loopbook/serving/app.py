@@ -23,7 +23,8 @@ from loopbook.serving.health import add_health, add_metrics
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.predictions import add_predictions
 from loopbook.serving.routing import Plain, add_error_handlers
-from loopbook.serving.service import Parts, Service
+from loopbook.serving.service import Service
+from loopbook.serving.versions import Parts
 
 
 def create_app(
@@ -38,21 +39,18 @@ def create_app(
 
     Parameters
     ----------
-    needs_keys : bool
-        Whether every caller needs a key. `/admin` always does.
-    quiet : bool
-        Whether to leave out the log line of a request.
+    needs_keys, quiet : bool
+        Whether every caller needs a key (`/admin` always does); whether to leave
+        out the log line of a request.
     pinned : str or None
-        The version that answers, whoever is champion; None: the champion.
+        The version that answers; None: the champion.
     extension_module : str or None
-        The project's module with a function `extend(app)`, such as
-        `serving.routes`; None: no routes of the project's own.
+        The project's module with `extend(app)`, such as `serving.routes`.
 
     Raises
     ------
     LoopbookError
-        If the contract or env.yaml is wrong, the log cannot be opened, or the
-        project's own routes cannot be added.
+        If the contract, env.yaml or an own route is wrong, or the log cannot be opened.
     """
     contract, knobs = read_contract(project.contract), read_knobs(project.knobs)
     metrics = Metrics()
@@ -76,7 +74,7 @@ def _application(project: Project, service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.refresh()
+        service.versions.refresh()
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again would stop every answer
         tasks = [asyncio.create_task(watch(service)), asyncio.create_task(service.run_shadow())]
@@ -121,4 +119,4 @@ async def watch(service: Service) -> None:
     """Follow the aliases in the background, in a thread, for as long as the service runs."""
     while True:
         await asyncio.sleep(service.knobs.serve_watch_s)
-        await asyncio.to_thread(service.refresh)
+        await asyncio.to_thread(service.versions.refresh)

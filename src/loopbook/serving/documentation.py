@@ -50,7 +50,11 @@ def describe(app: FastAPI, service: Service) -> dict[str, Any]:
 def _defined(service: Service) -> dict[str, Any]:
     """The schemas of loopbook's routes."""
     largest = service.knobs.serve_batch_rows
-    schemas = service.current.schemas if service.current else Schemas(service.contract, largest)
+    schemas = (
+        service.versions.current.schemas
+        if service.versions.current
+        else Schemas(service.contract, largest)
+    )
     models: dict[str, type[BaseModel]] = {
         "Row": schemas.Row,
         "Batch": schemas.Batch,

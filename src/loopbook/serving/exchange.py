@@ -9,7 +9,8 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from loopbook.serving.refusals import Refusal, of_validation
-from loopbook.serving.service import Answer, Deployment, Job, Service
+from loopbook.serving.service import Answer, Job, Service
+from loopbook.serving.versions import Deployment
 
 JSON = "application/json"
 

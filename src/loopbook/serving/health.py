@@ -1,6 +1,7 @@
 """Health over HTTP: whether the service can answer, with what, and how it went."""
 
 import asyncio
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
@@ -24,34 +25,39 @@ def add_health(app: FastAPI, service: Service) -> None:
     @app.get("/health/ready", tags=["health"])
     async def is_ready(_: Request) -> Response:
         """Whether it can answer, and the reason if not."""
-        ready = service.current is not None
-        return answer_json({"ready": ready, "reason": service.reason}, 200 if ready else 503)
+        ready = service.versions.current is not None
+        return answer_json(
+            {"ready": ready, "reason": service.versions.reason}, 200 if ready else 503
+        )
 
     @app.get("/metadata", tags=["health"])
     async def metadata(_: Request) -> Response:
         """Which version answers, and where it comes from."""
-        servable = service.ready().servable
-        tags, card = servable.version.tags, servable.card
-        return answer_json(
-            {
-                "model": servable.version.name,
-                "version": servable.number,
-                "candidate": card["candidate"],
-                "run_id": servable.version.run_id,
-                "snapshot_sha256": card["snapshot_sha256"],
-                "contract_sha256": card["contract_sha256"],
-                "as_of": card["as_of"],
-                "git_commit": tags.get("git_commit"),
-                "gate": tags.get("gate_reason"),
-                "promoted_at": tags.get("promoted_at"),
-                "onnx_sha256": tags.get("onnx_sha256"),
-                "fitted": card["fitted"],
-                "previous_version": service.previous and service.previous.servable.number,
-                "challenger_version": service.challenger and service.challenger.servable.number,
-                "challenger_role": service.knobs.serve_challenger,
-                "predecessor_version": service.predecessor and service.predecessor.servable.number,
-            }
-        )
+        return answer_json(_about(service))
+
+
+def _about(service: Service) -> dict[str, Any]:
+    """The version that answers, and the others of this process."""
+    servable = service.ready().servable
+    tags, card, versions = servable.version.tags, servable.card, service.versions
+    return {
+        "model": servable.version.name,
+        "version": servable.number,
+        "candidate": card["candidate"],
+        "run_id": servable.version.run_id,
+        "snapshot_sha256": card["snapshot_sha256"],
+        "contract_sha256": card["contract_sha256"],
+        "as_of": card["as_of"],
+        "git_commit": tags.get("git_commit"),
+        "gate": tags.get("gate_reason"),
+        "promoted_at": tags.get("promoted_at"),
+        "onnx_sha256": tags.get("onnx_sha256"),
+        "fitted": card["fitted"],
+        "previous_version": versions.previous and versions.previous.servable.number,
+        "challenger_version": versions.challenger and versions.challenger.servable.number,
+        "challenger_role": service.knobs.serve_challenger,
+        "predecessor_version": versions.predecessor and versions.predecessor.servable.number,
+    }
 
 
 def add_metrics(app: FastAPI, service: Service, project: Project) -> None:

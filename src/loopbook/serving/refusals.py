@@ -50,13 +50,13 @@ class Refusal(Exception):
         *,
         field: str | None = None,
         hint: str | None = None,
-        details: Sequence[dict[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
     ):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.field, self.hint = field, hint
-        self.details, self.headers = details, dict(headers or {})
+        self.headers = dict(headers or {})
+        self.details: Sequence[dict[str, Any]] = ()  # every fault, where there are several
 
     def body(self, request_id: str | None = None) -> bytes:
         first = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
@@ -71,15 +71,10 @@ def of_validation(
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
     faults = [_fault(e, prefix, names or {}) for e in error.errors()]
-    first = faults[0]
-    return Refusal(
-        422,
-        first["code"],
-        first["message"],
-        field=first["field"],
-        hint=first["hint"],
-        details=faults,
-    )
+    code, message, field, hint = (faults[0][n] for n in ("code", "message", "field", "hint"))
+    refusal = Refusal(422, code, message, field=field, hint=hint)
+    refusal.details = faults
+    return refusal
 
 
 def _fault(error: Any, prefix: str, names: dict[str, str]) -> dict[str, Any]:
