@@ -12,6 +12,7 @@ import pytest
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
 from starlette.websockets import WebSocketDisconnect
 
+from loopbook import serving
 from loopbook.project import paths
 from loopbook.project.errors import ExtensionError
 from loopbook.registry import tracking
@@ -228,6 +229,19 @@ def test_a_projects_package_holds_no_own_route_until_somebody_writes_one(extende
     assert extended(text.split('"""', 2)[2]).app.openapi()["paths"].keys() == (
         create_app(paths.current(), needs_keys=False).app.openapi()["paths"].keys()
     )
+
+
+def test_scoring_and_the_store_of_keys_need_no_web_framework():
+    code = (
+        "import sys, loopbook.serving.scoring, loopbook.serving.api_keys\n"
+        "assert not {'fastapi', 'starlette', 'uvicorn'} & set(sys.modules)\n"
+        "from loopbook.serving import Refusal, create_app, predict_rows, run\n"
+        "assert 'fastapi' in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], text=True, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        serving.nothing  # noqa: B018
 
 
 def example() -> str:

@@ -66,8 +66,8 @@ def waits(
     attempts: Sequence[Attempt], limits: Limits, as_of: datetime
 ) -> list[tuple[datetime, str]]:
     """What keeps the loop from a retraining now, each with the moment when it no longer does."""
-    found = [_limit(attempts, limits, as_of), _rest(attempts, limits)]
-    return [wait for wait in found if wait and as_of < wait[0]]
+    waits = [_limit(attempts, limits, as_of), _rest(attempts, limits)]
+    return [wait for wait in waits if wait and as_of < wait[0]]
 
 
 def _limit(
