@@ -215,7 +215,7 @@ class Service:
         self._shadow_waits.set()
 
     async def run_shadow(self) -> None:
-        """Let the shadows answer what was answered already; nobody waits for them."""
+        """Answer mirrored requests with the shadows, after the client has its answer."""
         loop = asyncio.get_running_loop()
         while True:
             await self._shadow_waits.wait()
@@ -234,7 +234,7 @@ class Service:
                 made = self._answers(shadow, prediction_log.SHADOW, jobs, ids)
                 self.log.append([entry for _, entry in made])
             except Exception:
-                # a shadow that cannot answer is its own trouble, and is counted
+                # a failing shadow never fails the request that it mirrors; it is counted
                 self.metrics.shadow_errors.inc(len(jobs))
 
     # -- state ------------------------------------------------------------
