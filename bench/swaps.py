@@ -60,18 +60,12 @@ def measure(
     before was seen, so there may be more requests than asked for.
     """
     asked = requests_of(row)
-    known = {}
-    for version in reversed(versions):  # the first one holds the alias when the load begins
-        tracking.set_alias(client, version, tracking.CHAMPION)
-        known[version.number] = asyncio.run(_answers_of(address, asked, version.number))
-    assert all(a != b for a, b in zip(*known.values(), strict=True)), "the versions agree"
+    known = _known(address, client, versions, asked)
     spawned = multiprocessing.get_context("spawn")
     count, enough, results = spawned.Value("q", 0), spawned.Event(), spawned.Queue()
+    shared = {"count": count, "enough": enough, "results": results}
     clients = spawned.Process(
-        target=_ask,
-        args=(address, asked, known, requests),
-        kwargs={"count": count, "enough": enough, "results": results},
-        daemon=True,
+        target=_ask, args=(address, asked, known, requests), kwargs={"shared": shared}, daemon=True
     )
     clients.start()
     moved: list[tuple[float, str]] = []
@@ -86,10 +80,32 @@ def measure(
     enough.set()
     outcome: Outcome = results.get(timeout=600)
     clients.join()
-    for at, number in moved:
-        seen = [t for t, answered in outcome.first if t >= at and answered == number]
-        outcome.delays += [seen[0] - at] if seen else []
+    outcome.delays = _delays(outcome, moved)
     return outcome
+
+
+def _delays(outcome: Outcome, moved: Sequence[tuple[float, str]]) -> list[float]:
+    """Seconds from each move that was seen to the first answer of the version moved to."""
+    first = (
+        next((t - at for t, answered in outcome.first if t >= at and answered == number), None)
+        for at, number in moved
+    )
+    return [delay for delay in first if delay is not None]
+
+
+def _known(
+    address: tuple[str, int],
+    client: Any,
+    versions: Sequence[tracking.Version],
+    asked: Sequence[bytes],
+) -> dict[str, list[float]]:
+    """What each version answers to each request; the first version holds the alias at the end."""
+    known = {}
+    for version in reversed(versions):
+        tracking.set_alias(client, version, tracking.CHAMPION)
+        known[version.number] = asyncio.run(_answers_of(address, asked, version.number))
+    assert all(a != b for a, b in zip(*known.values(), strict=True)), "the versions agree"
+    return known
 
 
 async def _answers_of(address: tuple[str, int], asked: Sequence[bytes], number: str) -> list[float]:
@@ -101,11 +117,11 @@ async def _answers_of(address: tuple[str, int], asked: Sequence[bytes], number: 
         while len(values) < len(asked):
             assert time.monotonic() < deadline, f"v{number} does not answer"
             writer.write(asked[len(values)])
-            _, found = await _answer(reader)
-            if found["version"] != number:
+            _, answer = await _answer(reader)
+            if answer["version"] != number:
                 await asyncio.sleep(0.05)
                 continue
-            values.append(_value(found))
+            values.append(_value(answer))
         return values
     finally:
         writer.close()
@@ -121,9 +137,9 @@ def _value(answer: Mapping[str, Any]) -> float:
     return next(value for name, value in answer.items() if name.startswith("predicted_"))
 
 
-def _ask(address, asked, known, requests, *, count, enough, results) -> None:
-    """The process of the clients."""
-    outcome = Outcome()
+def _ask(address, asked, known, requests, *, shared: Mapping[str, Any]) -> None:
+    """The process of the clients; what it shares with the one that moves the alias is `shared`."""
+    outcome, count, enough = Outcome(), shared["count"], shared["enough"]
 
     async def one(place: int) -> None:
         writer = None
@@ -135,7 +151,7 @@ def _ask(address, asked, known, requests, *, count, enough, results) -> None:
                 if writer is None:
                     reader, writer = await asyncio.open_connection(*address)
                 writer.write(asked[which])
-                status, found = await _answer(reader)
+                status, answer = await _answer(reader)
             except (OSError, EOFError):
                 outcome.failed += 1
                 writer = None
@@ -144,8 +160,8 @@ def _ask(address, asked, known, requests, *, count, enough, results) -> None:
             if status != 200:
                 outcome.failed += 1
                 continue
-            version = found["version"]
-            outcome.mixed += known.get(version, {which: None})[which] != _value(found)
+            version = answer["version"]
+            outcome.mixed += known.get(version, {which: None})[which] != _value(answer)
             if not outcome.first or outcome.first[-1][1] != version:
                 outcome.first.append((time.monotonic(), version))
         if writer is not None:
@@ -157,7 +173,7 @@ def _ask(address, asked, known, requests, *, count, enough, results) -> None:
     start = time.monotonic()
     asyncio.run(all_of_them())
     outcome.seconds = time.monotonic() - start
-    results.put(outcome)
+    shared["results"].put(outcome)
 
 
 def run() -> list[str]:

@@ -1,1 +1,1 @@
-"""This project's prediction service."""
+"""This project's prediction service: loopbook's, with the routes of `serving.routes`."""

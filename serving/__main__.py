@@ -1,6 +1,6 @@
 """`python -m serving`: the champion answers on this machine."""
 
-from loopbook.serving.command import run
+from loopbook.serving import run
 
 if __name__ == "__main__":
-    run()
+    run(extension="serving.routes")

@@ -13,7 +13,7 @@ import turned
 from small_house import ROOT
 
 from loopbook.cli import status
-from loopbook.loop import guards
+from loopbook.loop import confirmation, guards
 from loopbook.loop import turn as loops
 from loopbook.loop.guards import Limits
 from loopbook.monitoring import notifications
@@ -112,7 +112,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
         *((loops.materialize, "materialize", silent), (loops.probation, "judge", made.judge)),
         (loops.probation, "read", silent),
         (loops.probation, "paired", lambda *_: pl.DataFrame()),
-        *((loops, "CONNECTING_S", 0), (loops, "POLLED_S", 0.05)),
+        *((confirmation, "CONNECTING_S", 0), (confirmation, "POLLED_S", 0.05)),
     ):
         monkeypatch.setattr(module, name, stands_in)
     return made

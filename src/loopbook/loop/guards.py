@@ -44,8 +44,9 @@ def may_retrain(
     level : str
         The verdict on the newest window.
     asked : str or None
-        Who asked for it from outside, and why. That outweighs the verdict and
-        the rests after a refusal and a failure, and nothing else.
+        Who asked for it from outside. A request overrides the verdict and the
+        waiting times after a refusal or a failure, but not broken inputs or the
+        daily limit.
     attempts : sequence of Attempt
         Oldest first.
     """
@@ -65,9 +66,9 @@ def may_retrain(
 def waits(
     attempts: Sequence[Attempt], limits: Limits, as_of: datetime
 ) -> list[tuple[datetime, str]]:
-    """What keeps the loop from a retraining now, each with the moment when it no longer does."""
-    found = [_limit(attempts, limits, as_of), _rest(attempts, limits)]
-    return [wait for wait in found if wait and as_of < wait[0]]
+    """What the loop waits for before it may retrain, each with the moment when the wait ends."""
+    both = [_limit(attempts, limits, as_of), _rest(attempts, limits)]
+    return [wait for wait in both if wait and as_of < wait[0]]
 
 
 def _limit(

@@ -63,13 +63,13 @@ def read(
     if log is None:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     try:
-        found, _ = log.sample(since, as_of, most_rows=most_rows, seed=seed)
+        sample, _ = log.sample(since, as_of, most_rows=most_rows, seed=seed)
     finally:
         log.close()
-    if found is None:
+    if sample is None:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     known = pl.when(pl.col("known_ts") <= as_of).then(pl.col("observed"))
-    return found.select(names).with_columns(known.alias("observed"))
+    return sample.select(names).with_columns(known.alias("observed"))
 
 
 def judge(
@@ -93,15 +93,15 @@ def judge(
     count = interval.n if interval else 0
     over = as_of >= parse_instant(champion["promoted_as_of"]) + timedelta(days=days)
     if interval and count >= labels:
-        found = (
+        numbers = (
             f"its error is {interval.mean * 100:+.2f} points from its predecessor's on the same "
             f"{count:,} requests ({interval.low * 100:+.2f} to {interval.high * 100:+.2f})"
         )
         if interval.low > margin:
-            return "failed", f"{champion['label']} is worse: {found}"
+            return "failed", f"{champion['label']} is worse: {numbers}"
         if over:
-            return "passed", f"{champion['label']} has shown itself: {found}"
-        return "waits", f"{champion['label']} is on probation: {found}"
+            return "passed", f"{champion['label']} has shown itself: {numbers}"
+        return "waits", f"{champion['label']} is on probation: {numbers}"
     if over:
         return (
             "passed",

@@ -6,19 +6,17 @@ whether to retrain is `guards`'. Every stage may be killed: a turn that was
 begun and not ended is gone on with by the next one.
 """
 
-import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
-import httpx
-
 from loopbook.features import materialize
-from loopbook.loop import guards, probation
+from loopbook.loop import guards, journal, probation
+from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
 from loopbook.monitoring import notifications
 from loopbook.monitoring.performance import Confidence
@@ -35,9 +33,6 @@ from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSE
 from loopbook.registry import champions, tracking
 from loopbook.registry.reader import SHADOW
 
-SERVICE_KEY = "LOOPBOOK_SERVICE_KEY"
-RESUMED_WITHIN = timedelta(days=1)
-CONNECTING_S, POLLED_S = 3, 0.5
 LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
 
 
@@ -65,29 +60,42 @@ def turn(
     knobs, contract = read_knobs(project.knobs, changes), read_contract(project.contract)
     try:
         with graph.only_run(project, "loop"):
-            record = _begin(project, as_of)
-            try:
-                client = tracking.connect(project)
-                _log_those_left(project, client, contract)
-                _Turn(project, contract, knobs, client, changes or {}, record).run()
-            except (LoopbookError, OSError, tracking.MlflowException) as error:
-                record |= {"outcome": ERROR, "reason": _shortened(error)}
-                _alert_of_failure(project, record, knobs)
-            except Exception as error:  # a fault of ours must not go on unseen either
-                reason = f"unexpected {type(error).__name__}: {_shortened(error)}"
-                record |= {"outcome": ERROR, "reason": reason}
-                record["traceback"] = traceback.format_exc()
-                _alert_of_failure(project, record, knobs)
+            record = journal.begin(project, as_of)
+            record |= _taken(project, contract, knobs, changes or {}, record)
             record["ended_at"] = utc_now().isoformat()
             turn_records.keep(project, record)
             with suppress(LoopbookError, OSError, tracking.MlflowException):
-                _log_those_left(project, tracking.connect(project), contract)
+                journal.log_those_left(project, tracking.connect(project), contract)
     except OSError as error:  # a full disk takes not even the record of what went wrong
         raise LoopError(
             f"{turn_records.folder(project)}: the turn cannot be written down ({error}). Free "
             "space, or correct the folder's rights; the next turn goes on where this one stopped."
         ) from None
     return record
+
+
+def _taken(
+    project: Project,
+    contract: Contract,
+    knobs: Knobs,
+    changes: Mapping[str, Any],
+    record: dict[str, Any],
+) -> dict[str, Any]:
+    """Take the stages, which extend the record; what is to be said of a failure."""
+    try:
+        client = tracking.connect(project)
+        journal.log_those_left(project, client, contract)
+        _Turn(project, contract, knobs, client, changes, record).run()
+    except (LoopbookError, OSError, tracking.MlflowException) as error:
+        failure = {"reason": _shortened(error)}
+    except Exception as error:  # a fault of ours must not go on unseen either
+        reason = f"unexpected {type(error).__name__}: {_shortened(error)}"
+        failure = {"reason": reason, "traceback": traceback.format_exc()}
+    else:
+        return {}
+    failure["outcome"] = ERROR
+    journal.alert_of_failure(project, record | failure, knobs)
+    return failure
 
 
 def run(
@@ -129,39 +137,6 @@ def summary(record: Mapping[str, Any]) -> list[str]:
     return [*lines, f"next        {following.get(record['outcome'], 'loopbook history')}"]
 
 
-def _begin(project: Project, as_of: datetime | None) -> dict[str, Any]:
-    """A new turn's journal, or that of the one to go on with."""
-    records, left = turn_records.listed(project), turn_records.open_turn(project)
-    moment = as_of or utc_now()
-    if left:
-        then = parse_instant(left["as_of"])
-        is_same = then == as_of if as_of else timedelta() <= moment - then < RESUMED_WITHIN
-        if is_same:
-            record = left | {"resumed": left.get("resumed", 0) + 1}
-            turn_records.note(project, record)
-            return record
-    done = [parse_instant(r["as_of"]) for r in records if r["outcome"] != ERROR]
-    if done and moment < max(done):
-        raise LoopError(
-            f"the clock stands at {moment:%Y-%m-%d %H:%M} UTC, and a turn was taken as of "
-            f"{max(done):%Y-%m-%d %H:%M}. Nothing was changed. Correct this machine's clock or "
-            f"--as-of; if that turn's was wrong, delete its record in {project.var / 'loop/turns'}."
-        )
-    numbers = [r["turn"] for r in records] + ([left["turn"]] if left else [])
-    record = {
-        "turn": max(numbers, default=0) + 1,
-        "as_of": moment.isoformat(),
-        "began_at": utc_now().isoformat(),
-        "stage": "materialize",
-    }
-    if left:  # it was killed and cannot be gone on with: what it did is in the registry
-        turn_records.keep(
-            project, left | {"outcome": ERROR, "reason": f"killed while at {left['stage']}"}
-        )
-    turn_records.note(project, record)
-    return record
-
-
 @dataclass
 class _Turn:
     """What the stages share: they read and extend `record`."""
@@ -191,15 +166,7 @@ class _Turn:
         if self.contract.history:
             materialize.materialize(self.project, self.record["as_of"], rebuild=False)
         self._at("monitor")
-        graph.build(self.project, self.changes, graph=self.project.monitor_graph)
-        window = read_json(self.project.var / "monitor" / "record.json")
-        level = window["verdict"]["level"]
-        self.record |= {
-            "verdict": level,
-            "verdict_reasons": window["verdict"]["reasons"],
-            "numbers": window["numbers"],
-            "window": window_records.window_folder(self.project, window["as_of"]).name,
-        }
+        level = self._monitor()
         self._at("probation")
         if level != INVESTIGATE and self._rolled_back():
             return False
@@ -228,6 +195,18 @@ class _Turn:
         self._at("build")
         return True
 
+    def _monitor(self) -> str:
+        """Judge the newest window; the level of its verdict."""
+        graph.build(self.project, self.changes, graph=self.project.monitor_graph)
+        window = read_json(self.project.var / "monitor" / "record.json")
+        self.record |= {
+            "verdict": window["verdict"]["level"],
+            "verdict_reasons": window["verdict"]["reasons"],
+            "numbers": window["numbers"],
+            "window": window_records.window_folder(self.project, window["as_of"]).name,
+        }
+        return window["verdict"]["level"]
+
     def _rolled_back(self) -> bool:
         """Judge a champion on probation; True if the version before serves again."""
         name = self.contract.name
@@ -235,29 +214,7 @@ class _Turn:
         before = tracking.holder(self.client, name, SHADOW)
         if champion is None or before is None or before.number == champion.number:
             return False
-        since = parse_instant(champions.reigns(self.client, name)[-1].as_of)
-        pairs = probation.paired(
-            probation.read(
-                self.project,
-                self.contract,
-                since=since,
-                as_of=self.as_of,
-                most_rows=self.knobs.monitor_most_rows,
-                seed=self.knobs.random_seed,
-            ),
-            champion.number,
-            before.number,
-        )
-        knobs = self.knobs
-        confidence = Confidence(knobs.gate_confidence, knobs.bootstrap_resamples, knobs.random_seed)
-        state, why = probation.judge(
-            probation.difference(pairs, confidence) if pairs.height > 1 else None,
-            champion={"label": champion.label, "promoted_as_of": since.isoformat()},
-            as_of=self.as_of,
-            days=knobs.loop_probation_days,
-            labels=knobs.loop_probation_labels,
-            margin=knobs.loop_probation_margin,
-        )
+        state, why = self._judged(champion, before)
         self.record["probation"] = why
         if state == "passed":
             champions.end_probation(self.client, name)
@@ -270,6 +227,29 @@ class _Turn:
         self._confirm(back.number)
         notifications.send(f"loopbook, {name}: rolled back to v{back.number}. {why}", self.record)
         return True
+
+    def _judged(self, champion: tracking.Version, before: tracking.Version) -> tuple[str, str]:
+        """What becomes of a champion on probation, by the requests that both answered."""
+        knobs = self.knobs
+        since = parse_instant(champions.reigns(self.client, self.contract.name)[-1].as_of)
+        answers = probation.read(
+            self.project,
+            self.contract,
+            since=since,
+            as_of=self.as_of,
+            most_rows=knobs.monitor_most_rows,
+            seed=knobs.random_seed,
+        )
+        pairs = probation.paired(answers, champion.number, before.number)
+        confidence = Confidence(knobs.gate_confidence, knobs.bootstrap_resamples, knobs.random_seed)
+        return probation.judge(
+            probation.difference(pairs, confidence) if pairs.height > 1 else None,
+            champion={"label": champion.label, "promoted_as_of": since.isoformat()},
+            as_of=self.as_of,
+            days=knobs.loop_probation_days,
+            labels=knobs.loop_probation_labels,
+            margin=knobs.loop_probation_margin,
+        )
 
     def _build(self) -> None:
         """Retrain on the grown table, and let the gate decide."""
@@ -292,62 +272,16 @@ class _Turn:
 
     def _confirm(self, version: str) -> None:
         """Ask the service until it answers with a version."""
-        self.record["confirmed"] = told = confirmed(
+        self.record["confirmed"] = sentence = confirmed(
             self.knobs.loop_service, version, self.knobs.loop_confirm_s
         )
         # "answers with v2 and not with v3" begins like a confirmation and is none
-        if told and not told.startswith(f"the service answers with v{version},"):
-            notifications.send(f"loopbook, {self.contract.name}: {told}", self.record)
+        if sentence and not sentence.startswith(f"the service answers with v{version},"):
+            notifications.send(f"loopbook, {self.contract.name}: {sentence}", self.record)
 
     def _at(self, stage: str) -> None:
         self.record["stage"] = stage
         turn_records.note(self.project, self.record)
-
-
-def confirmed(address: str, version: str, seconds: float) -> str | None:
-    """What the service says of a version within some seconds; None where no service is named."""
-    if not address:
-        return None
-    key = os.environ.get(SERVICE_KEY)
-    headers = {"X-API-Key": key} if key else None
-    start, found = time.monotonic(), None
-    while (passed := time.monotonic() - start) < seconds:
-        try:
-            answer = httpx.get(f"{address}/metadata", headers=headers, timeout=5)
-            if answer.is_success:
-                found = answer.json()["version"]
-            elif answer.status_code in (401, 403):
-                return f"the service wants a key; put it into {SERVICE_KEY}"
-            if found == version:
-                return f"the service answers with v{version}, {passed:.1f} s after promotion"
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError):
-            if found is None and passed > CONNECTING_S:
-                return f"no service is reached at {address}; it will load v{version} when it starts"
-        time.sleep(POLLED_S)
-    answered = f"answers with v{found}" if found else "is not ready"
-    return f"the service {answered} and not with v{version} after {seconds:g} s; see its log"
-
-
-def _log_those_left(project: Project, client, contract: Contract) -> None:
-    """Log every turn that is not in MLflow yet."""
-    for record in turn_records.listed(project):
-        if "mlflow_run_id" not in record:
-            run_id = tracking.log_turn(client, contract.name, record)
-            turn_records.keep_again(project, record | {"mlflow_run_id": run_id})
-
-
-def _alert_of_failure(project: Project, record: Mapping[str, Any], knobs: Knobs) -> None:
-    failures = 1
-    for before in reversed(turn_records.listed(project)):
-        if before["outcome"] != ERROR:
-            break
-        failures += 1
-    if failures >= knobs.loop_alert_failures:
-        notifications.send(
-            f"loopbook: {failures} turns of the loop failed, one after the other. "
-            f"{record['reason']}",
-            record,
-        )
 
 
 def _shortened(error: BaseException) -> str:

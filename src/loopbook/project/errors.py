@@ -14,6 +14,7 @@
     ├── RegistryError        the service cannot ask the registry
     │   └── VersionRefused   a version's files are not what the registry says
     ├── ScoringError         a file cannot be scored
+    ├── ExtensionError       the project's own routes cannot be served
     ├── MonitorError         a version cannot be monitored
     ├── LoopError            a turn of the loop cannot be taken
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
@@ -78,6 +79,10 @@ class RegistryError(LoopbookError):
 
 class ScoringError(LoopbookError):
     """A file cannot be scored."""
+
+
+class ExtensionError(LoopbookError):
+    """The project's own routes or middleware cannot be added to the service."""
 
 
 class MonitorError(LoopbookError):

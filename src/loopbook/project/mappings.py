@@ -73,7 +73,7 @@ def misfits(error: ValidationError) -> list[Misfit]:
             fault.get("input"),
             fault["msg"].removeprefix("Input should be ").removeprefix("Value error, "),
         )
-        for fault in error.errors(include_url=False)
+        for fault in error.errors()
     ]
 
 

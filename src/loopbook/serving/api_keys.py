@@ -66,12 +66,10 @@ class KeyStore:
 
     def listed(self) -> list[Key]:
         """Every key that was ever made, the oldest first."""
-        found = self.database.read(
+        rows = self.database.read(
             "SELECT id, owner, scopes, made_at, revoked_at FROM keys ORDER BY made_at, id"
         )
-        return [
-            Key(i, owner, frozenset(s.split()), made, gone) for i, owner, s, made, gone in found
-        ]
+        return [Key(i, owner, frozenset(s.split()), made, gone) for i, owner, s, made, gone in rows]
 
     def revoke(self, key_id: str) -> None:
         """Let a key open nothing any more.
@@ -92,8 +90,8 @@ class KeyStore:
     def scopes(self, secret: str) -> tuple[str, frozenset[str]] | None:
         """The id and the scopes of a key, or None if it is unknown or revoked."""
         asked = "SELECT id, scopes FROM keys WHERE digest = ? AND revoked_at IS NULL"
-        found = self.database.read(asked, (_digest(secret),))
-        return (found[0][0], frozenset(found[0][1].split())) if found else None
+        rows = self.database.read(asked, (_digest(secret),))
+        return (rows[0][0], frozenset(rows[0][1].split())) if rows else None
 
 
 def _digest(secret: str) -> str:

@@ -21,21 +21,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def run() -> None:
-    """Serve until interrupted."""
-    words = argparse.ArgumentParser(
-        prog="python -m serving", description="The champion answers on this machine."
-    )
-    words.add_argument("--host", default="127.0.0.1", help="elsewhere than loopback needs API keys")
-    words.add_argument("--port", type=int, default=8000)
-    words.add_argument("--require-keys", action="store_true", help="on loopback too")
-    words.add_argument("--quiet", action="store_true", help="no log line for each request")
-    words.add_argument("--version", help="answer with this version, whoever is champion")
-    asked = words.parse_args()
+def run(extension: str | None = None) -> None:
+    """Serve until interrupted.
+
+    Parameters
+    ----------
+    extension : str or None
+        The project's module with its own routes; see `create_app`.
+    """
+    asked = _asked()
     needs_keys = asked.require_keys or not is_loopback(asked.host)
     try:
         app = create_app(
-            paths.current(), needs_keys=needs_keys, quiet=asked.quiet, pinned=asked.version
+            paths.current(),
+            needs_keys=needs_keys,
+            quiet=asked.quiet,
+            pinned=asked.version,
+            extension_module=extension,
         )
     except LoopbookError as error:
         sys.exit(f"\n{error}")
@@ -51,3 +53,16 @@ def run() -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+
+
+def _asked() -> argparse.Namespace:
+    """What was typed."""
+    words = argparse.ArgumentParser(
+        prog="python -m serving", description="The champion answers on this machine."
+    )
+    words.add_argument("--host", default="127.0.0.1", help="elsewhere than loopback needs API keys")
+    words.add_argument("--port", type=int, default=8000)
+    words.add_argument("--require-keys", action="store_true", help="on loopback too")
+    words.add_argument("--quiet", action="store_true", help="no log line for each request")
+    words.add_argument("--version", help="answer with this version, whoever is champion")
+    return words.parse_args()

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from loopbook.serving import open_inference
 from loopbook.serving.exchange import JSON
 from loopbook.serving.refusals import ErrorAnswer
+from loopbook.serving.routing import Plain
 from loopbook.serving.schemas import Feedback, Schemas, Told
 from loopbook.serving.service import Service
 
@@ -17,12 +19,41 @@ from loopbook.serving.service import Service
 def describe(app: FastAPI, service: Service) -> dict[str, Any]:
     """The OpenAPI document, true for the version that answers now.
 
-    Without one, it is that of the project's contract.
+    Without one, it is that of the project's contract. A project's own routes
+    are as FastAPI describes them, with loopbook's keys and shape of errors.
     """
-    largest = service.knobs.serve_batch_rows
-    schemas = service.current.schemas if service.current else Schemas(service.contract, largest)
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=app.routes
+    )
+    defined = _defined(service)
+    document, theirs = _with_own_names(document, defined)
+    document["components"] = {
+        "schemas": theirs | defined,
+        "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
+    }
+    plain = {
+        (route.path, method.lower())
+        for route in app.routes
+        if isinstance(route, Plain)
+        for method in route.methods
+    }
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            if (path, method) in plain:
+                _describe(operation, path, method, defined)
+            else:
+                operation["responses"] = _refusals() | operation["responses"] | _refusals("422")
+            operation["security"] = _security(path)
+    return document
+
+
+def _defined(service: Service) -> dict[str, Any]:
+    """The schemas of loopbook's routes."""
+    largest = service.knobs.serve_batch_rows
+    schemas = (
+        service.versions.current.schemas
+        if service.versions.current
+        else Schemas(service.contract, largest)
     )
     models: dict[str, type[BaseModel]] = {
         "Row": schemas.Row,
@@ -36,19 +67,27 @@ def describe(app: FastAPI, service: Service) -> dict[str, Any]:
     }
     defined: dict[str, Any] = {}
     for name, model in models.items():
-        one = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        one = model.model_json_schema(ref_template=REFERENCE + "{model}")
         defined |= one.pop("$defs", {})
         defined[name] = one
-    document["components"] = {
-        "schemas": defined,
-        "securitySchemes": {"key": {"type": "apiKey", "in": "header", "name": "X-API-Key"}},
-    }
-    for path, operations in document["paths"].items():
-        for method, operation in operations.items():
-            _describe(operation, path, method, defined)
-    return document
+    return defined
 
 
+def _with_own_names(
+    document: dict[str, Any], defined: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The document and the schemas of own routes, where one named like loopbook's is `Own…`."""
+    theirs = document.get("components", {}).get("schemas", {})
+    text = orjson.dumps(document).decode()
+    for name in theirs.keys() & defined.keys():
+        text = text.replace(f'"{REFERENCE}{name}"', f'"{REFERENCE}Own{name}"')
+    document = orjson.loads(text)
+    theirs = document.get("components", {}).get("schemas", {})
+    return document, {f"Own{n}" if n in defined else n: schema for n, schema in theirs.items()}
+
+
+REFERENCE = "#/components/schemas/"
+STATUSES = ("400", "401", "403", "404", "409", "413", "415", "422", "429", "503")
 BODIES = {
     ("/predict", "post"): "Row",
     ("/predict/batch", "post"): "Batch",
@@ -73,48 +112,63 @@ EXPLAIN = {
 
 
 def _describe(operation: dict, path: str, method: str, defined: Mapping[str, Any]) -> None:
-    """Fill in what the handlers check by themselves."""
+    """Fill in what the handlers of loopbook's routes check by themselves."""
     operation["summary"] = operation.get("description", "").split(".")[0].split(";")[0]
-
-    def of(name: str) -> dict[str, Any]:
-        return {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
-
     if name := BODIES.get((path, method)):
-        operation["requestBody"] = {"required": True, "content": of(name)}
-    if "{name}" in path:
-        about = {"description": "The model's name.", "schema": {"type": "string"}}
-        name_there = {"name": "name", "in": "path", "required": True, **about}
-        operation.setdefault("parameters", []).append(name_there)
-    if path == "/predict":
-        operation.setdefault("parameters", []).append(EXPLAIN)
-    if (path, method) == ("/predict", "get"):
-        row = defined["Row"]
-        for field, schema in row["properties"].items():
-            about = {k: v for k, v in schema.items() if k not in ("title", "examples")}
-            operation["parameters"].append(
-                {
-                    "name": field,
-                    "in": "query",
-                    "required": field in row.get("required", []),
-                    "schema": about,
-                    "description": schema.get("description", ""),
-                    **({"example": schema["examples"][0]} if "examples" in schema else {}),
-                }
-            )
+        operation["requestBody"] = {"required": True, "content": _content(name)}
+    parameters = _parameters(path, method, defined)
+    if parameters:
+        operation["parameters"] = [*operation.get("parameters", []), *parameters]
     if path == "/metrics":
         good: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
     elif name := ANSWERS.get((path, method)):
-        good = of(name)
+        good = _content(name)
     else:
         good = {JSON: {"schema": {"type": "object"}}}
-    statuses = ["400", "401", "403", "404", "409", "413", "415", "422", "429", "503"]
-    operation["responses"] = {"200": {"description": "Done.", "content": good}} | {
-        status: {"description": "Refused, with the reason.", "content": of("ErrorAnswer")}
-        for status in statuses
-    }
+    operation["responses"] = {"200": {"description": "Done.", "content": good}} | _refusals()
     if path == "/health/ready":
-        operation["responses"]["503"] = {
-            "description": "Not ready, with the reason.",
-            "content": good,
-        }
-    operation["security"] = [{}, {"key": []}] if not path.startswith("/admin") else [{"key": []}]
+        not_ready = {"description": "Not ready, with the reason.", "content": good}
+        operation["responses"]["503"] = not_ready
+
+
+def _parameters(path: str, method: str, defined: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The parameters of a route in its path and its query."""
+    parameters = []
+    if "{name}" in path:
+        about = {"description": "The model's name.", "schema": {"type": "string"}}
+        parameters.append({"name": "name", "in": "path", "required": True, **about})
+    if path == "/predict":
+        parameters.append(EXPLAIN)
+    if (path, method) == ("/predict", "get"):
+        row = defined["Row"]
+        required = row.get("required", [])
+        parameters += [_field(n, s, n in required) for n, s in row["properties"].items()]
+    return parameters
+
+
+def _field(name: str, schema: Mapping[str, Any], is_required: bool) -> dict[str, Any]:
+    """A field of a row as a parameter of the query."""
+    return {
+        "name": name,
+        "in": "query",
+        "required": is_required,
+        "schema": {k: v for k, v in schema.items() if k not in ("title", "examples")},
+        "description": schema.get("description", ""),
+        **({"example": schema["examples"][0]} if "examples" in schema else {}),
+    }
+
+
+def _content(name: str) -> dict[str, Any]:
+    return {JSON: {"schema": {"$ref": f"{REFERENCE}{name}"}}}
+
+
+def _refusals(*statuses: str) -> dict[str, Any]:
+    content = _content("ErrorAnswer")
+    return {
+        status: {"description": "Refused, with the reason.", "content": content}
+        for status in statuses or STATUSES
+    }
+
+
+def _security(path: str) -> list[dict[str, list]]:
+    return [{"key": []}] if path.startswith("/admin") else [{}, {"key": []}]

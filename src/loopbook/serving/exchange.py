@@ -9,7 +9,8 @@ from fastapi import Request, Response
 from pydantic import BaseModel, ValidationError
 
 from loopbook.serving.refusals import Refusal, of_validation
-from loopbook.serving.service import Answer, Deployment, Job, Service
+from loopbook.serving.service import Answer, Job, Service
+from loopbook.serving.versions import Deployment
 
 JSON = "application/json"
 
@@ -64,8 +65,8 @@ def query_of(request: Request) -> dict[str, str]:
             pairs = [(name, value) for name, _, value in parts]
     except ValueError:
         raise Refusal(400, "broken_query", "the query cannot be read", hint="see /docs") from None
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise Refusal(
@@ -75,7 +76,20 @@ def query_of(request: Request) -> dict[str, str]:
             field=twice[:60],
             hint="give it once",
         )
-    return found
+    return values
+
+
+def check_size(service: Service, rows: Sequence[Any]) -> None:
+    """Refuse no rows, and more than one request may hold."""
+    largest = service.knobs.serve_batch_rows
+    if not 1 <= len(rows) <= largest:
+        raise Refusal(
+            422,
+            "wrong_batch_size",
+            f"rows: found {len(rows):,}, expected 1 to {largest:,}",
+            field="rows",
+            hint="send fewer at a time, or use loopbook score for a file",
+        )
 
 
 def checked(deployment: Deployment, given: Any, *, texts: bool, where: str = "") -> BaseModel:

@@ -20,7 +20,7 @@ from loopbook.serving.api_keys import KeyStore
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 
-OPEN = ("/health", "/v2/health")
+OPEN = ("/health/", "/v2/health/")
 CACHED_S = 2.0
 BUCKETS_KEPT = 10_000
 
@@ -63,15 +63,15 @@ class Guard:
 
     async def __call__(self, scope: Mapping[str, Any], receive: Callable, send: Callable) -> None:
         if scope["type"] != "http":
-            await self.app(scope, receive, send)
+            await self._beside_requests(scope, receive, send)
             return
         started, request_id = time.perf_counter(), uuid.uuid4().hex
         scope["state"]["request_id"], scope["state"]["started"] = request_id, started
-        told = {"status": 500, "begun": False}
+        reply = {"status": 500, "begun": False}
 
         async def tell(message: dict[str, Any]) -> None:
             if message["type"] == "http.response.start":
-                told["status"], told["begun"] = message["status"], True
+                reply["status"], reply["begun"] = message["status"], True
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode())]
             await send(message)
 
@@ -82,10 +82,10 @@ class Guard:
             async with asyncio.timeout(self.knobs.serve_timeout_s):
                 await self.app(scope, body, tell)
         except Refusal as refusal:
-            await self._refuse(refusal, request_id, tell, told)
+            await self._refuse(refusal, request_id, tell, reply)
         except TimeoutError:
             slow = Refusal(504, "timeout", f"took longer than {self.knobs.serve_timeout_s:g} s")
-            await self._refuse(slow, request_id, tell, told)
+            await self._refuse(slow, request_id, tell, reply)
         except Exception as error:
             # the application has answered already, see `app._broken`
             self._log(
@@ -93,11 +93,26 @@ class Guard:
             )
         if refused := scope["state"].get("refused"):
             self.metrics.errors.labels(code=refused).inc()
-        self._count(scope, told["status"], started, request_id, caller)
+        self._count(scope, reply["status"], started, request_id, caller)
 
-    async def _refuse(self, refusal: Refusal, request_id: str, tell: Callable, told: dict) -> None:
+    async def _beside_requests(
+        self, scope: Mapping[str, Any], receive: Callable, send: Callable
+    ) -> None:
+        """Start and end the application; a WebSocket is refused, since nothing here watches it."""
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+
+        async def in_a_sentence(message: dict[str, Any]) -> None:
+            if message["type"] == "lifespan.startup.failed":  # the framework gives its traceback
+                message = message | {"message": message["message"].strip().splitlines()[-1]}
+            await send(message)
+
+        await self.app(scope, receive, in_a_sentence)
+
+    async def _refuse(self, refusal: Refusal, request_id: str, tell: Callable, reply: dict) -> None:
         self.metrics.errors.labels(code=refusal.code).inc()
-        if told["begun"]:
+        if reply["begun"]:
             return
         body = refusal.body(request_id)
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
@@ -122,10 +137,10 @@ class Guard:
                     hint="send the header X-API-Key; make one: loopbook keys create NAME",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-            found = self._scopes(secret)
-            if found is None:
+            known = self._scopes(secret)
+            if known is None:
                 raise Refusal(401, "wrong_key", "the API key is unknown or was revoked")
-            caller, scopes = found
+            caller, scopes = known
             if scope_needed not in scopes:
                 raise Refusal(
                     403,

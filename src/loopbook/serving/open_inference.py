@@ -86,6 +86,12 @@ MODELS: dict[str, type[BaseModel]] = {
 
 def add_routes(app: FastAPI, service: Service) -> None:
     """The protocol's health, metadata and inference."""
+    _add_health(app, service)
+    _add_models(app, service)
+
+
+def _add_health(app: FastAPI, service: Service) -> None:
+    """What the server is, and whether it runs and can answer."""
 
     @app.get("/v2/health/live", tags=["open inference protocol"])
     async def live(_: Request) -> Response:
@@ -95,13 +101,17 @@ def add_routes(app: FastAPI, service: Service) -> None:
     @app.get("/v2/health/ready", tags=["open inference protocol"])
     async def ready(_: Request) -> Response:
         """Whether it can answer."""
-        is_there = service.current is not None
+        is_there = service.versions.current is not None
         return answer_json({"ready": is_there}, 200 if is_there else 503)
 
     @app.get("/v2", tags=["open inference protocol"])
     async def server(_: Request) -> Response:
         """What this server is."""
         return answer_json({"name": "loopbook", "version": "1", "extensions": []})
+
+
+def _add_models(app: FastAPI, service: Service) -> None:
+    """What the model takes and gives, and its answers."""
 
     @app.get("/v2/models/{name}/ready", tags=["open inference protocol"])
     async def model_ready(request: Request) -> Response:

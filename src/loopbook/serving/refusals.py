@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
+from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 
 from loopbook.project.mappings import Misfit, misfits
@@ -51,34 +52,31 @@ class Refusal(Exception):
         *,
         field: str | None = None,
         hint: str | None = None,
-        details: Sequence[dict[str, Any]] = (),
         headers: Mapping[str, str] | None = None,
     ):
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
         self.field, self.hint = field, hint
-        self.details, self.headers = details, dict(headers or {})
+        self.headers = dict(headers or {})
+        self.details: Sequence[dict[str, Any]] = ()  # every fault, where there are several
 
     def body(self, request_id: str | None = None) -> bytes:
-        told = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
+        first = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
         details = list(self.details)[:MOST_SHOWN]
-        return orjson.dumps({"error": {**told, "details": details, "request_id": request_id}})
+        return orjson.dumps({"error": {**first, "details": details, "request_id": request_id}})
 
 
 def of_validation(
-    error: ValidationError, prefix: str = "", names: dict[str, str] | None = None
+    error: ValidationError | RequestValidationError,
+    prefix: str = "",
+    names: dict[str, str] | None = None,
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
     faults = [_fault(misfit, prefix, names or {}) for misfit in misfits(error)]
-    first = faults[0]
-    return Refusal(
-        422,
-        first["code"],
-        first["message"],
-        field=first["field"],
-        hint=first["hint"],
-        details=faults,
-    )
+    code, message, field, hint = (faults[0][n] for n in ("code", "message", "field", "hint"))
+    refusal = Refusal(422, code, message, field=field, hint=hint)
+    refusal.details = faults
+    return refusal
 
 
 def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]:
@@ -97,6 +95,6 @@ def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]
     return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
 
 
-def _shown(found: Any) -> str:
-    text = repr(found)
+def _shown(value: Any) -> str:
+    text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}…"

@@ -134,14 +134,14 @@ def _field(name: str, feature: Feature, contract: Contract) -> tuple[Any, Any]:
     limits = {}
     if feature.range and contract.out_of_range == "refuse":
         limits = {"ge": feature.range[0], "le": feature.range[1]}
-    told = [feature.meaning]
+    sentences = [feature.meaning]
     if feature.unit:
-        told.append(f"In {feature.unit}.")
+        sentences.append(f"In {feature.unit}.")
     if feature.range:
-        told.append(f"Usual: {feature.range[0]:,.10g} to {feature.range[1]:,.10g}.")
+        sentences.append(f"Usual: {feature.range[0]:,.10g} to {feature.range[1]:,.10g}.")
     about = Field(
         default=... if feature.required else None,
-        description=" ".join(told),
+        description=" ".join(sentences),
         examples=[feature.example],
         validation_alias=AliasChoices(name, feature.alias) if feature.alias else None,
         **limits,

@@ -110,36 +110,18 @@ def score(
     Raises
     ------
     ScoringError
-        If the file lacks a feature that is required, or a value has the wrong
-        type. What was done stays in `var/scoring`, for the next try.
+        If a required feature is missing or a value has the wrong type. Finished
+        parts stay in `var/scoring` and are reused by the next call.
     """
-    servable = champion(project, contract)
-    rows = _opened(source, contract)
-    _check_columns(rows, contract, source)
-    folder = project.var / "scoring" / _work_name(source, servable, as_of)
-    folder.mkdir(parents=True, exist_ok=True)
-    whole = folder / "rows" / "all.parquet"
-    if not whole.exists():  # text cannot be entered in the middle; Parquet can
-        with replacing(whole) as path:
-            rows.sink_parquet(path, compression="zstd")
-    total = pl.scan_parquet(whole).select(pl.len()).collect().item()
-    if total == 0:
-        raise ScoringError(f"{source}: found 0 rows, expected at least one.")
-    work = Work(project.root, folder, servable.number, as_of)
-    if contract.history and not work.facts.exists():
-        with replacing(work.facts) as path:
-            facts, _ = known_facts(project, contract, as_of or datetime.now(UTC))
-            facts.write_parquet(path)
-    places = list(range(0, total, PART_ROWS))
-    todo = [place for place in places if not work.part(place).exists()]
+    work, total = _begun(project, contract, source, as_of)
+    todo = [place for place in range(0, total, PART_ROWS) if not work.part(place).exists()]
     resumed = total - sum(min(PART_ROWS, total - place) for place in todo)
-    _ready.cache_clear()
     with counted("scoring", total, resumed) as advance:
         for done in _computed(work, todo, scheduler):
             advance(done)
-    _put_together(folder, target)
-    shutil.rmtree(folder)
-    return Scored(total, servable.number, target, resumed)
+    _put_together(work.folder, target)
+    shutil.rmtree(work.folder)
+    return Scored(total, work.version, target, resumed)
 
 
 @dataclass(frozen=True)
@@ -161,6 +143,40 @@ class Work:
 
     def part(self, place: int) -> Path:
         return self.folder / f"{place:012d}.parquet"
+
+
+def _begun(
+    project: Project, contract: Contract, source: Path, as_of: datetime | None
+) -> tuple[Work, int]:
+    """The work on a file, begun now or by an earlier call, and how many rows it has."""
+    servable = champion(project, contract)
+    rows = _opened(source, contract)
+    _check_columns(rows, contract, source)
+    folder = project.var / "scoring" / _work_name(source, servable, as_of)
+    work = Work(project.root, folder, servable.number, as_of)
+    total = _keep_rows(work, rows)
+    if total == 0:
+        raise ScoringError(f"{source}: found 0 rows, expected at least one.")
+    if contract.history:
+        _keep_facts(work, project, contract)
+    _ready.cache_clear()  # the champion may be another one than at the last call
+    return work, total
+
+
+def _keep_rows(work: Work, rows: pl.LazyFrame) -> int:
+    """Keep the input as Parquet, which can be entered in the middle as text cannot; its height."""
+    if not work.rows.exists():
+        with replacing(work.rows) as path:
+            rows.sink_parquet(path, compression="zstd")
+    return pl.scan_parquet(work.rows).select(pl.len()).collect().item()
+
+
+def _keep_facts(work: Work, project: Project, contract: Contract) -> None:
+    """Keep the facts that the trailing features are computed from."""
+    if not work.facts.exists():
+        with replacing(work.facts) as path:
+            facts, _ = known_facts(project, contract, work.as_of or datetime.now(UTC))
+            facts.write_parquet(path)
 
 
 @lru_cache(maxsize=1)
@@ -203,9 +219,8 @@ def _opened(source: Path, contract: Contract) -> pl.LazyFrame:
 
 
 def _check_columns(rows: pl.LazyFrame, contract: Contract, source: Path) -> None:
-    found = set(rows.collect_schema().names())
     names = {f.alias: n for n, f in contract.features.items() if f.alias}
-    given = {names.get(n, n) for n in found}
+    given = {names.get(n, n) for n in rows.collect_schema().names()}
     absent = [n for n, f in contract.features.items() if f.required and n not in given]
     if absent:
         raise ScoringError(
@@ -216,8 +231,8 @@ def _check_columns(rows: pl.LazyFrame, contract: Contract, source: Path) -> None
 def _work_name(source: Path, servable: Servable, as_of: datetime | None) -> str:
     """Another file, another version or another moment is other work."""
     stat = source.stat()
-    told = [str(source.resolve()), stat.st_size, stat.st_mtime_ns, servable.number, str(as_of)]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()[:16]
+    parts = [str(source.resolve()), stat.st_size, stat.st_mtime_ns, servable.number, str(as_of)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def _answered(

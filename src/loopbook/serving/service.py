@@ -1,15 +1,13 @@
-"""The service: which versions answer, and how an answer comes about.
+"""The service: how an answer comes about.
 
 An answer is prepared (features looked up), computed by one version, written
 to the prediction log, and only then given. Requests that are there together
-are computed and written together. A swap replaces one reference: an answer is
-of one version throughout.
+are computed and written together. `versions` decides which version answers.
 """
 
 import asyncio
 import hashlib
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -19,34 +17,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from loopbook.data import prediction_log
-from loopbook.data.prediction_log import Entry, PredictionLog, key_text
-from loopbook.features.store import FeatureStore, declaration
-from loopbook.project.contract import Contract
-from loopbook.project.errors import (
-    FeatureStoreError,
-    LoopbookError,
-    PredictionLogError,
-    RegistryError,
-    VersionRefused,
-)
-from loopbook.project.knobs import Knobs
-from loopbook.registry.reader import SHADOW, Held, Registry
-from loopbook.registry.servable import Servable, load
-from loopbook.serving.metrics import Metrics
+from loopbook.data.prediction_log import Entry, key_text
+from loopbook.project.errors import FeatureStoreError, PredictionLogError
 from loopbook.serving.refusals import Refusal
-from loopbook.serving.schemas import Schemas
+from loopbook.serving.versions import Deployment, Parts, Versions
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
-REFUSED_S = 30  # until a version that was refused is tried again
 INLINE_ROWS = 64  # more are computed in a thread, so that others need not wait
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A version that answers, with the schemas of its contract."""
-
-    servable: Servable
-    schemas: Schemas
 
 
 @dataclass(slots=True)
@@ -76,190 +52,19 @@ class Answer:
 class Service:
     """The state of one process; `app` puts HTTP around it."""
 
-    def __init__(
-        self,
-        *,
-        contract: Contract,
-        knobs: Knobs,
-        registry: Registry,
-        log: PredictionLog,
-        features: FeatureStore | None,
-        metrics: Metrics,
-        pinned: str | None = None,
-    ):
-        self.contract, self.knobs, self.registry = contract, knobs, registry
-        self.log, self.features, self.metrics = log, features, metrics
-        self.pinned = pinned
-        self.current: Deployment | None = None
-        self.previous: Deployment | None = None
-        self.challenger: Deployment | None = None
-        self.predecessor: Deployment | None = None  # answers too while the champion is on probation
-        self.reason = "no version was loaded yet"
-        self._rolled_back_from: str | None = None
+    def __init__(self, parts: Parts, *, pinned: str | None = None):
+        self.contract, self.knobs = parts.contract, parts.knobs
+        self.log, self.features, self.metrics = parts.log, parts.features, parts.metrics
+        self.versions = Versions(parts, pinned=pinned)
         self._pending: list[tuple[Job, asyncio.Future]] = []
-        self._shadow: deque[tuple[Job, str]] = deque(maxlen=knobs.serve_shadow_queue)
+        self._shadow: deque[tuple[Job, str]] = deque(maxlen=self.knobs.serve_shadow_queue)
         self._shadow_waits = asyncio.Event()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._inline = log.database.kind == "sqlite"
-        self._refused: tuple[str, float] | None = None
-        self._features_fit = False
-        self._one_at_a_time = threading.Lock()
-
-    # -- versions ---------------------------------------------------------
-
-    def refresh(self, *, by_hand: bool = False) -> bool:
-        """Follow the aliases once; True if another version answers now.
-
-        Whatever goes wrong, the version that answers goes on. A version that
-        was refused is tried again after a while, or at once `by_hand`.
-        """
-        with self._one_at_a_time:
-            if by_hand:
-                self._refused = None
-            swapped = self._follow_champion()
-            self._follow_challenger()
-            self._follow_predecessor()
-            self._check_features()
-        return swapped
-
-    def _follow_champion(self) -> bool:
-        try:
-            held = self._wanted()
-        except LoopbookError as error:
-            self.metrics.reload_failed("registry")
-            if self.current is None:
-                self.reason = str(error)
-            return False
-        if held is None:
-            if self.current is None:
-                self.reason = "there is no champion yet; make one: make build"
-            return False
-        answering = self.current.servable.number if self.current else None
-        if held.number == answering:
-            self.metrics.refused.clear()
-        if held.number in (answering, self._rolled_back_from):
-            return False
-        return self._let_in(held)
-
-    def _wanted(self) -> Held | None:
-        """The champion, or the version that this process is pinned to."""
-        if self.pinned is None:
-            return self.registry.held(self.contract.name, CHAMPION)
-        every = self.registry.versions(self.contract.name)
-        return next((held for held in every if held.number == self.pinned), None)
-
-    def _let_in(self, held: Held) -> bool:
-        number, since = self._refused or ("", 0.0)
-        if number == held.number and time.monotonic() - since < REFUSED_S:
-            return False
-        try:
-            deployment = self._deployment(held)
-        except RegistryError as error:
-            if isinstance(error, VersionRefused):
-                self._refused = (held.number, time.monotonic())
-                self.metrics.refused.labels(version=held.number).set(1)
-            self.metrics.reload_failed("artifact")
-            if self.current is None:
-                self.reason = str(error)
-            return False
-        self._refused = None
-        self.metrics.refused.clear()
-        self._swap(deployment)
-        self._rolled_back_from = None
-        return True
-
-    def _deployment(self, held: Held) -> Deployment:
-        for known in (self.previous, self.challenger, self.predecessor):
-            if known and known.servable.number == held.number:
-                return known
-        servable = load(self.registry, held)
-        self.log.know_inputs(servable.card_sha256, servable.inputs)
-        return Deployment(servable, Schemas(servable.contract, self.knobs.serve_batch_rows))
-
-    def _swap(self, deployment: Deployment) -> None:
-        before, self.current = self.current, deployment
-        self.previous = before or self.previous
-        self.reason = "ready"
-        if before:
-            self.metrics.served.labels(version=before.servable.number).set(0)
-        self.metrics.served.labels(version=deployment.servable.number).set(1)
-        self.metrics.swaps.inc()
-
-    def roll_back(self) -> Deployment:
-        """Answer with the previous version again, at once, until the alias moves.
-
-        Raises
-        ------
-        Refusal
-            If this process has had no other version.
-        """
-        if self.current is None or self.previous is None:
-            raise Refusal(
-                409,
-                "no_previous_version",
-                "this process has served no other version",
-                hint="move the alias champion instead",
-            )
-        with self._one_at_a_time:
-            self._rolled_back_from = self.current.servable.number
-            back = self.previous
-            self._swap(back)
-        return back
-
-    def _follow_challenger(self) -> None:
-        if self.knobs.serve_challenger == "off":
-            return
-        try:
-            held = self.registry.held(self.contract.name, CHALLENGER)
-            same = held and self.current and held.number == self.current.servable.number
-            if held is None or same:
-                self.challenger = None
-            elif self.challenger is None or self.challenger.servable.number != held.number:
-                self.challenger = self._deployment(held)
-        except LoopbookError:
-            self.challenger = None
-            self.metrics.reload_failed("challenger")
-
-    def _follow_predecessor(self) -> None:
-        try:
-            held = None if self.pinned else self.registry.held(self.contract.name, SHADOW)
-            if held is None or self.current is None or held.number == self.current.servable.number:
-                self.predecessor = None
-            elif self.predecessor is None or self.predecessor.servable.number != held.number:
-                self.predecessor = self._deployment(held)
-        except LoopbookError:
-            self.metrics.reload_failed("predecessor")
-
-    @property
-    def shadows(self) -> list[Deployment]:
-        """The versions that answer too, and only the log knows."""
-        is_shadow = self.challenger is not None and self.knobs.serve_challenger == "shadow"
-        return [d for d in (self.challenger if is_shadow else None, self.predecessor) if d]
-
-    def _check_features(self) -> None:
-        """Whether the store holds the features that the version that answers was told about."""
-        if self.features is None or self.current is None:
-            return
-        theirs = declaration(self.current.servable.contract)
-        try:
-            self._features_fit = (
-                self.features.as_of() is not None and declaration(self.contract) == theirs
-            )
-        except FeatureStoreError:
-            self._features_fit = False
-        self.metrics.features_ready.set(self._features_fit)
+        self._inline = self.log.database.kind == "sqlite"
 
     def ready(self) -> Deployment:
-        """The version that answers.
-
-        Raises
-        ------
-        Refusal
-            503 with the reason, if there is none.
-        """
-        if self.current is None:
-            raise Refusal(503, "not_ready", self.reason, hint="see /health/ready")
-        return self.current
+        """The version that answers; a Refusal (503) with the reason if there is none."""
+        return self.versions.ready()
 
     # -- answers ----------------------------------------------------------
 
@@ -284,7 +89,7 @@ class Service:
         )
 
     def _looked_up(self, entity: str | None, at: datetime) -> dict[str, float | None]:
-        if not self._features_fit:
+        if not self.versions.features_fit:
             return {}  # imputed, and the answer says so
         try:
             return self.features.get(entity, at).values
@@ -325,7 +130,7 @@ class Service:
                 future.set_result(answer)
 
     def _compute(self, jobs: list[Job]) -> list[Answer]:
-        champion, challenger = self.ready(), self.challenger
+        champion, challenger = self.versions.ready(), self.versions.challenger
         by: dict[int, tuple[Deployment, str, list[int]]] = {}
         for place, job in enumerate(jobs):
             is_canary = challenger is not None and self._is_canary(job)
@@ -352,7 +157,7 @@ class Service:
                 hint=str(error),
             ) from None
         self.metrics.count(entries)
-        if self.shadows:
+        if self.versions.shadows:
             self._mirror(jobs, answers)
         return answers
 
@@ -410,7 +215,7 @@ class Service:
         self._shadow_waits.set()
 
     async def run_shadow(self) -> None:
-        """Let the shadows answer what was answered already; nobody waits for them."""
+        """Answer mirrored requests with the shadows, after the client has its answer."""
         loop = asyncio.get_running_loop()
         while True:
             await self._shadow_waits.wait()
@@ -424,12 +229,12 @@ class Service:
 
     def _shadowed(self, part: Sequence[tuple[Job, str]]) -> None:
         jobs, ids = [job for job, _ in part], [i for _, i in part]
-        for shadow in self.shadows:
+        for shadow in self.versions.shadows:
             try:
                 made = self._answers(shadow, prediction_log.SHADOW, jobs, ids)
                 self.log.append([entry for _, entry in made])
             except Exception:
-                # a shadow that cannot answer is its own trouble, and is counted
+                # a failing shadow never fails the request that it mirrors; it is counted
                 self.metrics.shadow_errors.inc(len(jobs))
 
     # -- state ------------------------------------------------------------

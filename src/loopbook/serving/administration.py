@@ -1,0 +1,43 @@
+"""Administration over HTTP: what only a key of the scope `admin` may do."""
+
+import asyncio
+
+from fastapi import FastAPI, Request, Response
+
+from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
+from loopbook.serving.exchange import answer_json, body_of
+from loopbook.serving.refusals import Refusal
+from loopbook.serving.service import Service
+
+
+def add_administration(app: FastAPI, service: Service, project: Project) -> None:
+    """What only an administrator may do."""
+
+    @app.post("/admin/reload", tags=["administration"])
+    async def reload(_: Request) -> Response:
+        """Follow the alias now."""
+        swapped = await asyncio.to_thread(service.versions.refresh, by_hand=True)
+        return answer_json({"swapped": swapped, "version": service.ready().servable.number})
+
+    @app.post("/admin/retrain", tags=["administration"])
+    async def retrain(request: Request) -> Response:
+        """Ask the loop for a retraining at its next turn; it may still refuse, and says why."""
+        given = await body_of(request)
+        reason = given.get("reason") if isinstance(given, dict) else None
+        if not isinstance(reason, str) or not 0 < len(reason) <= 500 or set(given) != {"reason"}:
+            raise Refusal(
+                422,
+                "invalid_value",
+                'expected {"reason": "…"}, up to 500 characters',
+                field="reason",
+                hint="say why; it is kept with the turn",
+            )
+        asked = await asyncio.to_thread(turn_records.ask, project, "the service", reason)
+        return answer_json(asked | {"next": "loopbook loop --once"}, 202)
+
+    @app.post("/admin/rollback", tags=["administration"])
+    async def rollback(_: Request) -> Response:
+        """Answer with the previous version again, at once."""
+        deployment = service.versions.roll_back()
+        return answer_json({"version": deployment.servable.number})
