@@ -21,7 +21,7 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import MonitorError
 from loopbook.records import verdicts
 from loopbook.registry import reference
-from loopbook.registry.reader import Held
+from loopbook.registry.reader import Version
 from loopbook.registry.reference import column_types, monitored
 
 TABLE = read_contract(ROOT / "contract.yaml").model_copy(update={"history": None, "derived": {}})
@@ -333,13 +333,13 @@ class Store:
 def test_a_reference_that_is_missing_or_was_changed_is_told_with_its_remedy(world):
     rows = world.reference.select(*INPUTS, "observed", PART).rename({"observed": "price"})
     kept = reference.freeze(rows, np.ones(rows.height), TABLE, seed=1)
-    held = Held("m", "4", "run", {reference.TAG: sha256(kept)}, "somewhere")
+    held = Version("m", "4", "run", {reference.TAG: sha256(kept)}, "somewhere")
     back = reference.thaw(Store(kept), held, TABLE)
     assert back.height == rows.height
     assert (back.filter(pl.col(PART) == "test")["observed"] > 0).all()
     with pytest.raises(MonitorError, match=r"m v4: reference\.parquet has SHA-256"):
         reference.thaw(Store(kept + b" "), held, TABLE)
-    without = Held("m", "4", "run", {}, "somewhere")
+    without = Version("m", "4", "run", {}, "somewhere")
     with pytest.raises(MonitorError, match=r"m v4 has no reference window\. Make one: loopbook"):
         reference.thaw(Store(kept), without, TABLE)
 

@@ -30,7 +30,6 @@ from loopbook.project.errors import PredictionLogError
 from loopbook.project.paths import Project
 
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
-CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 TABLES = (
     """CREATE TABLE IF NOT EXISTS predictions (
         id TEXT PRIMARY KEY, received_us BIGINT NOT NULL, as_of_us BIGINT NOT NULL,

@@ -31,9 +31,9 @@ from loopbook.project.knobs import Knobs, read_knobs
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
+from loopbook.records.roles import SHADOW
 from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
 from loopbook.registry import champions, tracking
-from loopbook.registry.reader import SHADOW
 
 SERVICE_KEY = "LOOPBOOK_SERVICE_KEY"
 RESUMED_WITHIN = timedelta(days=1)

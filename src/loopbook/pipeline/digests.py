@@ -21,6 +21,7 @@ from loopbook.project.contract import Contract, read_contract
 from loopbook.project.files import read_json, write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
+from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 
 PACKAGE = "loopbook"
@@ -112,7 +113,7 @@ def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
     project = current()
     contract = _contract(project.contract)
     answer = depends_on(notebook)
-    held = connect(tracking_address(project)).held(contract.name, "champion")
+    held = connect(tracking_address(project)).held(contract.name, CHAMPION)
     answer["champion"] = held.number if held else "none"
     if rows == THE_SOURCE:
         answer["rows"] = _remembered_source_digest(contract, project)[:SHORT]

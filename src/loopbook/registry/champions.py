@@ -15,8 +15,9 @@ from datetime import datetime
 
 from loopbook.project.clock import parse_instant
 from loopbook.project.errors import TrackingError
+from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
-from loopbook.registry.reader import BARRED, SHADOW
+from loopbook.registry.reader import BARRED
 from loopbook.registry.tracking import CHAMPION, PREVIOUS, Version
 
 ENTRY = "champion_"

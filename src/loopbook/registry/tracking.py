@@ -31,9 +31,8 @@ from loopbook.data.snapshots import Snapshot
 from loopbook.models.inference import sha256
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, tracking_address
-from loopbook.registry.reader import CARD, ONNX, SERVICE
-
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
+from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
+from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 
 
 def connect(project: Project) -> MlflowClient:
@@ -217,20 +216,6 @@ def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) 
     """Add metrics to a run, at the time at which it started."""
     at = client.get_run(run_id).info.start_time
     client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version; `tags` are the registry's."""
-
-    name: str
-    number: str
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} v{self.number}"
 
 
 def _as_version(found: Any) -> Version:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, PredictionLog, key_text
 from loopbook.features.store import FeatureStore, declaration
 from loopbook.project.contract import Contract
@@ -30,13 +29,14 @@ from loopbook.project.errors import (
     VersionRefused,
 )
 from loopbook.project.knobs import Knobs
-from loopbook.registry.reader import SHADOW, Held, Registry
+from loopbook.records import roles
+from loopbook.records.roles import CHALLENGER, CHAMPION, SHADOW
+from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Schemas
 
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
 REFUSED_S = 30  # until a version that was refused is tried again
 INLINE_ROWS = 64  # more are computed in a thread, so that others need not wait
 
@@ -141,14 +141,14 @@ class Service:
             return False
         return self._let_in(held)
 
-    def _wanted(self) -> Held | None:
+    def _wanted(self) -> Version | None:
         """The champion, or the version that this process is pinned to."""
         if self.pinned is None:
             return self.registry.held(self.contract.name, CHAMPION)
         every = self.registry.versions(self.contract.name)
         return next((held for held in every if held.number == self.pinned), None)
 
-    def _let_in(self, held: Held) -> bool:
+    def _let_in(self, held: Version) -> bool:
         number, since = self._refused or ("", 0.0)
         if number == held.number and time.monotonic() - since < REFUSED_S:
             return False
@@ -168,7 +168,7 @@ class Service:
         self._rolled_back_from = None
         return True
 
-    def _deployment(self, held: Held) -> Deployment:
+    def _deployment(self, held: Version) -> Deployment:
         for known in (self.previous, self.challenger, self.predecessor):
             if known and known.servable.number == held.number:
                 return known
@@ -330,7 +330,7 @@ class Service:
         for place, job in enumerate(jobs):
             is_canary = challenger is not None and self._is_canary(job)
             chosen = challenger if is_canary else champion
-            role = prediction_log.CANARY if is_canary else prediction_log.CHAMPION
+            role = roles.CANARY if is_canary else roles.CHAMPION
             by.setdefault(id(chosen), (chosen, role, []))[2].append(place)
         answers: list[Answer | None] = [None] * len(jobs)
         entries: list[Entry] = []
@@ -426,7 +426,7 @@ class Service:
         jobs, ids = [job for job, _ in part], [i for _, i in part]
         for shadow in self.shadows:
             try:
-                made = self._answers(shadow, prediction_log.SHADOW, jobs, ids)
+                made = self._answers(shadow, roles.SHADOW, jobs, ids)
                 self.log.append([entry for _, entry in made])
             except Exception:
                 # a shadow that cannot answer is its own trouble, and is counted
