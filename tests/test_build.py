@@ -280,7 +280,7 @@ def test_an_own_candidate_that_raises_stops_a_build_before_any_work(restored, co
     path = restored / "candidates.py"
     path.write_text(path.read_text().replace("    numbers =", "    1 / 0\n    numbers ="))
     done = subprocess.run(
-        [sys.executable, "-m", command, "build"],
+        [Path(sys.executable).with_name(command), "build"],
         cwd=restored,
         env=environment(restored),
         text=True,

@@ -12,10 +12,9 @@ from small_house import ROOT
 
 from loopbook.data import sources, validation
 from loopbook.data.splits import PART
-from loopbook.models.evaluation import Interval
+from loopbook.models.evaluation import Confidence, Interval
 from loopbook.models.inference import sha256
 from loopbook.monitoring import drift, findings, quality, verdict
-from loopbook.monitoring.performance import Confidence
 from loopbook.project import clock, knobs
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import MonitorError
@@ -79,9 +78,10 @@ class World:
         )
 
     def judge(self, rows: pl.DataFrame, *, age: float | None = 100) -> verdict.Verdict:
-        words = {"false_alarms": KNOBS.monitor_false_alarms, "floor": KNOBS.monitor_drift_floor}
-        words["least_rows"] = KNOBS.monitor_min_rows
-        columns = findings.find_drift(rows, self.reference, TABLE, INPUTS, **words, seed=1)
+        rules = findings.DriftRules(
+            KNOBS.monitor_false_alarms, KNOBS.monitor_drift_floor, KNOBS.monitor_min_rows, 1
+        )
+        columns = findings.find_drift(rows, self.reference, TABLE, INPUTS, rules)
         margin = KNOBS.monitor_quality_margin
         faults = findings.find_faults(
             *(rows, self.reference, TABLE, INPUTS), margin=margin, least_rows=RULES.min_rows

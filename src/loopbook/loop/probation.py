@@ -13,8 +13,7 @@ import polars as pl
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.models import evaluation
-from loopbook.models.evaluation import Interval
-from loopbook.monitoring.performance import Confidence
+from loopbook.models.evaluation import Confidence, Interval
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project

@@ -20,8 +20,8 @@ import httpx
 from loopbook.features import materialize
 from loopbook.loop import guards, probation
 from loopbook.loop.guards import Limits
+from loopbook.models.evaluation import Confidence
 from loopbook.monitoring import notifications
-from loopbook.monitoring.performance import Confidence
 from loopbook.pipeline import graph
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract, read_contract
