@@ -16,9 +16,9 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records import windows as window_records
-from loopbook.registry import reader as registry_reader
 from loopbook.records.roles import CHAMPION
-from loopbook.registry.reader import Version, Registry
+from loopbook.registry import reader as registry_reader
+from loopbook.registry.reader import Registry, Version
 
 EVERY = "every version"
 WIDE = widgets.Layout(width="auto", max_width="420px")
