@@ -22,6 +22,7 @@ from small_house import environment, give, loopbook, make_project
 from loopbook.data import prediction_log, served_rows
 from loopbook.project import contract
 from loopbook.project.paths import Project
+from loopbook.records import roles
 from loopbook.records import turns as turn_records
 from loopbook.registry import champions, tracking
 
@@ -163,7 +164,7 @@ def logged(house: Project) -> pl.DataFrame:
         rows = pl.concat(log.rows(), how="diagonal")
     finally:
         log.close()
-    return rows.filter(pl.col("role") != prediction_log.SHADOW)
+    return rows.filter(pl.col("role") != roles.SHADOW)
 
 
 def all_is_right(house: Project, *, champion: str, answers: int, labels: int) -> None:

@@ -12,6 +12,7 @@ from loopbook.data import prediction_log, sources, validation
 from loopbook.data.prediction_log import Entry, Truth, key_text
 from loopbook.features import history, materialize
 from loopbook.project import clock, contract, paths
+from loopbook.records import roles
 from loopbook.serving import scoring
 
 
@@ -60,7 +61,7 @@ def answer(
         entries.append(
             Entry(
                 *(name, now, round(at.timestamp() * 1e6), servable.version.name),
-                *(servable.number, prediction_log.CHAMPION, None, "predict", key),
+                *(servable.number, roles.CHAMPION, None, "predict", key),
                 *(orjson.loads(orjson.dumps(request)), matrix[place], servable.card_sha256),
                 *(servable.notes(row), value, 1000),
             )

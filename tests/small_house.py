@@ -108,11 +108,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     bounds |= {"train_start": None, "end": None}
     card = cards.make_card(
         table,
-        candidate=candidate,
-        categories=vocabulary,
-        fitted_on=rows,
-        bounds=bounds,
-        snapshot=snapshot,
+        cards.Fit(candidate, vocabulary, rows, bounds, snapshot),
         parity={"passed": True},
         validation={"mape": 0.1},
         examples=(X[:5], answers),

@@ -7,6 +7,7 @@ again is asked of `loopbook check`, which runs nothing.
 
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -41,7 +42,8 @@ COPIED = [
 ]
 # this table has no history, so the candidates that need one are not in its grid
 TRAINS = [
-    *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble", "recalibrated")
+    *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble", "recalibrated"),
+    "curves",
 ]
 ALL = [
     *("ingest", "validate", "build_features", "split"),
@@ -85,6 +87,12 @@ def small_table(rows: int = 4000) -> pl.DataFrame:
     )
 
 
+def own_candidate() -> str:
+    """The example of an own candidate in docs/how-to.md."""
+    page = (ROOT / "docs/how-to.md").read_text()
+    return re.search(r"```python\n(.*?def curves.*?)```", page, re.DOTALL)[1]
+
+
 def make_project(folder: Path) -> Path:
     folder.mkdir()
     for name in COPIED:
@@ -101,6 +109,12 @@ def make_project(folder: Path) -> Path:
         assert slow in text
         text = text.replace(slow, quick)
     recipes.write_text(text)
+    # the project's own candidate, as the page shows it
+    (folder / "candidates.py").write_text(own_candidate())
+    grid = folder / "pipeline.yaml"
+    text = grid.read_text()
+    assert "recalibrated]" in text
+    grid.write_text(text.replace("recalibrated]", "recalibrated, curves]"))
     (folder / "contract.yaml").write_text(CONTRACT)
     (folder / "data").mkdir()
     small_table().write_parquet(folder / "data" / "sales.parquet")
@@ -142,7 +156,7 @@ def built(tmp_path_factory) -> Path:
 @pytest.fixture
 def restored(built):
     """Put back, byte for byte and with its times, what a test changes in the project."""
-    names = ["contract.yaml", "env.yaml", "notebooks", "src", "data"]
+    names = ["candidates.py", "contract.yaml", "env.yaml", "notebooks", "src", "data"]
     kept = built.parent / "kept"
     kept.mkdir(exist_ok=True)
     for name in names:
@@ -235,6 +249,46 @@ def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
     path = restored / "src/loopbook/models/promotion.py"
     path.write_text(path.read_text().replace("PARITY_TOLERANCE = 1e-4", "PARITY_TOLERANCE = 2e-4"))
     assert would_run(restored) == ALL[4:]
+
+
+def test_an_own_candidate_stands_in_the_champions_table_beside_those_of_the_library(built):
+    ranked = json.loads((built / "var/build/evidence.json").read_text())["ranked"]
+    own = next(row for row in ranked if row["candidate"] == "curves")
+    assert own["exportable"]
+    assert {row["candidate"] for row in ranked} == set(TRAINS)
+    page = json.loads((built / "var/build/train/curves-6.ipynb").read_text())
+    assert "their squares and their products" in json.dumps(page)
+
+
+def test_an_edited_own_candidate_trains_again_and_no_other(restored):
+    """A comment, and a candidate beside it, train nothing."""
+    path = restored / "candidates.py"
+    text = path.read_text()
+    path.write_text(f"# a comment\n{text}\n\ndef unused(contract, random_seed):\n    return 1\n")
+    assert would_run(restored) == []
+    path.write_text(text.replace("alpha=100.0", "alpha=50.0"))
+    assert would_run(restored) == ["train-curves", "evaluate", "promote"]
+    done = loopbook(restored, "build")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert would_run(restored) == []
+    path.write_text(text)
+    loopbook(restored, "build")
+
+
+@pytest.mark.parametrize("command", ["loopbook", "ploomber"])
+def test_an_own_candidate_that_raises_stops_a_build_before_any_work(restored, command):
+    path = restored / "candidates.py"
+    path.write_text(path.read_text().replace("    numbers =", "    1 / 0\n    numbers ="))
+    done = subprocess.run(
+        [Path(sys.executable).with_name(command), "build"],
+        cwd=restored,
+        env=environment(restored),
+        text=True,
+        capture_output=True,
+    )
+    assert done.returncode == 1
+    told = " ".join((done.stdout + done.stderr).split())
+    assert "curves stopped when its function ran. candidates.py, line 10: ZeroDivisionError" in told
 
 
 def test_the_plan_runs_without_ploomber_and_gives_the_same_model(built, tmp_path):

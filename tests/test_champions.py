@@ -7,8 +7,9 @@ from small_house import give, loopbook, make_project
 
 from loopbook.project import paths
 from loopbook.project.errors import TrackingError
+from loopbook.records.roles import SHADOW
 from loopbook.registry import champions, tracking
-from loopbook.registry.reader import BARRED, SHADOW
+from loopbook.registry.reader import BARRED
 
 pytestmark = pytest.mark.slow  # versions are made by training them
 

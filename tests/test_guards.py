@@ -8,7 +8,7 @@ import pytest
 
 from loopbook.loop import guards, probation
 from loopbook.loop.guards import Limits
-from loopbook.monitoring.performance import Confidence
+from loopbook.models.evaluation import Confidence
 from loopbook.records.turns import FAILED, PROMOTED, REFUSED, Attempt
 
 NOW = datetime(2015, 3, 1, tzinfo=UTC)

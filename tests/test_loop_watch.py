@@ -22,9 +22,9 @@ from loopbook.project.files import write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
+from loopbook.records.roles import SHADOW
 from loopbook.records.turns import Attempt, State
 from loopbook.registry import champions
-from loopbook.registry.reader import SHADOW
 from loopbook.registry.tracking import CHAMPION, Version
 from loopbook.serving.metrics import Metrics
 

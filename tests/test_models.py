@@ -111,7 +111,7 @@ def test_a_paired_interval_covers_the_true_difference_as_often_as_it_says():
     covered = 0
     for seed in range(200):
         values = draw.normal(0.3, 1, 80)
-        i = evaluation.mean_interval(values, confidence=0.9, resamples=400, seed=seed)
+        i = evaluation.Confidence(0.9, 400, seed).mean(values)
         covered += i.low <= 0.3 <= i.high
     assert 165 <= covered <= 195
 

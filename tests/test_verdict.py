@@ -12,16 +12,15 @@ from small_house import ROOT
 
 from loopbook.data import sources, validation
 from loopbook.data.splits import PART
-from loopbook.models.evaluation import Interval
+from loopbook.models.evaluation import Confidence, Interval
 from loopbook.models.inference import sha256
 from loopbook.monitoring import drift, findings, quality, verdict
-from loopbook.monitoring.performance import Confidence
 from loopbook.project import clock, knobs
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import MonitorError
 from loopbook.records import verdicts
 from loopbook.registry import reference
-from loopbook.registry.reader import Held
+from loopbook.registry.reader import Version
 from loopbook.registry.reference import column_types, monitored
 
 TABLE = read_contract(ROOT / "contract.yaml").model_copy(update={"history": None, "derived": {}})
@@ -79,9 +78,10 @@ class World:
         )
 
     def judge(self, rows: pl.DataFrame, *, age: float | None = 100) -> verdict.Verdict:
-        words = {"false_alarms": KNOBS.monitor_false_alarms, "floor": KNOBS.monitor_drift_floor}
-        words["least_rows"] = KNOBS.monitor_min_rows
-        columns = findings.find_drift(rows, self.reference, TABLE, INPUTS, **words, seed=1)
+        rules = findings.DriftRules(
+            KNOBS.monitor_false_alarms, KNOBS.monitor_drift_floor, KNOBS.monitor_min_rows, 1
+        )
+        columns = findings.find_drift(rows, self.reference, TABLE, INPUTS, rules)
         margin = KNOBS.monitor_quality_margin
         faults = findings.find_faults(
             *(rows, self.reference, TABLE, INPUTS), margin=margin, least_rows=RULES.min_rows
@@ -333,13 +333,13 @@ class Store:
 def test_a_reference_that_is_missing_or_was_changed_is_told_with_its_remedy(world):
     rows = world.reference.select(*INPUTS, "observed", PART).rename({"observed": "price"})
     kept = reference.freeze(rows, np.ones(rows.height), TABLE, seed=1)
-    held = Held("m", "4", "run", {reference.TAG: sha256(kept)}, "somewhere")
+    held = Version("m", "4", "run", {reference.TAG: sha256(kept)}, "somewhere")
     back = reference.thaw(Store(kept), held, TABLE)
     assert back.height == rows.height
     assert (back.filter(pl.col(PART) == "test")["observed"] > 0).all()
     with pytest.raises(MonitorError, match=r"m v4: reference\.parquet has SHA-256"):
         reference.thaw(Store(kept + b" "), held, TABLE)
-    without = Held("m", "4", "run", {}, "somewhere")
+    without = Version("m", "4", "run", {}, "somewhere")
     with pytest.raises(MonitorError, match=r"m v4 has no reference window\. Make one: loopbook"):
         reference.thaw(Store(kept), without, TABLE)
 

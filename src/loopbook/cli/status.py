@@ -18,8 +18,8 @@ from loopbook.project.knobs import Knobs, read_knobs
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
+from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
-from loopbook.registry.reader import SHADOW
 
 
 def describe(project: Project) -> list[str]:

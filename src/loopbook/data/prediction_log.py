@@ -31,7 +31,6 @@ from loopbook.project.errors import PredictionLogError
 from loopbook.project.paths import Project
 
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
-CHAMPION, CANARY, SHADOW = "champion", "canary", "shadow"
 EXPORT_ROWS = 20_000
 STRATA = 400
 

@@ -19,6 +19,7 @@ from loopbook.data.landing import KINDS
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
+from loopbook.records import roles
 from loopbook.records import windows as window_records
 from loopbook.records.verdicts import INVESTIGATE
 
@@ -68,7 +69,7 @@ def collect(project: Project, contract: Contract, as_of: datetime | None) -> Ser
     try:
         # an answer to come back was given before its ground truth was known
         parts = [
-            part.filter(pl.col("observed").is_not_null(), pl.col("role") != prediction_log.SHADOW)
+            part.filter(pl.col("observed").is_not_null(), pl.col("role") != roles.SHADOW)
             for part in log.rows(until=as_of, known_until=as_of)
         ]
     finally:

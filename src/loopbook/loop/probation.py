@@ -13,11 +13,11 @@ import polars as pl
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.models import evaluation
-from loopbook.models.evaluation import Interval
-from loopbook.monitoring.performance import Confidence
+from loopbook.models.evaluation import Confidence, Interval
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
+from loopbook.records import roles
 
 
 def paired(answers: pl.DataFrame, champion: str, before: str) -> pl.DataFrame:
@@ -29,13 +29,13 @@ def paired(answers: pl.DataFrame, champion: str, before: str) -> pl.DataFrame:
         `observed`, `answer` of the champion and `answer_before`, a row a request.
     """
     ours = answers.filter(
-        pl.col("role") == prediction_log.CHAMPION,
+        pl.col("role") == roles.CHAMPION,
         pl.col("version") == champion,
         pl.col("observed").is_not_null(),
     )
-    theirs = answers.filter(
-        pl.col("role") == prediction_log.SHADOW, pl.col("version") == before
-    ).select(pl.col("shadow_of").alias("id"), pl.col("answer").alias("answer_before"))
+    theirs = answers.filter(pl.col("role") == roles.SHADOW, pl.col("version") == before).select(
+        pl.col("shadow_of").alias("id"), pl.col("answer").alias("answer_before")
+    )
     return ours.select("id", "observed", "answer").join(
         theirs.unique("id", keep="first"), on="id", how="inner"
     )

@@ -10,7 +10,7 @@ beside the loop's service. All begin with the same first version, made once.
 
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -173,6 +173,18 @@ def _checked(project: Project, options: Options) -> Contract:
     return contract
 
 
+def _check_version(folder: Path, policies: Iterable[str]) -> None:
+    """Refuse to go on with projects that an earlier loopbook has made, and change nothing."""
+    for policy in policies:
+        graph = folder / policy / "pipeline.yaml"
+        if graph.exists() and (absent := pipeline_graph.absent_names(graph)):
+            raise ReplayError(
+                f"{folder / policy}: made by an earlier loopbook (its pipeline.yaml names "
+                f"{absent[0]}), so this one cannot go on with it; nothing was changed. Keep a copy "
+                "of the folder if you want its figures, and begin anew: loopbook replay --afresh"
+            )
+
+
 def _rows(project: Project, contract: Contract) -> pl.DataFrame:
     raw = sources.read_source(contract, project.root)
     known, _ = sources.known_by(raw, FAR, contract, now=clock.utc_now())
@@ -190,6 +202,7 @@ def _prepare(
     plan: Mapping[str, Any],
 ) -> None:
     """A project for each policy that has none, the plan, and the rows to send."""
+    _check_version(folder, policies)
     if (folder / "plan.json").exists() and read_json(folder / "plan.json") != plan:
         raise ReplayError(f"{folder}: holds another replay. Begin anew: loopbook replay --afresh")
     missing = [policy for policy in policies if not state_of(folder / policy)]

@@ -21,6 +21,7 @@ from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.files import read_json
 from loopbook.project.paths import Project
+from loopbook.records import roles
 from loopbook.records import turns as turn_records
 from loopbook.records.turns import POLICIES as NAMES
 
@@ -67,7 +68,7 @@ def answers(
     log = prediction_log.at(f"sqlite:///{file}", contract)
     try:
         parts = [
-            part.filter(pl.col("role") == prediction_log.CHAMPION).select(names)
+            part.filter(pl.col("role") == roles.CHAMPION).select(names)
             for part in log.rows(since=since, until=until)
         ]
     finally:

@@ -18,8 +18,8 @@ from loopbook.features import materialize
 from loopbook.loop import guards, journal, probation
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
+from loopbook.models.evaluation import Confidence
 from loopbook.monitoring import notifications
-from loopbook.monitoring.performance import Confidence
 from loopbook.pipeline import graph
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract, read_contract
@@ -29,9 +29,9 @@ from loopbook.project.knobs import Knobs, read_knobs
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
+from loopbook.records.roles import SHADOW
 from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
 from loopbook.registry import champions, tracking
-from loopbook.registry.reader import SHADOW
 
 LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
 

@@ -1,66 +1,96 @@
 """Candidates: the kinds of model that a build compares.
 
-It decides recipes. Each is a scikit-learn pipeline from the float32 matrix of
-`features.encode` to the target as it is inside (a log, where the contract says
-so), and each converts to ONNX whole, missing values included. Add yours here
-and its name to the grid in `pipeline.yaml`; docs/candidates.md says which steps
-were tried and do not convert, or convert and are wrong.
+It decides the library's recipes. Each is a scikit-learn pipeline from the
+float32 matrix of `features.encode` to the target as it is inside (a log, where
+the contract says so), and each converts to ONNX whole, missing values included.
+A project's own recipes are functions of the same form in its candidates.py
+(`own_candidates`); `build` finds both.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import polars as pl
-from sklearn.compose import ColumnTransformer
+from sklearn.base import BaseEstimator
 from sklearn.ensemble import (
     ExtraTreesRegressor,
     HistGradientBoostingRegressor,
     VotingRegressor,
 )
-from sklearn.impute import SimpleImputer
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import KFold
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import TargetEncoder
 
-from loopbook.features.rows import input_names, row_inputs
+from loopbook.features.rows import input_names
+from loopbook.models import own_candidates, steps
 from loopbook.models.levels import Recalibrated, Relative
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
+from loopbook.project.errors import CandidateError
+from loopbook.project.paths import current
 
-UNKNOWN = -1.0  # the code of a category that is missing or was not seen
+Recipe = Callable[[Contract, int], BaseEstimator]
 
 
-Model = Pipeline | Relative | Recalibrated
-
-
-def build(name: str, contract: Contract, random_seed: int) -> Model:
-    """A candidate, not fitted.
+def build(name: str, contract: Contract, random_seed: int) -> BaseEstimator:
+    """A candidate of the library or of the project, not fitted.
 
     Raises
     ------
-    KeyError
-        If there is no candidate of that name; the message lists them.
+    CandidateError
+        If there is no candidate of that name, or a project's own one gives no
+        estimator. What its function raises is raised.
     """
-    if name not in RECIPES:
-        raise KeyError(f"no candidate {name!r}; there are {', '.join(RECIPES)}")
-    return RECIPES[name](contract, random_seed)
+    if name in RECIPES:
+        return RECIPES[name](contract, random_seed)
+    model = _recipe(name)(contract, random_seed)
+    if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "predict")):
+        raise CandidateError(
+            f"{own_candidates.FILE}: {name} returned {_kind(model)}, expected an estimator of "
+            "scikit-learn that is not fitted, such as steps.pipeline(contract, Ridge(), …)."
+        )
+    return model
 
 
 def meaning(name: str) -> str:
-    """What a candidate is, for people: the first sentence of its docstring."""
-    return (RECIPES[name].__doc__ or "").strip().splitlines()[0]
+    """What a candidate is, for people: the first line of its docstring; empty without one."""
+    return (_recipe(name).__doc__ or "").strip().partition("\n")[0]
 
 
-def settings(model: Model) -> dict[str, Any]:
+def recipe_sha256(name: str) -> str | None:
+    """The digest of the code of a project's own candidate; None for one of the library."""
+    return None if name in RECIPES else own_candidates.digest(name, current())
+
+
+def settings(model: BaseEstimator) -> dict[str, Any]:
     """The settings of a candidate's estimator, for the record."""
-    inner = model if isinstance(model, Pipeline) else model.regressor
-    parameters = inner[-1].get_params(deep=False)
+    inner = model.regressor if isinstance(model, Relative | Recalibrated) else model
+    estimator = inner[-1] if isinstance(inner, Pipeline) else inner
+    parameters = estimator.get_params(deep=False)
     return {f"model_{key}": value for key, value in parameters.items() if not callable(value)}
 
 
-def fit(model: Model, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) -> Model:
+def _recipe(name: str) -> Recipe:
+    if name in RECIPES:
+        return RECIPES[name]
+    own = own_candidates.load(current())
+    if name not in own:
+        raise CandidateError(f"no candidate {name!r}; there are {', '.join([*RECIPES, *own])}")
+    return own[name]
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return (
+        f"the class {value.__name__}"
+        if isinstance(value, type)
+        else f"{type(value).__name__} {value!r:.60}"
+    )
+
+
+def fit(model: BaseEstimator, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) -> BaseEstimator:
     """Fit a candidate in place; `rows` are those of `X`, with their event time if there is one."""
     if isinstance(model, Recalibrated):
         return model.fit(X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400)
@@ -71,12 +101,14 @@ def baseline(contract: Contract, random_seed: int) -> Pipeline:
     """The usual level of the category, in proportion to the size where the contract names one."""
     per = contract.target.per
     scale = [f"log_{per}"] if per and contract.target.transform == "log" else [per] if per else []
-    return _pipeline(contract, Ridge(alpha=1.0), _scaled(), _one_hot(), numbers=scale)
+    return steps.pipeline(
+        contract, Ridge(alpha=1.0), steps.scaled(), steps.one_hot(), numbers=scale
+    )
 
 
 def ridge(contract: Contract, random_seed: int) -> Pipeline:
     """A straight line through the numbers, with a level for every category."""
-    return _pipeline(contract, Ridge(alpha=1.0), _scaled(), _one_hot())
+    return steps.pipeline(contract, Ridge(alpha=1.0), steps.scaled(), steps.one_hot())
 
 
 def extra_trees(contract: Contract, random_seed: int) -> Pipeline:
@@ -85,29 +117,31 @@ def extra_trees(contract: Contract, random_seed: int) -> Pipeline:
         n_estimators=40, min_samples_leaf=5, max_features=0.7, n_jobs=1, random_state=random_seed
     )
     # the trees' own way with missing values converts and is wrong, so they are filled in before
-    return _pipeline(contract, forest, _median(), _target_mean(random_seed))
+    return steps.pipeline(contract, forest, steps.median(), steps.target_mean(random_seed))
 
 
 def hist_gradient_boosting(contract: Contract, random_seed: int) -> Pipeline:
     """Six hundred small trees, each correcting those before it."""
-    return _pipeline(contract, _boosting(random_seed), "passthrough", _target_mean(random_seed))
+    return steps.pipeline(
+        contract, _boosting(random_seed), "passthrough", steps.target_mean(random_seed)
+    )
 
 
 def ensemble(contract: Contract, random_seed: int) -> Pipeline:
     """The mean of three gradient boostings that differ by their seed."""
     voters = [(f"seed_{i}", _boosting(random_seed + i)) for i in range(3)]
-    return _pipeline(
-        contract, VotingRegressor(voters, n_jobs=1), "passthrough", _target_mean(random_seed)
+    return steps.pipeline(
+        contract, VotingRegressor(voters, n_jobs=1), "passthrough", steps.target_mean(random_seed)
     )
 
 
 def with_history(contract: Contract, random_seed: int) -> Pipeline:
     """Gradient boosting that is also told about the rows before: counts, levels, trends."""
-    return _pipeline(
+    return steps.pipeline(
         contract,
         _boosting(random_seed),
         "passthrough",
-        _target_mean(random_seed),
+        steps.target_mean(random_seed),
         numbers=[n for n in input_names(contract) if n not in contract.categories],
     )
 
@@ -123,7 +157,7 @@ def recalibrated(contract: Contract, random_seed: int) -> Recalibrated:
     return Recalibrated(hist_gradient_boosting(contract, random_seed), random_seed=random_seed)
 
 
-RECIPES: dict[str, Callable[[Contract, int], Pipeline]] = {
+RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
         baseline,
@@ -136,18 +170,6 @@ RECIPES: dict[str, Callable[[Contract, int], Pipeline]] = {
         recalibrated,
     )
 }
-
-
-def _pipeline(contract: Contract, estimator, numeric_step, category_step, numbers=None) -> Pipeline:
-    names = input_names(contract)
-    if numbers is None:
-        numbers = [n for n in row_inputs(contract) if n not in contract.categories]
-    parts = [
-        ("numbers", numeric_step, [names.index(n) for n in numbers]),
-        ("categories", category_step, [names.index(n) for n in contract.categories]),
-    ]
-    columns = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0.0)
-    return Pipeline([("columns", columns), ("model", estimator)])
 
 
 def _boosting(random_seed: int) -> HistGradientBoostingRegressor:
@@ -165,29 +187,7 @@ def _boosting(random_seed: int) -> HistGradientBoostingRegressor:
     )
 
 
-def _median() -> SimpleImputer:
-    return SimpleImputer(strategy="median", keep_empty_features=True)
-
-
-def _scaled() -> Pipeline:
-    return make_pipeline(_median(), StandardScaler())
-
-
-def _known() -> SimpleImputer:
-    return SimpleImputer(strategy="constant", fill_value=UNKNOWN, keep_empty_features=True)
-
-
-def _one_hot() -> Pipeline:
-    # no min_frequency: with it the graph converts and then fails in ONNX Runtime
-    return make_pipeline(_known(), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
-
-
-def _target_mean(random_seed: int) -> Pipeline:
-    folds = KFold(5, shuffle=True, random_state=random_seed)
-    return make_pipeline(_known(), TargetEncoder(target_type="continuous", cv=folds))
-
-
-def in_float32(model: Model) -> Model:
+def in_float32(model: BaseEstimator) -> BaseEstimator:
     """Round a fitted model's numbers to what ONNX holds; the model is changed in place.
 
     Histogram gradient boosting compares with float64 thresholds and the
@@ -197,34 +197,32 @@ def in_float32(model: Model) -> Model:
     float32 x, and both models agree. The same for the means of TargetEncoder.
     """
     for part in _parts(model):
-        if isinstance(part, TargetEncoder):
+        if isinstance(part, TargetEncoder) and hasattr(part, "encodings_"):
             part.encodings_ = [_nearest_float32(e) for e in part.encodings_]
             part.target_mean_ = float(np.float32(part.target_mean_))
         elif isinstance(part, Relative):
             part.fallback_ = float(np.float32(part.fallback_))
         elif isinstance(part, Recalibrated):
             part.offset_ = float(np.float32(part.offset_))
-        elif isinstance(part, HistGradientBoostingRegressor):
+        elif isinstance(part, HistGradientBoostingRegressor) and hasattr(part, "_predictors"):
             for predictor in (p for stage in part._predictors for p in stage):
                 nodes = predictor.nodes = predictor.nodes.copy()
                 nodes["num_threshold"] = _float32_below(nodes["num_threshold"])
     return model
 
 
-def _parts(model):
-    """All fitted estimators inside a model, itself included."""
-    yield model
-    inner: list = []
-    if isinstance(model, Pipeline):
-        inner = [step for _, step in model.steps]
-    elif isinstance(model, ColumnTransformer):
-        inner = [step for _, step, _ in model.transformers_]
-    elif isinstance(model, VotingRegressor):
-        inner = model.estimators_
-    elif isinstance(model, Relative | Recalibrated):
-        inner = [model.regressor_]
-    for part in inner:
-        yield from _parts(part)
+def _parts(part: Any) -> Iterator[BaseEstimator]:
+    """All estimators inside a model that were fitted, itself included."""
+    if isinstance(part, BaseEstimator):
+        yield part
+        # what was fitted ends with an underscore; a pipeline's steps are fitted in place
+        inner = [v for k, v in vars(part).items() if k == "steps" or k.endswith("_")]
+        yield from _parts(inner)
+    elif isinstance(part, list | tuple):
+        for one in part:
+            yield from _parts(one)
+    elif isinstance(part, dict):
+        yield from _parts(list(part.values()))
 
 
 def _nearest_float32(values: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ same data and code give the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,28 @@ from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What a model was fitted on.
+
+    Attributes
+    ----------
+    categories : from column to vocabulary; a category's code is its place there
+    rows : those of the final fit: the reference of the model's monitoring
+    bounds : what `split` wrote
+    """
+
+    candidate: str
+    categories: Mapping[str, Sequence[str]]
+    rows: pl.DataFrame
+    bounds: Mapping[str, Any]
+    snapshot: Snapshot
+
+
 def make_card(
     contract: Contract,
+    fit: Fit,
     *,
-    candidate: str,
-    categories: Mapping[str, Sequence[str]],
-    fitted_on: pl.DataFrame,
-    bounds: Mapping[str, Any],
-    snapshot: Snapshot,
     parity: Mapping[str, Any],
     validation: Mapping[str, float],
     examples: tuple[np.ndarray, np.ndarray],
@@ -33,12 +48,6 @@ def make_card(
 
     Parameters
     ----------
-    categories : mapping from column to vocabulary
-        A category's code is its place there.
-    fitted_on : polars.DataFrame
-        The rows of the final fit: the reference of the model's monitoring.
-    bounds : mapping
-        What `split` wrote.
     examples : (matrix of shape (k, inputs), answers of shape (k,))
         The service asks itself these before it lets a model in.
     """
@@ -47,17 +56,17 @@ def make_card(
     return {
         "card_version": CARD_VERSION,
         "name": contract.name,
-        "candidate": candidate,
+        "candidate": fit.candidate,
         "task": contract.task,
         "target": contract.target.model_dump(mode="json"),
         "inputs": input_names(contract),
-        "categories": {name: list(values) for name, values in categories.items()},
+        "categories": {name: list(values) for name, values in fit.categories.items()},
         "contract": contract.model_dump(mode="json"),
         "contract_sha256": contract.digest(),
-        "snapshot_sha256": snapshot.sha256,
-        "as_of": snapshot.as_of,
-        "fitted": fitted(fitted_on, contract, bounds),
-        "reference": reference_statistics(fitted_on, contract),
+        "snapshot_sha256": fit.snapshot.sha256,
+        "as_of": fit.snapshot.as_of,
+        "fitted": fitted(fit.rows, contract, fit.bounds),
+        "reference": reference_statistics(fit.rows, contract),
         "parity": dict(parity),
         "validation": dict(validation),
         "examples": {"features": rows, "prediction": [float(a) for a in answers]},

@@ -16,6 +16,7 @@ from scipy.stats import bootstrap
 from loopbook.project.contract import Contract
 
 ALL = "all rows"
+SHUFFLES = 2  # of each feature; their mean rise counts
 
 
 def metrics(observed: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
@@ -82,31 +83,56 @@ class Interval:
     n: int
 
 
-def mean_interval(values: np.ndarray, *, confidence: float, resamples: int, seed: int) -> Interval:
-    """The mean of some rows' values with a percentile bootstrap interval.
-
-    For a paired comparison pass the differences row by row: pairing is what
-    makes the interval of a difference narrow.
+@dataclass(frozen=True)
+class Confidence:
+    """How intervals are made: percentile bootstrap, `seed` of its draws.
 
     Notes
     -----
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13;
-    computed by `scipy.stats.bootstrap`. One row, or rows that are all equal,
-    have an interval of no width.
+    computed by `scipy.stats.bootstrap`.
     """
-    mean = float(values.mean())
-    if values.size < 2 or np.ptp(values) == 0:
-        return Interval(mean, mean, mean, values.size)
-    found = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=resamples,
-        confidence_level=confidence,
-        method="percentile",
-        batch=max(1, 5_000_000 // values.size),
-        rng=np.random.default_rng(seed),
-    ).confidence_interval
-    return Interval(mean, float(found.low), float(found.high), values.size)
+
+    level: float
+    resamples: int
+    seed: int
+
+    def mean(self, values: np.ndarray) -> Interval:
+        """The mean of some rows' values.
+
+        For a paired comparison pass the differences row by row: pairing is
+        what makes the interval of a difference narrow. One row, or rows that
+        are all equal, have an interval of no width.
+        """
+        mean = float(values.mean())
+        if values.size < 2 or np.ptp(values) == 0:
+            return Interval(mean, mean, mean, values.size)
+        low, high = self._bootstrap((values,), np.mean)
+        return Interval(mean, low, high, values.size)
+
+    def difference(self, values: np.ndarray, others: np.ndarray) -> Interval:
+        """Mean of some rows minus the mean of other rows, each resampled by itself."""
+        mean = float(values.mean() - others.mean())
+        if min(values.size, others.size) < 2:
+            return Interval(mean, -np.inf, np.inf, values.size)
+        low, high = self._bootstrap(
+            (values, others), lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis)
+        )
+        return Interval(mean, low, high, values.size)
+
+    def _bootstrap(
+        self, samples: tuple[np.ndarray, ...], statistic: Callable
+    ) -> tuple[float, float]:
+        ends = bootstrap(
+            samples,
+            statistic,
+            n_resamples=self.resamples,
+            confidence_level=self.level,
+            method="percentile",
+            batch=max(1, 5_000_000 // max(sample.size for sample in samples)),
+            rng=np.random.default_rng(self.seed),
+        ).confidence_interval
+        return float(ends.low), float(ends.high)
 
 
 def slice_labels(rows: pl.DataFrame, contract: Contract) -> dict[str, np.ndarray]:
@@ -136,10 +162,8 @@ def compare(
     challenger: np.ndarray,
     other: np.ndarray,
     labels: Mapping[str, np.ndarray],
+    confidence: Confidence,
     *,
-    confidence: float,
-    resamples: int,
-    seed: int,
     least_rows: int,
 ) -> dict[str, Interval]:
     """Challenger's loss minus the other's on the same rows, over all and by slice.
@@ -159,13 +183,12 @@ def compare(
         The first is `all rows`; then slices by name.
     """
     difference = challenger - other
-    options = {"confidence": confidence, "resamples": resamples, "seed": seed}
-    answer = {ALL: mean_interval(difference, **options)}
+    answer = {ALL: confidence.mean(difference)}
     for values in labels.values():
         for name in sorted(set(values)):
             inside = difference[values == name]
             if inside.size >= least_rows:
-                answer[name] = mean_interval(inside, **options)
+                answer[name] = confidence.mean(inside)
     return answer
 
 
@@ -196,7 +219,6 @@ def permutation_importance(
     names: Sequence[str],
     *,
     seed: int,
-    repeats: int = 2,
     most_rows: int = 1_000,
 ) -> pl.DataFrame:
     """By how much the mean loss rises when one feature is shuffled among the rows.
@@ -230,7 +252,7 @@ def permutation_importance(
     for name in names:
         shuffled = [
             losses(observed, predict(rows.with_columns(rows[name][draw.permutation(rows.height)])))
-            for _ in range(repeats)
+            for _ in range(SHUFFLES)
         ]
         rises.append(float(np.mean(shuffled) - usual))
     table = pl.DataFrame({"feature": list(names), "rise": rises})

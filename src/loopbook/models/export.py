@@ -15,7 +15,7 @@ import polars as pl
 from onnx import TensorProto, helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.pipeline import Pipeline
+from sklearn.base import BaseEstimator
 
 from loopbook.models.inference import INPUT, OUTPUT
 from loopbook.models.levels import Recalibrated, Relative
@@ -36,12 +36,12 @@ def from_target_unit(observed: np.ndarray, contract: Contract) -> np.ndarray:
     return np.log(observed) if contract.target.transform == "log" else observed
 
 
-def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width: int) -> bytes:
+def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
     """The model as a serialised ONNX graph from `features` to `prediction`.
 
     Parameters
     ----------
-    model : fitted pipeline, or one of `levels` around it
+    model : fitted estimator, or one of `levels` around it
         From a float32 matrix of `width` columns to the target as it is inside.
 
     Raises
@@ -49,7 +49,7 @@ def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width:
     ExportError
         If a step of the pipeline has no ONNX form.
     """
-    pipeline = model if isinstance(model, Pipeline) else model.regressor_
+    pipeline = model.regressor_ if isinstance(model, Relative | Recalibrated) else model
     try:
         graph = to_onnx(
             pipeline,
@@ -57,7 +57,7 @@ def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width:
             target_opset={"": 18, "ai.onnx.ml": 3},
         )
     except (RuntimeError, NotImplementedError, ValueError) as reason:
-        named = getattr(pipeline, "steps", getattr(pipeline, "estimators", []))
+        named = getattr(pipeline, "steps", getattr(pipeline, "estimators", [("", pipeline)]))
         steps = " → ".join(type(step).__name__ for _, step in named)
         raise ExportError(
             f"model {steps}: cannot be written as ONNX ({str(reason).splitlines()[0]}). "
@@ -67,7 +67,7 @@ def export(model: Pipeline | Relative | Recalibrated, contract: Contract, width:
     return _in_target_unit(graph, contract, shift).SerializeToString(deterministic=True)
 
 
-def _shift(model: Pipeline | Relative | Recalibrated) -> list[onnx.NodeProto]:
+def _shift(model: BaseEstimator) -> list[onnx.NodeProto]:
     """Nodes that compute `shift`, what a model of `levels` adds to its inner one."""
     if isinstance(model, Recalibrated):
         return [helper.make_node("Constant", [], ["shift"], value_floats=[model.offset_])]

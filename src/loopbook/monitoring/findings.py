@@ -15,10 +15,9 @@ import polars as pl
 
 from loopbook.data.splits import PART
 from loopbook.models import evaluation
-from loopbook.models.evaluation import Interval
+from loopbook.models.evaluation import Confidence, Interval
 from loopbook.monitoring import drift, performance, quality
 from loopbook.monitoring.drift import ColumnDrift
-from loopbook.monitoring.performance import Confidence
 from loopbook.monitoring.quality import Fault
 from loopbook.monitoring.verdict import Window
 from loopbook.project.contract import Contract
@@ -32,16 +31,30 @@ def judged_columns(columns: Sequence[ColumnDrift], contract: Contract) -> list[C
     return [column for column in columns if column.column not in contract.trailing]
 
 
+@dataclass(frozen=True)
+class DriftRules:
+    """From when on a column counts as moved.
+
+    Attributes
+    ----------
+    false_alarms : share of windows without drift that may be alarmed, over all columns together
+    floor : least distance that matters
+    least_rows : what has fewer is not compared
+    seed : of the draws from the reference
+    """
+
+    false_alarms: float
+    floor: float
+    least_rows: int
+    seed: int
+
+
 def find_drift(
     rows: pl.DataFrame,
     reference: pl.DataFrame,
     contract: Contract,
     inputs: Sequence[str],
-    *,
-    false_alarms: float,
-    floor: float,
-    least_rows: int,
-    seed: int,
+    rules: DriftRules,
 ) -> list[ColumnDrift]:
     """Inputs, answers and outcomes of a window against the reference.
 
@@ -50,7 +63,7 @@ def find_drift(
     says what it was told); outcomes of the judged answers with all outcomes.
     The rate of false alarms is shared out among all of these by their number.
     Those that moved farthest come first; then the trailing features, which are
-    shown and not judged. What has fewer than `least_rows` rows is not compared.
+    shown and not judged.
     """
     if rows.is_empty() or reference.is_empty():
         return []
@@ -60,17 +73,18 @@ def find_drift(
     groups.append((reference.filter(pl.col(PART) == "test"), current, [ANSWER]))
     groups.append((reference, known, [OBSERVED]))
     sizes = [len(names) for _, _, names in groups]
-    found: list[ColumnDrift] = []
+    columns: list[ColumnDrift] = []
+    options = {"floor": rules.floor, "seed": rules.seed}
     for (before, now, names), size in zip(groups, sizes, strict=True):
-        if min(before.height, now.height) < least_rows:
+        if min(before.height, now.height) < rules.least_rows:
             continue
-        share = false_alarms * size / sum(sizes)
-        found += drift.compare(before, now, names, false_alarms=share, floor=floor, seed=seed)
-    found = sorted(found, key=_by_excess)
-    if contract.trailing and min(current.height, fitted_on.height) >= least_rows:
-        options = {"false_alarms": false_alarms, "floor": floor, "seed": seed}
-        found += drift.compare(fitted_on, current, list(contract.trailing), **options)
-    return found
+        options["false_alarms"] = rules.false_alarms * size / sum(sizes)
+        columns += drift.compare(before, now, names, **options)
+    columns = sorted(columns, key=_by_excess)
+    if contract.trailing and min(current.height, fitted_on.height) >= rules.least_rows:
+        options["false_alarms"] = rules.false_alarms
+        columns += drift.compare(fitted_on, current, list(contract.trailing), **options)
+    return columns
 
 
 def _by_excess(column: ColumnDrift) -> tuple[float, str]:

@@ -6,48 +6,16 @@ estimate is never called anything else. Pure: no file, no clock.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
-from scipy.stats import bootstrap
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from loopbook.models import evaluation
-from loopbook.models.evaluation import Interval, losses, mean_interval
+from loopbook.models.evaluation import Confidence, Interval, losses
 from loopbook.project.contract import Contract
 
 LEAST_TO_LEARN = 200
-
-
-@dataclass(frozen=True)
-class Confidence:
-    """How intervals are made."""
-
-    level: float
-    resamples: int
-    seed: int
-
-    def mean(self, values: np.ndarray) -> Interval:
-        return mean_interval(
-            values, confidence=self.level, resamples=self.resamples, seed=self.seed
-        )
-
-    def difference(self, values: np.ndarray, others: np.ndarray) -> Interval:
-        """Mean of some rows minus the mean of other rows, each resampled by itself."""
-        mean = float(values.mean() - others.mean())
-        if min(values.size, others.size) < 2:
-            return Interval(mean, -np.inf, np.inf, values.size)
-        found = bootstrap(
-            (values, others),
-            lambda a, b, axis: a.mean(axis=axis) - b.mean(axis=axis),
-            n_resamples=self.resamples,
-            confidence_level=self.level,
-            method="percentile",
-            batch=max(1, 5_000_000 // max(values.size, others.size)),
-            rng=np.random.default_rng(self.seed),
-        ).confidence_interval
-        return Interval(mean, float(found.low), float(found.high), values.size)
 
 
 def log_errors(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -56,17 +56,24 @@ def make_numbers(
     }
 
 
+@dataclass(frozen=True)
+class Findings:
+    """What was found in a window; `judged` are those of `columns` whose drift counts."""
+
+    columns: Sequence[ColumnDrift]
+    judged: Sequence[ColumnDrift]
+    faults: Sequence[Fault]
+    performance: Performance
+    skew: Mapping[str, Any]
+
+
 def make_record(
     facts: Mapping[str, Any],
     verdict: Verdict,
     numbers: Mapping[str, float | int | None],
+    findings: Findings,
     *,
     loss: str | None,
-    columns: Sequence[ColumnDrift],
-    judged: Sequence[ColumnDrift],
-    faults: Sequence[Fault],
-    found: Performance,
-    skew: Mapping[str, Any],
     decided_at: datetime,
 ) -> dict[str, Any]:
     """The decision record of a window, as JSON.
@@ -86,12 +93,15 @@ def make_record(
         | {"reasons": verdict.reasons},
         "loss": loss,
         "numbers": dict(numbers),
-        "metrics": found.metrics,
+        "metrics": findings.performance.metrics,
         "columns": [
-            asdict(c) | {"has_drifted": c.has_drifted, "is_judged": c in judged} for c in columns
+            asdict(c) | {"has_drifted": c.has_drifted, "is_judged": c in findings.judged}
+            for c in findings.columns
         ],
-        "faults": [asdict(fault) for fault in faults],
-        "periods": found.periods,
-        "slices": {name: asdict(interval) for name, interval in found.slices.items()},
-        "skew": dict(skew),
+        "faults": [asdict(fault) for fault in findings.faults],
+        "periods": findings.performance.periods,
+        "slices": {
+            name: asdict(interval) for name, interval in findings.performance.slices.items()
+        },
+        "skew": dict(findings.skew),
     }

@@ -22,6 +22,7 @@ from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, tracking_address
+from loopbook.records import roles
 from loopbook.registry import reader as registry_reader
 from loopbook.registry.reference import column_types, thaw
 from loopbook.registry.servable import load
@@ -118,7 +119,7 @@ def _champion(
     """What is wanting, the champion and its reference (empty if it is wanting)."""
     store = registry_reader.connect(tracking_address(project))
     try:
-        held = store.held(contract.name, "champion")
+        held = store.held(contract.name, roles.CHAMPION)
         if held is None:
             return ["there is no champion yet; make one: make build"], {}, pl.DataFrame()
         promoted = held.tags.get("promoted_as_of", "none")
@@ -156,7 +157,7 @@ def as_columns(
     if found is None or found.is_empty():
         flags = {IS_CURRENT: pl.Boolean, IS_JUDGED: pl.Boolean}
         return pl.DataFrame(schema=plain | kinds | flags)
-    found = found.filter(pl.col("role") != prediction_log.SHADOW)
+    found = found.filter(pl.col("role") != roles.SHADOW)
     requests = [orjson.loads(request) for request in found["request"]]
     columns = {}
     for name in kinds:
@@ -172,7 +173,7 @@ def as_columns(
         pl.Series(name, values, dtype=kinds[name]) for name, values in columns.items()
     )
     at = pl.col("as_of_ts")
-    is_ours = (pl.col("role") == prediction_log.CHAMPION) & (pl.col("version") == (version or ""))
+    is_ours = (pl.col("role") == roles.CHAMPION) & (pl.col("version") == (version or ""))
     return rows.with_columns(
         ((at >= span.current[0]) & (at < span.current[1])).alias(IS_CURRENT),
         (is_ours & (at >= span.due[0]) & (at < span.due[1])).alias(IS_JUDGED),

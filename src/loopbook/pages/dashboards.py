@@ -16,8 +16,9 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records import windows as window_records
+from loopbook.records.roles import CHAMPION
 from loopbook.registry import reader as registry_reader
-from loopbook.registry.reader import Held, Registry
+from loopbook.registry.reader import Registry, Version
 
 EVERY = "every version"
 WIDE = widgets.Layout(width="auto", max_width="420px")
@@ -53,7 +54,7 @@ def show(page: str) -> widgets.Widget:
 # -- pages about a window ------------------------------------------------------
 
 
-def _by_window(project: Project, page: str, versions: list[Held]) -> widgets.Widget:
+def _by_window(project: Project, page: str, versions: list[Version]) -> widgets.Widget:
     records = window_records.listed(project)
     if not records:
         sentence = "No window was monitored yet."
@@ -96,7 +97,7 @@ def _of_window(
     page: str,
     records: list[dict[str, Any]],
     place: int,
-    versions: list[Held],
+    versions: list[Version],
 ) -> str:
     record = records[place]
     folder = window_records.window_folder(project, record["as_of"])
@@ -115,10 +116,10 @@ def _of_window(
 
 
 def _by_version(
-    store: Registry, versions: list[Held], draw: Callable[[Held], str | widgets.Widget]
+    store: Registry, versions: list[Version], draw: Callable[[Version], str | widgets.Widget]
 ) -> widgets.Widget:
     by_number = {held.number: held for held in versions}
-    champion = store.held(versions[0].name, "champion")
+    champion = store.held(versions[0].name, CHAMPION)
     version = widgets.Dropdown(
         options=[(_named(held, champion), held.number) for held in versions],
         value=champion.number if champion else versions[0].number,
@@ -136,16 +137,16 @@ def _by_version(
     return widgets.VBox([row(version), place])
 
 
-def _named(held: Held, champion: Held | None) -> str:
+def _named(held: Version, champion: Version | None) -> str:
     role = ", champion" if champion and held.number == champion.number else ""
     return f"v{held.number}: {held.tags.get('candidate', 'unknown')}{role}"
 
 
-def _about(held: Held) -> dict[str, str]:
+def _about(held: Version) -> dict[str, str]:
     return {**held.tags, "number": held.number, "run_id": held.run_id}
 
 
-def _of_version(page: str, store: Registry, held: Held) -> str:
+def _of_version(page: str, store: Registry, held: Version) -> str:
     decision = json.loads(store.content(held, "decision.json", "decision"))
     if page == "candidates":
         return window_pages.candidates(_about(held), decision)

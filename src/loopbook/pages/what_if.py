@@ -17,11 +17,11 @@ from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Feature, read_contract
 from loopbook.project.paths import Project
 from loopbook.registry.explanations import explain
-from loopbook.registry.reader import Held, Registry
+from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
 
 
-def sliders(project: Project, store: Registry, held: Held) -> widgets.Widget:
+def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     """The inputs of a version, and below them its answer, which follows them."""
     servable = load(store, held)
     # a card's keys are sorted; people and the feature store know the contract's order

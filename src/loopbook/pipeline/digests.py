@@ -15,14 +15,17 @@ from pathlib import Path
 
 from loopbook.data import landing, served_rows
 from loopbook.data.sources import THE_SOURCE, source_digest, source_files
+from loopbook.models import own_candidates
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.files import read_json, sha256_of, write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
+from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 
 PACKAGE = "loopbook"
+CANDIDATES = "models.candidates"  # the module that runs a project's own candidates
 SHORT = 16
 
 
@@ -64,8 +67,30 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
 
 
 def depends_on_in_grid(notebook: str) -> list[dict[str, str]]:
-    """The same as the one value of a grid's parameter."""
+    """The same as the one value of a grid's parameter.
+
+    A parameter of a grid cannot differ by candidate. So what a project's own
+    candidate was trained from stands in its product, and its task runs again
+    when that differs from candidates.py.
+    """
+    project = current()
+    _forget_changed_candidates(project, project.var / "build" / "train")
     return [depends_on(notebook)]
+
+
+def _forget_changed_candidates(project: Project, folder: Path) -> None:
+    """Delete the stamps of own candidates that were trained from other code than they have now."""
+    own = own_candidates.functions(project)
+    for stamp in folder.glob(".*.json.metadata") if own else ():
+        product = folder / stamp.name.removeprefix(".").removesuffix(".metadata")
+        try:
+            trained = read_json(product)
+            name, recipe = trained["candidate"], trained["recipe_sha256"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        if name in own and recipe != own_candidates.digest(name, project):
+            for other in folder.glob(f".{product.stem}*.metadata"):
+                other.unlink(missing_ok=True)
 
 
 def _forget_broken_stamps(folder: Path) -> None:
@@ -88,7 +113,7 @@ def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
     project = current()
     contract = _contract(project.contract)
     answer = depends_on(notebook)
-    held = connect(tracking_address(project)).held(contract.name, "champion")
+    held = connect(tracking_address(project)).held(contract.name, CHAMPION)
     answer["champion"] = held.number if held else "none"
     if rows == THE_SOURCE:
         answer["rows"] = _remembered_source_digest(contract, project)[:SHORT]
@@ -139,7 +164,8 @@ def modules_of(project: Project, notebook: Path) -> dict[str, Path]:
     """The modules of ours that a notebook imports, directly or through others, with their files.
 
     A module is named from the package on: `data.sources`. A package counts as
-    its `__init__`, which runs when anything in it is imported.
+    its `__init__`, which runs when anything in it is imported. Where a notebook
+    may run a project's own candidates, what those import counts too.
     """
     waiting = _imported(ast.parse(code_of(notebook)))
     reached: dict[str, Path] = {}
@@ -149,6 +175,8 @@ def modules_of(project: Project, notebook: Path) -> dict[str, Path]:
         if path and name not in reached:
             reached[name] = path
             waiting |= _module(path)[1]
+            if name == CANDIDATES and (project.root / own_candidates.FILE).exists():
+                waiting |= _module(project.root / own_candidates.FILE)[1]
     return reached
 
 

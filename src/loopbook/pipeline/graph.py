@@ -17,6 +17,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -305,6 +306,12 @@ def load_graph(
         The contract, env.yaml, a knob or the source is wrong: nothing has run.
     """
     knobs = read_knobs(project.knobs, changes)
+    if absent := absent_names(graph or project.graph):
+        raise BuildFailed(
+            f"{(graph or project.graph).name}: names {', '.join(absent)}, which this loopbook does "
+            "not have. Nothing was run. Take these names from the file of the same name that "
+            "comes with this version; your grid and your knobs can stay."
+        )
     with _in_folder(project.root):
         try:
             spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
@@ -319,6 +326,24 @@ def load_graph(
                 raise ours from None
             raise
     return dag
+
+
+def absent_names(graph: Path) -> list[str]:
+    """The dotted names of loopbook in a graph's file that this version does not have.
+
+    A file of an earlier version names modules where they were then.
+    """
+    text = re.sub(r"#.*", "", graph.read_text(encoding="utf-8"))
+    names = re.findall(r"\bloopbook(?:\.\w+)+(?:::\w+)?", text)
+    return [name for name in dict.fromkeys(names) if not _exists(name)]
+
+
+def _exists(name: str) -> bool:
+    module, _, attribute = name.replace("::", ".").rpartition(".")
+    try:
+        return hasattr(import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False
 
 
 def _loopbook_error(error: BaseException | None) -> LoopbookError | None:

@@ -9,6 +9,7 @@
     ├── FeatureStoreError    the store of trailing features is away, older or ahead
     ├── PredictionLogError   the log cannot be read or written
     ├── SplitError           too few rows in a window to learn or to judge from
+    ├── CandidateError       candidates.py, or a name in the grid of pipeline.yaml, is wrong
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
     ├── RegistryError        the service cannot ask the registry
@@ -63,6 +64,10 @@ class PredictionLogError(LoopbookError):
 
 class SplitError(LoopbookError):
     """A window holds too few rows."""
+
+
+class CandidateError(LoopbookError):
+    """A candidate is unknown, or cannot be trained or served."""
 
 
 class ExportError(LoopbookError):

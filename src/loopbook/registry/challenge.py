@@ -151,22 +151,48 @@ def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract)
     return found["predicted"].to_numpy()
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The challenger beside the others on the judged rows.
+
+    Attributes
+    ----------
+    rows : how many judge
+    against : by the other's role, by slice
+    bias, errors : by role
+    ablation : by the names of a candidate and of its twin without the idea
+    """
+
+    rows: int
+    against: Mapping[str, Mapping[str, Interval]]
+    bias: Mapping[str, Interval]
+    ablation: Mapping[str, Interval]
+    errors: Mapping[str, Mapping[str, float]]
+    importance: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """Who serves, and what stands between it and a comparison.
+
+    Attributes
+    ----------
+    obstacle : why the champion cannot be asked about these rows
+    is_same : whether the challenger is the champion
+    barred : why the challenger may not be promoted by itself
+    """
+
+    champion: Champion | None
+    obstacle: str | None
+    is_same: bool
+    barred: str | None
+
+
 def evidence(
-    run: Mapping[str, Any],
-    *,
-    ranked: pl.DataFrame,
-    judged_rows: int,
-    against: Mapping[str, Mapping[str, Interval]],
-    bias: Mapping[str, Interval],
-    ablation: Mapping[str, Interval],
-    errors: Mapping[str, Mapping[str, float]],
-    champion: Champion | None,
-    obstacle: str | None,
-    same: bool,
-    barred: str | None,
-    importance: pl.DataFrame,
+    run: Mapping[str, Any], ranked: pl.DataFrame, comparison: Comparison, opponent: Opponent
 ) -> dict[str, Any]:
     """All that the gate is told and people will ask, as JSON."""
+    champion = opponent.champion
     return {
         "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
         | {key: run[key] for key in ("onnx_sha256", "card_sha256")},
@@ -178,21 +204,22 @@ def evidence(
             "run_id": champion.version.run_id,
         },
         "ranked": ranked.to_dicts(),
-        "rows": judged_rows,
+        "rows": comparison.rows,
         "parity": run["parity"]["largest"],
         "latency_ms": run["latency_ms"],
-        "errors": errors,
-        "against": {
-            other: {name: asdict(i) for name, i in intervals.items()}
-            for other, intervals in against.items()
-        },
-        "bias": {role: asdict(interval) for role, interval in bias.items()},
-        "ablation": {pair: asdict(interval) for pair, interval in ablation.items()},
-        "obstacle": obstacle,
-        "same_as_champion": same,
-        "barred": barred,
-        "importance": importance.to_dicts(),
+        "errors": comparison.errors,
+        "against": {other: _as_json(by_slice) for other, by_slice in comparison.against.items()},
+        "bias": _as_json(comparison.bias),
+        "ablation": _as_json(comparison.ablation),
+        "obstacle": opponent.obstacle,
+        "same_as_champion": opponent.is_same,
+        "barred": opponent.barred,
+        "importance": comparison.importance.to_dicts(),
     }
+
+
+def _as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(interval) for name, interval in intervals.items()}
 
 
 def read_evidence(record: Mapping[str, Any]) -> Evidence:
@@ -235,16 +262,23 @@ def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> 
         )
 
 
-def carry_out(
-    client,
-    name: str,
-    record: Mapping[str, Any],
-    decision: Decision,
-    snapshot: Snapshot,
-    *,
-    decided_at: datetime,
-    reference: Path,
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Judged:
+    """A challenger that the gate has judged.
+
+    Attributes
+    ----------
+    record : what `evidence` made
+    reference : the file that the version's monitoring compares with
+    """
+
+    record: Mapping[str, Any]
+    decision: Decision
+    snapshot: Snapshot
+    reference: Path
+
+
+def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dict[str, Any]:
     """Register the challenger, move aliases as decided, and tell what was done.
 
     Returns
@@ -252,55 +286,70 @@ def carry_out(
     dict
         The decision record: who challenged, who serves now and before, the
         errors on the judged rows, and every check of the gate.
+
+    Raises
+    ------
+    BuildFailed
+        If the champion is another one than that which was compared.
     """
-    before = tracking.holder(client, name, tracking.CHAMPION)
-    is_done = before is not None and before.run_id == record["challenger"]["run_id"]
-    expected = record["champion"]
-    if expected and not is_done and (before is None or before.run_id != expected["run_id"]):
-        raise BuildFailed(
-            f"{name}: the champion changed between evaluate and promote "
-            f"(was {record['champion']['label']}). Build again: loopbook build --force evaluate"
+    before = _compared_champion(client, name, judged.record)
+    challenger = _registered(client, name, judged, before)
+    if judged.decision.promoted:
+        change = champions.Change(
+            champions.GATE, judged.decision.sentence, decided_at, judged.snapshot.as_of
         )
-    if record["same_as_champion"]:
-        challenger = before
-        if REFERENCE_TAG not in before.tags:  # of a release before there was monitoring
-            tracking.log_files(client, before.run_id, [reference], SERVICE)
-            digest = sha256(reference.read_bytes())
-            client.set_model_version_tag(name, before.number, REFERENCE_TAG, digest)
-    else:
-        tags = {
-            "snapshot_sha256": snapshot.sha256,
-            "snapshot_pointer": snapshot.pointer,
-            "as_of": snapshot.as_of or "none",
-            "candidate": record["challenger"]["candidate"],
-            REFERENCE_TAG: sha256(reference.read_bytes()),
-            "gate": "promoted" if decision.promoted else "refused",
-            "gate_reason": decision.sentence[:5000],
-        }
-        challenger = tracking.register(client, name, record["challenger"], tags)
-    if decision.promoted:
-        before = champions.promote(
-            client,
-            challenger,
-            kind=champions.GATE,
-            reason=decision.sentence,
-            at=decided_at,
-            as_of=snapshot.as_of,
-        )
-    holder = tracking.holder(client, name, tracking.CHAMPION)
+        before = champions.promote(client, challenger, change)
+    champion = tracking.holder(client, name, tracking.CHAMPION)
+    record, snapshot = judged.record, judged.snapshot
     return {
         "decided_at": decided_at.isoformat(),
         "as_of": snapshot.as_of,
         "snapshot_sha256": snapshot.sha256,
         "snapshot_rows": snapshot.rows,
-        **decision.as_dict(),
+        **judged.decision.as_dict(),
         "rows": record["rows"],
         **{key: record[key] for key in ("ranked", "against", "bias", "ablation", "importance")},
         "challenger": _who(challenger),
-        "champion": holder and _who(holder),
+        "champion": champion and _who(champion),
         "previous": before and _who(before),
-        "errors": _errors_now(record["errors"], promoted=decision.promoted),
+        "errors": _errors_now(record["errors"], promoted=judged.decision.promoted),
     }
+
+
+def _compared_champion(client, name: str, record: Mapping[str, Any]) -> tracking.Version | None:
+    """Who serves, if it is still the one that was compared, or the challenger already."""
+    champion = tracking.holder(client, name, tracking.CHAMPION)
+    is_done = champion is not None and champion.run_id == record["challenger"]["run_id"]
+    expected = record["champion"]
+    if expected and not is_done and (champion is None or champion.run_id != expected["run_id"]):
+        raise BuildFailed(
+            f"{name}: the champion changed between evaluate and promote "
+            f"(was {expected['label']}). Build again: loopbook build --force evaluate"
+        )
+    return champion
+
+
+def _registered(
+    client, name: str, judged: Judged, champion: tracking.Version | None
+) -> tracking.Version:
+    """The challenger as a version: the champion, if it is the same model, or a new one."""
+    record, decision, snapshot = judged.record, judged.decision, judged.snapshot
+    digest = sha256(judged.reference.read_bytes())
+    if record["same_as_champion"]:
+        if REFERENCE_TAG not in champion.tags:  # of a release before there was monitoring
+            tracking.log_files(client, champion.run_id, [judged.reference], SERVICE)
+            tracking.set_version_tag(client, champion, REFERENCE_TAG, digest)
+        return champion
+    tags = {
+        "snapshot_sha256": snapshot.sha256,
+        "snapshot_pointer": snapshot.pointer,
+        "as_of": snapshot.as_of or "none",
+        "candidate": record["challenger"]["candidate"],
+        REFERENCE_TAG: digest,
+        "gate": "promoted" if decision.promoted else "refused",
+        "gate_reason": decision.sentence[:5000],
+    }
+    return tracking.register(client, name, record["challenger"], tags)
 
 
 def _who(version: tracking.Version) -> dict[str, str]:

@@ -15,8 +15,9 @@ from datetime import datetime
 
 from loopbook.project.clock import parse_instant
 from loopbook.project.errors import TrackingError
+from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
-from loopbook.registry.reader import BARRED, SHADOW
+from loopbook.registry.reader import BARRED
 from loopbook.registry.tracking import CHAMPION, PREVIOUS, Version
 
 ENTRY = "champion_"
@@ -77,22 +78,37 @@ def reconciled(client, name: str, *, now: datetime, as_of: str | None = None) ->
     return [*ledger, entry]
 
 
-def promote(
-    client,
-    version: Version,
-    *,
-    kind: str,
-    reason: str,
-    at: datetime,
-    as_of: str | None,
-    by: str | None = None,
-) -> Version | None:
-    """Let a version serve; the one before goes on as its shadow.
+@dataclass(frozen=True)
+class Change:
+    """A change of the champion: by which kind of decision, why, when and by whom.
 
-    Parameters
+    Attributes
     ----------
     as_of : str or None
         ISO 8601, by the clock of the data; None: the same as `at`.
+    by : str or None
+        None: who runs this process.
+    """
+
+    kind: str
+    reason: str
+    at: datetime
+    as_of: str | None
+    by: str | None = None
+
+    def tags(self) -> dict[str, str]:
+        """What a version's tags say of its promotion."""
+        return {
+            "promoted_at": self.at.isoformat(),
+            "promoted_as_of": self.as_of or self.at.isoformat(),
+            "promoted_kind": self.kind,
+            "promoted_by": self.by or _who(),
+            "promoted_reason": self.reason[:2000],
+        }
+
+
+def promote(client, version: Version, change: Change) -> Version | None:
+    """Let a version serve; the one before goes on as its shadow.
 
     Returns
     -------
@@ -101,16 +117,15 @@ def promote(
         completes what an earlier call could not.
     """
     name, before = version.name, tracking.holder(client, version.name, CHAMPION)
+    reconciled(client, name, now=change.at, as_of=change.as_of)
     if before and before.number == version.number:
-        reconciled(client, name, now=at, as_of=as_of)
         return tracking.holder(client, name, PREVIOUS)
-    reconciled(client, name, now=at, as_of=as_of)
-    stamps = _stamps(kind, reason, at, as_of, by)
+    stamps = change.tags()
     if before:
         stamps["previous_champion"] = before.number
         tracking.set_alias(client, before, SHADOW)
     tracking.make_champion(client, version, stamps)
-    reconciled(client, name, now=at)
+    reconciled(client, name, now=change.at)
     return before
 
 
@@ -131,7 +146,7 @@ def promote_by_hand(
         raise TrackingError(f"{version.label}: it is the champion already; nothing was changed.")
     tracking.load_service_files(client, version)
     tracking.unset_version_tag(client, version, BARRED)
-    promote(client, version, kind=HAND, reason=reason, at=at, as_of=as_of)
+    promote(client, version, Change(HAND, reason, at, as_of))
     return version
 
 
@@ -167,7 +182,7 @@ def roll_back(
     back = fit[-1]
     tracking.load_service_files(client, back)
     tracking.set_version_tag(client, held, BARRED, reason[:2000])
-    stamps = _stamps(ROLLBACK, reason, at, as_of, by)
+    stamps = Change(ROLLBACK, reason, at, as_of, by).tags()
     tracking.drop_alias(client, name, SHADOW)
     tracking.make_champion(client, back, stamps)
     reconciled(client, name, now=at)
@@ -209,19 +224,6 @@ def _version(client, name: str, number: str) -> Version:
             return version
     there = ", ".join(f"v{version.number}" for version in reversed(found)) or "none"
     raise TrackingError(f"{name}: found no version {number!r}, there are {there}.")
-
-
-def _stamps(
-    kind: str, reason: str, at: datetime, as_of: str | None, by: str | None
-) -> dict[str, str]:
-    """What a version's tags say of its promotion."""
-    return {
-        "promoted_at": at.isoformat(),
-        "promoted_as_of": as_of or at.isoformat(),
-        "promoted_kind": kind,
-        "promoted_by": by or _who(),
-        "promoted_reason": reason[:2000],
-    }
 
 
 def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:

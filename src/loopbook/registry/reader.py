@@ -21,19 +21,18 @@ from loopbook.project.errors import RegistryError
 TIMEOUT_S = 5
 ONNX, CARD, REFERENCE = "model.onnx", "card.json", "reference.parquet"
 SERVICE = "service"
-SHADOW = "shadow"  # alias: the version before, while the champion is on probation
 BARRED = "barred"  # tag: rolled back, and why
 
 
 @dataclass(frozen=True)
-class Held:
-    """The version that holds an alias; `tags` are the registry's."""
+class Version:
+    """A registered version; `tags` are the registry's, `artifacts` is where its run keeps files."""
 
     name: str
     number: str
     run_id: str
     tags: Mapping[str, str]
-    artifacts: str
+    artifacts: str = ""
 
     @property
     def label(self) -> str:
@@ -43,9 +42,9 @@ class Held:
 class Registry(Protocol):
     """What the service asks."""
 
-    def held(self, name: str, alias: str) -> Held | None: ...
-    def versions(self, name: str) -> list[Held]: ...
-    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes: ...
+    def held(self, name: str, alias: str) -> Version | None: ...
+    def versions(self, name: str) -> list[Version]: ...
+    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes: ...
 
 
 def connect(address: str) -> Registry:
@@ -68,7 +67,7 @@ class SqlRegistry:
         self.address = address
         self._engine: Any = None
 
-    def held(self, name: str, alias: str) -> Held | None:
+    def held(self, name: str, alias: str) -> Version | None:
         """The version that holds an alias, or None."""
         found = self._asked(
             "JOIN registered_model_aliases a ON a.name = v.name AND a.version = v.version "
@@ -77,12 +76,12 @@ class SqlRegistry:
         )
         return found[0] if found else None
 
-    def versions(self, name: str) -> list[Held]:
+    def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first."""
         found = self._asked("WHERE v.name = :name", {"name": name})
         return sorted(found, key=lambda held: -int(held.number))
 
-    def _asked(self, which: str, about: Mapping[str, str]) -> list[Held]:
+    def _asked(self, which: str, about: Mapping[str, str]) -> list[Version]:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
@@ -94,7 +93,7 @@ class SqlRegistry:
                 "Start its database, or correct MLFLOW_TRACKING_URI."
             ) from None
 
-    def _found(self, which: str, about: Mapping[str, str]) -> list[Held]:
+    def _found(self, which: str, about: Mapping[str, str]) -> list[Version]:
         import sqlalchemy as sa
 
         path = self.address.removeprefix("sqlite:///")
@@ -111,7 +110,7 @@ class SqlRegistry:
         )
         with self._engine.connect() as connection:
             return [
-                Held(
+                Version(
                     *(v.name, str(v.version), v.run_id),
                     dict(connection.execute(told, {"name": v.name, "version": v.version}).all()),
                     v.artifact_uri,
@@ -119,7 +118,7 @@ class SqlRegistry:
                 for v in connection.execute(asked, about).all()
             ]
 
-    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes:
+    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes:
         """A file of a version's run."""
         return _local(version, file, folder)
 
@@ -141,25 +140,25 @@ class RestRegistry:
             headers={"Authorization": f"Bearer {token}"} if token else None,
         )
 
-    def held(self, name: str, alias: str) -> Held | None:
+    def held(self, name: str, alias: str) -> Version | None:
         found = self._ask("registered-models/alias", {"name": name, "alias": alias})
         return found and self._as_held(found["model_version"])
 
-    def versions(self, name: str) -> list[Held]:
+    def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first (at most 1,000)."""
         about = {"filter": f"name = '{name}'", "max_results": "1000"}
         found = self._ask("model-versions/search", about) or {}
         held = [self._as_held(version) for version in found.get("model_versions", [])]
         return sorted(held, key=lambda one: -int(one.number))
 
-    def _as_held(self, version: Mapping[str, Any]) -> Held:
+    def _as_held(self, version: Mapping[str, Any]) -> Version:
         run = self._ask("runs/get", {"run_id": version["run_id"]}) or {}
         tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
         where = run.get("run", {}).get("info", {}).get("artifact_uri", "")
         number, run_id = str(version["version"]), version["run_id"]
-        return Held(version["name"], number, run_id, tags, where)
+        return Version(version["name"], number, run_id, tags, where)
 
-    def content(self, version: Held, file: str, folder: str = SERVICE) -> bytes:
+    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes:
         """A file of a version's run."""
         parts = urlsplit(version.artifacts)
         if parts.scheme in ("", "file"):
@@ -197,7 +196,7 @@ class RestRegistry:
         )
 
 
-def _local(version: Held, file: str, folder: str) -> bytes:
+def _local(version: Version, file: str, folder: str) -> bytes:
     parts = urlsplit(version.artifacts)
     path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(version.artifacts)
     try:

@@ -15,7 +15,7 @@ from loopbook.models.inference import sha256
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import MonitorError
-from loopbook.registry.reader import REFERENCE, Held, Registry
+from loopbook.registry.reader import REFERENCE, Registry, Version
 
 MOST_ROWS = 20_000
 TAG = "reference_sha256"
@@ -69,7 +69,7 @@ def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed:
     return written.getvalue()
 
 
-def thaw(registry: Registry, version: Held, contract: Contract) -> pl.DataFrame:
+def thaw(registry: Registry, version: Version, contract: Contract) -> pl.DataFrame:
     """A version's reference, if it is what the registry says and fits the contract.
 
     Raises

@@ -19,7 +19,7 @@ from loopbook.models.inference import predict, session, sha256
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
 from loopbook.project.formulas import formula_names
-from loopbook.registry.reader import CARD, ONNX, Held, Registry
+from loopbook.registry.reader import CARD, ONNX, Registry, Version
 
 TOLERANCE = 1e-5
 WARM_UP_ROWS = 8
@@ -29,7 +29,7 @@ WARM_UP_ROWS = 8
 class Servable:
     """One version, ready to answer."""
 
-    version: Held
+    version: Version
     card: Mapping[str, Any]
     contract: Contract
     runtime: onnxruntime.InferenceSession
@@ -90,7 +90,7 @@ class Servable:
         return {"imputed": imputed, "unknown": unknown, "out_of_range": out}
 
 
-def load(registry: Registry, version: Held) -> Servable:
+def load(registry: Registry, version: Version) -> Servable:
     """Fetch a version's files, verify them, warm it up and let it check itself.
 
     Raises

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import skops.io
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
@@ -30,19 +31,8 @@ from loopbook.data.snapshots import Snapshot
 from loopbook.models.inference import sha256
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, tracking_address
-from loopbook.registry.reader import CARD, ONNX, SERVICE
-
-CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous-champion"
-# What skops would otherwise refuse to read back: parts of scikit-learn's own models.
-TRUSTED_TYPES = [
-    "loopbook.models.levels.Recalibrated",
-    "loopbook.models.levels.Relative",
-    "numpy.dtype",
-    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
-    "sklearn.model_selection._split.KFold",
-    "sklearn.tree._tree.Tree",
-    "sklearn.utils._bunch.Bunch",
-]
+from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
+from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 
 
 def connect(project: Project) -> MlflowClient:
@@ -155,13 +145,18 @@ def log_candidate(
             candidate.model,
             name=candidate.name,
             serialization_format="skops",
-            skops_trusted_types=TRUSTED_TYPES,
+            skops_trusted_types=_types_of(candidate.model),
             pip_requirements=[
                 f"{package}=={installed_version(package)}"
                 for package in ("scikit-learn", "numpy", "scipy", "skops")
             ],
         )
     return {"run_id": run_id, "model_uri": model.model_uri, **digests}
+
+
+def _types_of(model: BaseEstimator) -> list[str]:
+    """The types that skops would refuse to read back; this process has just made the model of them."""
+    return sorted(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
 
 
 def _dataset(snapshot: Snapshot) -> MetaDataset:
@@ -221,20 +216,6 @@ def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) 
     """Add metrics to a run, at the time at which it started."""
     at = client.get_run(run_id).info.start_time
     client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version; `tags` are the registry's."""
-
-    name: str
-    number: str
-    run_id: str
-    tags: Mapping[str, str]
-
-    @property
-    def label(self) -> str:
-        return f"{self.name} v{self.number}"
 
 
 def _as_version(found: Any) -> Version:

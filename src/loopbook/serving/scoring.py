@@ -28,11 +28,11 @@ from loopbook.project.contract import Contract, Source, read_contract
 from loopbook.project.errors import ScoringError
 from loopbook.project.files import replacing
 from loopbook.project.paths import Project, tracking_address
+from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 from loopbook.registry.servable import Servable, load
 
 PART_ROWS = 50_000
-CHAMPION = "champion"
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, key_text
 from loopbook.project.errors import FeatureStoreError, PredictionLogError
+from loopbook.records import roles
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.versions import Deployment, Parts, Versions
 
@@ -135,7 +135,7 @@ class Service:
         for place, job in enumerate(jobs):
             is_canary = challenger is not None and self._is_canary(job)
             chosen = challenger if is_canary else champion
-            role = prediction_log.CANARY if is_canary else prediction_log.CHAMPION
+            role = roles.CANARY if is_canary else roles.CHAMPION
             by.setdefault(id(chosen), (chosen, role, []))[2].append(place)
         answers: list[Answer | None] = [None] * len(jobs)
         entries: list[Entry] = []
@@ -231,7 +231,7 @@ class Service:
         jobs, ids = [job for job, _ in part], [i for _, i in part]
         for shadow in self.versions.shadows:
             try:
-                made = self._answers(shadow, prediction_log.SHADOW, jobs, ids)
+                made = self._answers(shadow, roles.SHADOW, jobs, ids)
                 self.log.append([entry for _, entry in made])
             except Exception:
                 # a failing shadow never fails the request that it mirrors; it is counted

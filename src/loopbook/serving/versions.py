@@ -19,13 +19,13 @@ from loopbook.project.errors import (
     VersionRefused,
 )
 from loopbook.project.knobs import Knobs
-from loopbook.registry.reader import SHADOW, Held, Registry
+from loopbook.records.roles import CHALLENGER, CHAMPION, SHADOW
+from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Schemas
 
-CHAMPION, CHALLENGER = "champion", "challenger"
 REFUSED_S = 30  # until a version that was refused is tried again
 
 
@@ -100,14 +100,14 @@ class Versions:
             return False
         return self._let_in(held)
 
-    def _wanted(self) -> Held | None:
+    def _wanted(self) -> Version | None:
         """The champion, or the version that this process is pinned to."""
         if self.pinned is None:
             return self.registry.held(self.contract.name, CHAMPION)
         every = self.registry.versions(self.contract.name)
         return next((held for held in every if held.number == self.pinned), None)
 
-    def _let_in(self, held: Held) -> bool:
+    def _let_in(self, held: Version) -> bool:
         number, since = self._refused or ("", 0.0)
         if number == held.number and time.monotonic() - since < REFUSED_S:
             return False
@@ -127,7 +127,7 @@ class Versions:
         self._rolled_back_from = None
         return True
 
-    def _deployment(self, held: Held) -> Deployment:
+    def _deployment(self, held: Version) -> Deployment:
         for known in (self.previous, self.challenger, self.predecessor):
             if known and known.servable.number == held.number:
                 return known
