@@ -2,6 +2,7 @@
 # Plain python3 (3.11 to 3.13) and make are all that has to be there.
 SHELL := /bin/sh
 VENV  := .venv
+PYTHON := python3
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
 
@@ -20,10 +21,10 @@ env: $(READY) ## make the environment in .venv from requirements.lock
 # other packages' tests and plotly's generated classes. Python compiles those it
 # meets; a file that does not compile (a template, Python 2) is nobody's module.
 $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
-	@python3 -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("loopbook needs Python 3.11 to 3.13; python3 is %d.%d. Put another first on PATH, then: make env" % v)'
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("loopbook needs Python 3.11 to 3.13; python3 is %d.%d. Put another first on PATH, then: make env" % v)'
 	@rm -f '$(READY)'
 	@echo 'environment: installing requirements.lock into $(VENV) (a minute or two)'
-	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
@@ -76,16 +77,21 @@ replay: $(READY) ## send past rows through the loop; SCENARIO=storm STEP=month
 reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
 	@$(BIN)/voila reports
 
+# As many tests run side by side as WORKERS says. ALL=1 is for the schedule: it
+# adds the four scenarios that take minutes each.
+WORKERS ?= 2
+ALL     ?=
+
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
 check: $(READY) ## run the linter and the fast tests, under a minute
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
-	@$(BIN)/python -m pytest -q -m 'not slow' -n 2 --dist loadfile -p no:cacheprovider
+	@$(BIN)/python -m pytest -q -m 'not slow' -n $(WORKERS) -p no:cacheprovider
 
 .PHONY: test
-test: $(READY) ## run all tests: library, notebooks, builds, service, browser
+test: $(READY) ## run all tests but the four nightly ones (with them: ALL=1)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider
+	@$(BIN)/python -m pytest -q $(if $(ALL),,-m 'not nightly') -n $(WORKERS) -p no:cacheprovider
 
 # As of this day the candidates are compared on the example; its error is in the README.
 AS_OF ?= 2014-10-01

@@ -43,6 +43,11 @@ def browser(width: int) -> webdriver.Chrome:
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
+    return resized(chrome, width)
+
+
+def resized(chrome: webdriver.Chrome, width: int) -> webdriver.Chrome:
+    """The same browser as wide as a desk's or a phone's."""
     size = {"width": width, "height": 1400, "deviceScaleFactor": 1, "mobile": width < 600}
     chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     return chrome

@@ -1,4 +1,4 @@
-"""Real servers for the tests that want one, and the rule about skips.
+"""Real servers and projects for the tests that want one, their order, and the rule about skips.
 
 On a person's machine a test whose program is missing is skipped and says what
 to install. With `LOOPBOOK_NO_SKIPS`, as in CI, a skipped test fails.
@@ -16,6 +16,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from made_once import copied, in_order, made_once
+from small_house import give, loopbook, make_project
+
+
+# before xdist, which reads the marks
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    in_order(items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,10 +37,10 @@ def pytest_runtest_makereport(item, call):
 
 def program(name: str, package: str) -> str:
     """Where a program is; a skip that says what to install where it is not."""
-    found = shutil.which(name) or next(Path("/usr/lib").glob(f"*/*/bin/{name}"), None)
-    if found is None:
+    path = shutil.which(name) or next(Path("/usr/lib").glob(f"*/*/bin/{name}"), None)
+    if path is None:
         pytest.skip(f"{name} is not here; install {package}")
-    return str(found)
+    return str(path)
 
 
 def free_port() -> int:
@@ -105,20 +113,62 @@ def postgresql() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def half_built(tmp_path_factory) -> Path:
+def one_version(tmp_path_factory) -> Path:
+    """A project to copy, with a champion of 3,000 real rows and its features as of March 2015."""
+
+    def make(folder: Path) -> None:
+        make_project(folder)
+        give(folder, 1, "champion")
+        done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
+        assert done.returncode == 0, done.stderr
+
+    return made_once(tmp_path_factory, "one version", make)
+
+
+@pytest.fixture(scope="session")
+def two_versions(one_version, tmp_path_factory) -> Path:
+    """The same with a second version, the challenger."""
+
+    def make(folder: Path) -> None:
+        give(copied(one_version, folder), 2, "challenger")
+
+    return made_once(tmp_path_factory, "two versions", make)
+
+
+@pytest.fixture(scope="session")
+def line(tmp_path_factory) -> Path:
+    """A project to copy, whose champion is a ridge regression: it is trained in a second."""
+
+    def make(folder: Path) -> None:
+        give(make_project(folder), 1, "champion", "ridge")
+
+    return made_once(tmp_path_factory, "a line", make)
+
+
+@pytest.fixture(scope="session")
+def half_built(line, tmp_path_factory) -> Path:
     """A project to copy, with a turn that was killed three times: see `out_of_date`."""
     from out_of_date import half_build
 
-    return half_build(tmp_path_factory.mktemp("out-of-date") / "a house")
+    return made_once(tmp_path_factory, "half built", lambda f: half_build(copied(line, f)))
 
 
 @pytest.fixture
 def house(half_built, tmp_path):
     """A copy of that project, to disturb."""
-    from out_of_date import copied, inside
+    from out_of_date import inside
 
     with inside(copied(half_built, tmp_path / "a house")) as project:
         yield project
+
+
+@pytest.fixture(scope="session")
+def chrome():
+    """A browser for the dashboards; a test that changes its width sets it first."""
+    from browsing import browser
+
+    with browser(1200) as opened:
+        yield opened
 
 
 @pytest.fixture(scope="session")

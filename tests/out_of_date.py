@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ import polars as pl
 import psutil
 import pytest
 from served import answer, sales
-from small_house import environment, give, loopbook, make_project
+from small_house import environment, loopbook, set_knobs
 
 from loopbook.data import prediction_log, served_rows
 from loopbook.project import contract
@@ -50,23 +49,17 @@ def answer_a_month() -> int:
 
 
 def prepare(folder: Path) -> Path:
-    """A champion that predicts too little, and the answers that show it.
+    """Of a project with a champion: one that predicts too little, and the answers that show it.
 
     The graph has one candidate beside the baseline and few resamples: a turn
     is about what happens around the models.
     """
-    make_project(folder, serve_watch_s="0.3", bootstrap_resamples="200")
+    set_knobs(folder, serve_watch_s="0.3", bootstrap_resamples="200", monitor_report="false")
     graph = folder / "pipeline.yaml"
     graph.write_text(re.sub(r"names: \[[^]]*\]", "names: [baseline, ridge]", graph.read_text()))
-    give(folder, 1, tracking.CHAMPION, "ridge")
     with inside(folder):
         answer_a_month()
     return folder
-
-
-def copied(source: Path, target: Path) -> Path:
-    """A project to disturb. The artifacts of its runs stay with the original: a run's id is its own."""
-    return Path(shutil.copytree(source, target, symlinks=True))
 
 
 def begin(house: Project, *words: str, **variables: str) -> subprocess.Popen:
@@ -105,17 +98,17 @@ def is_at(house: Project, stage: str) -> bool:
 
 def kernels(running: subprocess.Popen) -> list[psutil.Process]:
     """The kernels of a turn that are past their start: in a cell of a notebook."""
-    found = []
+    in_a_cell = []
     for child in psutil.Process(running.pid).children(recursive=True):
         try:
             times, words = child.cpu_times(), " ".join(child.cmdline())
             is_forked = "loopbook.pipeline.kernels" in words and child.ppid() != running.pid
             is_kernel = is_forked or "ipykernel_launcher" in words
             if is_kernel and times.user + times.system > IN_A_CELL_S:
-                found.append(child)
+                in_a_cell.append(child)
         except psutil.Error:  # it ended meanwhile
             continue
-    return found
+    return in_a_cell
 
 
 def in_a_notebook(house: Project, running: subprocess.Popen, stage: str) -> bool:

@@ -52,11 +52,19 @@ def make_project(folder: Path, **knobs: str) -> Path:
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "pipeline.monitor.yaml", folder)
     for name in ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"):
-        text = (ROOT / name).read_text()
-        for knob, value in knobs.items() if name == "env.yaml" else ():
-            text = re.sub(rf"^{knob}:.*$", f"{knob}: {value}", text, flags=re.MULTILINE)
-        (folder / name).write_text(text)
+        shutil.copy(ROOT / name, folder)
     (folder / "data").symlink_to(ROOT / "data")
+    return set_knobs(folder, **knobs)
+
+
+def set_knobs(folder: Path, **knobs: str) -> Path:
+    """Write knobs of a project into its env.yaml."""
+    path = folder / "env.yaml"
+    text = path.read_text()
+    for knob, value in knobs.items():
+        text, places = re.subn(rf"^{knob}:.*$", f"{knob}: {value}", text, flags=re.MULTILINE)
+        assert places == 1, knob
+    path.write_text(text)
     return folder
 
 
@@ -133,8 +141,8 @@ def _reference(client, logged: dict[str, str], rows: pl.DataFrame) -> dict[str, 
         .otherwise(pl.lit("train"))
         .alias(splits.PART)
     )
-    found = rows[table.target.name].to_numpy()
-    answers = found * np.exp(np.random.default_rng(1).normal(0, 0.15, found.size))
+    observed = rows[table.target.name].to_numpy()
+    answers = observed * np.exp(np.random.default_rng(1).normal(0, 0.15, observed.size))
     content = reference.freeze(parted, answers, table, seed=1)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / registry_reader.REFERENCE

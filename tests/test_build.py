@@ -1,8 +1,8 @@
 """The graph as its user meets it: built once on a small table, then disturbed.
 
-One project is made for the module (a table of sales with a known law, the real
-notebooks, graph and library) and built for real. What a disturbance would run
-again is asked of `loopbook check`, which runs nothing.
+One project is made for the run (a table of sales with a known law, the real
+notebooks, graph and library) and built for real; each group of tests disturbs a
+copy. What a disturbance would run again is asked of the graph, which runs nothing.
 """
 
 import json
@@ -22,12 +22,17 @@ import numpy as np
 import polars as pl
 import psutil
 import pytest
-from browsing import Voila, browser
+from browsing import Voila, resized
+from made_once import copied, made_once
 
 from loopbook.pipeline import graph
 from loopbook.project.paths import Project
 
 pytestmark = pytest.mark.slow
+# groups of tests for a worker and a copy each
+STOPPED = pytest.mark.xdist_group("builds that are stopped")
+TYPED = pytest.mark.xdist_group("a build by other commands")
+AGAIN = pytest.mark.xdist_group("notebooks a second time")
 
 ROOT = Path(__file__).parents[1]
 COPIED = [
@@ -135,22 +140,51 @@ def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProces
     )
 
 
-def would_run(folder: Path, *words: str) -> list[str]:
+def would_run(folder: Path, **knobs: object) -> list[str]:
     """The tasks that a build would run now."""
-    done = loopbook(folder, "check", *words)
-    assert done.returncode == 0, done.stderr
-    if "nothing would run" in done.stdout:
-        return []
-    return done.stdout.split("would run: ")[1].split(".\n")[0].split(", ")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("LOOPBOOK_PROJECT", raising=False)
+        for name, value in Project(folder).environment().items():
+            patch.setenv(name, value)
+        return graph.stale_tasks(Project(folder), knobs)
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory) -> Path:
+    """The built project, to copy."""
+
+    def make(folder: Path) -> None:
+        make_project(folder)
+        done = loopbook(folder, "build")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "var" / "stdout.txt").write_text(done.stdout)
+
+    return made_once(tmp_path_factory, "a small build", make)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory) -> Path:
-    folder = make_project(tmp_path_factory.mktemp("build") / "a project")
+def built(original, tmp_path_factory) -> Path:
+    return copied(original, tmp_path_factory.mktemp("build") / "a project")
+
+
+@pytest.fixture(scope="module")
+def of_two(original, tmp_path_factory) -> Path:
+    """The same with two candidates: for tests that run builds and ask nothing about models."""
+    folder = copied(original, tmp_path_factory.mktemp("of two") / "a project")
+    path = folder / "pipeline.yaml"
+    grid = "names: [baseline, hist_gradient_boosting]"
+    text, places = re.subn(r"names: \[[^]]*\]", grid, path.read_text())
+    assert places == 1
+    path.write_text(text)
     done = loopbook(folder, "build")
     assert done.returncode == 0, done.stdout + done.stderr
-    (folder / "var" / "stdout.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture(scope="module")
+def pages(built):
+    with Voila(built) as served:
+        yield served
 
 
 @pytest.fixture
@@ -181,25 +215,25 @@ def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, width):
+def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, pages, chrome, width):
     """What the gate said and where the version comes from, as `voila reports` shows it."""
     decision = json.loads((built / "var/build/decision.json").read_text())
-    with Voila(built) as pages, browser(width) as chrome:
-        told = pages.read(chrome, "4_candidates")
-        assert decision["sentence"] in told
-        assert "Why v1?" in told
-        for name in TRAINS:
-            assert name in told
-        card = pages.read(chrome, "5_model_card")
-        for text in (decision["champion"]["run_id"], decision["snapshot_sha256"], "Area.", "m2"):
-            assert text in card
-        assert chrome.execute_script("return document.documentElement.scrollWidth") <= width + 5
-        assert "No window was monitored yet." in pages.read(chrome, "1_overview")
-        what_if = pages.read(chrome, "6_what_if")
-        assert "What if?" in what_if
-        assert "price, USD" in what_if
-        for page in (told, card, what_if):
-            assert "Traceback" not in page
+    resized(chrome, width)
+    told = pages.read(chrome, "4_candidates")
+    assert decision["sentence"] in told
+    assert "Why v1?" in told
+    for name in TRAINS:
+        assert name in told
+    card = pages.read(chrome, "5_model_card")
+    for text in (decision["champion"]["run_id"], decision["snapshot_sha256"], "Area.", "m2"):
+        assert text in card
+    assert chrome.execute_script("return document.documentElement.scrollWidth") <= width + 5
+    assert "No window was monitored yet." in pages.read(chrome, "1_overview")
+    what_if = pages.read(chrome, "6_what_if")
+    assert "What if?" in what_if
+    assert "price, USD" in what_if
+    for page in (told, card, what_if):
+        assert "Traceback" not in page
 
 
 def test_a_model_finds_the_law_that_made_the_table(built):
@@ -227,6 +261,16 @@ def test_changed_source_bytes_run_everything_again(restored):
     assert would_run(restored) == ALL
 
 
+def test_check_says_what_a_build_would_run_and_runs_nothing(built):
+    stamp = built / "var/build/.decision.json.metadata"
+    before = stamp.read_bytes()
+    assert "nothing would run" in loopbook(built, "check").stdout
+    done = loopbook(built, "check", "--set", "gate_margin=0.1")
+    assert done.returncode == 0, done.stderr
+    assert "would run: promote.\n" in done.stdout
+    assert stamp.read_bytes() == before
+
+
 def test_a_changed_contract_runs_everything_again(restored):
     path = restored / "contract.yaml"
     path.write_text(path.read_text().replace("range: [0, 200]", "range: [0, 150]"))
@@ -240,8 +284,8 @@ def test_a_changed_code_cell_runs_its_task_and_what_follows(restored):
 
 
 def test_a_changed_knob_runs_the_task_that_has_it_and_what_follows(built):
-    assert would_run(built, "--set", "gate_margin=0.1") == ["promote"]
-    assert would_run(built, "--set", "test_days=21") == ALL[3:]
+    assert would_run(built, gate_margin=0.1) == ["promote"]
+    assert would_run(built, test_days=21) == ALL[3:]
 
 
 def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
@@ -291,7 +335,7 @@ def test_an_own_candidate_that_raises_stops_a_build_before_any_work(restored, co
     assert "curves stopped when its function ran. candidates.py, line 10: ZeroDivisionError" in told
 
 
-def test_the_plan_runs_without_ploomber_and_gives_the_same_model(built, tmp_path):
+def test_the_plan_runs_without_ploomber_and_gives_the_same_model(original, tmp_path):
     """Papermill alone, in another folder, ends with the same bytes of every model."""
     other = make_project(tmp_path / "papermill only")
     plan = json.loads(loopbook(other, "plan").stdout)
@@ -314,11 +358,14 @@ assert "ploomber" not in sys.modules
         capture_output=True,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    for model in sorted((built / "var/build/train").glob("*.onnx")):
+    models = sorted((original / "var/build/train").glob("*.onnx"))
+    assert len(models) == len(TRAINS)
+    for model in models:
         assert model.read_bytes() == (other / "var/build/train" / model.name).read_bytes()
     assert json.loads((other / "var/build/decision.json").read_text())["promoted"]
 
 
+@STOPPED
 def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(restored):
     """Rows outside the range stop `validate`; afterwards nobody takes its products for whole."""
     path = restored / "contract.yaml"
@@ -356,12 +403,13 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not psutil.wait_procs(processes, timeout=30)[1]
 
 
-def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(built):
-    with graph.only_run(Project(built), "build"):
-        second = loopbook(built, "build", "--force")
+@STOPPED
+def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(of_two):
+    with graph.only_run(Project(of_two), "build"):
+        second = loopbook(of_two, "build", "--force")
     assert second.returncode == 1
     assert f"another build runs (pid {os.getpid()})" in second.stderr
-    running = start(built)
+    running = start(of_two)
     kernels = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(signal.SIGINT)
     out, _ = running.communicate(timeout=60)
@@ -369,22 +417,24 @@ def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(bu
     assert "build again to resume" in out
     assert kernels
     assert gone(kernels)
-    assert would_run(built)
+    assert would_run(of_two)
 
 
-def test_a_killed_build_leaves_no_kernel_and_the_next_one_recovers(built):
+@STOPPED
+def test_a_killed_build_leaves_no_kernel_and_the_next_one_recovers(of_two):
     """kill -9 in the middle: the lock is free, the task is stale, the build goes through."""
-    running = start(built)
+    running = start(of_two)
     kernels = psutil.Process(running.pid).children(recursive=True)
     running.kill()
     running.communicate(timeout=60)
     assert gone(kernels)
-    assert "ingest" in would_run(built)
-    done = loopbook(built, "build")
+    assert "ingest" in would_run(of_two)
+    done = loopbook(of_two, "build")
     assert done.returncode == 0, done.stderr
-    assert would_run(built) == []
+    assert would_run(of_two) == []
 
 
+@STOPPED
 def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
     """A file-size limit stands in for the full disk: writing the snapshot fails."""
     small_table(5000).write_parquet(restored / "data/sales.parquet")
@@ -400,6 +450,7 @@ def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
     assert sorted((restored / "var/snapshots").iterdir()) == before
 
 
+@TYPED
 def test_snapshots_are_listed_with_their_users_and_pruned_without_harm(built):
     """A snapshot that no version used goes; the champion's stays, with the reason."""
     decision = json.loads((built / "var/build/decision.json").read_text())
@@ -430,6 +481,7 @@ def typed(folder: Path, *words: str) -> subprocess.CompletedProcess:
     )
 
 
+@TYPED
 def test_ploomber_typed_bare_does_the_same(built):
     """`ploomber build` finds the executor, the hooks and the settings in the project."""
     done = typed(built, "ploomber", "build")
@@ -440,6 +492,7 @@ def test_ploomber_typed_bare_does_the_same(built):
     assert {"ingest", "promote"} <= set(done.stdout.split())
 
 
+@TYPED
 def test_papermill_typed_bare_runs_one_notebook_with_its_parameters(built):
     parameters = loopbook(built, "plan", "split").stdout
     (built / "var/split.json").write_text(parameters.replace("/build/split", "/alone-split"))
@@ -450,6 +503,7 @@ def test_papermill_typed_bare_runs_one_notebook_with_its_parameters(built):
     assert rows.equals(pl.read_parquet(built / "var/build/split_rows.parquet"))
 
 
+@TYPED
 def test_mlflow_typed_bare_shows_the_projects_models(built):
     """`mlflow ui` serves the project's database, on loopback and without being told."""
     with socket.socket() as free:
@@ -482,38 +536,41 @@ def test_mlflow_typed_bare_shows_the_projects_models(built):
         log.close()
 
 
-def test_a_champion_whose_file_was_changed_is_not_trusted(built):
+@STOPPED
+def test_a_champion_whose_file_was_changed_is_not_trusted(of_two):
     """`evaluate` refuses to compare with it, and says which file and what to do."""
-    decision = json.loads((built / "var/build/decision.json").read_text())
-    card = next((built / "var/mlflow").rglob(f"{decision['champion']['run_id']}/*/*/card.json"))
+    decision = json.loads((of_two / "var/build/decision.json").read_text())
+    card = next((of_two / "var/mlflow").rglob(f"{decision['champion']['run_id']}/*/*/card.json"))
     honest = card.read_bytes()
     card.write_bytes(honest.replace(b"small-houses", b"other-houses", 1))
     try:
-        done = loopbook(built, "build", "--set", "bootstrap_resamples=300")
+        done = loopbook(of_two, "build", "--set", "bootstrap_resamples=300")
     finally:
         card.write_bytes(honest)
     assert done.returncode == 1
     assert "card.json has SHA-256" in done.stderr
     assert "restore it, or roll back" in done.stderr
-    assert loopbook(built, "build").returncode == 0
+    assert loopbook(of_two, "build").returncode == 0
 
 
-def test_a_stamp_that_is_no_stamp_runs_its_task_again(built):
+@STOPPED
+def test_a_stamp_that_is_no_stamp_runs_its_task_again(of_two):
     """A half-written or empty metadata file is not taken for an up-to-date product."""
-    assert loopbook(built, "build").returncode == 0
-    stamp = built / "var/build/.decision.json.metadata"
+    assert loopbook(of_two, "build").returncode == 0
+    stamp = of_two / "var/build/.decision.json.metadata"
     for content in ("", '{"timestamp": 17', "[]"):
         stamp.write_text(content)
-        assert would_run(built) == ["promote"]
-    assert loopbook(built, "build").returncode == 0
-    assert would_run(built) == []
+        assert would_run(of_two) == ["promote"]
+    assert loopbook(of_two, "build").returncode == 0
+    assert would_run(of_two) == []
 
 
-def test_a_build_as_of_an_earlier_day_does_not_judge_with_rows_the_champion_knows(built):
+@STOPPED
+def test_a_build_as_of_an_earlier_day_does_not_judge_with_rows_the_champion_knows(of_two):
     """All its test rows taught the champion, so the gate has nothing to judge from."""
-    done = loopbook(built, "build", "--set", "as_of=2025-05-01")
+    done = loopbook(of_two, "build", "--set", "as_of=2025-05-01")
     assert done.returncode == 0, done.stderr
-    decision = json.loads((built / "var/build/decision.json").read_text())
+    decision = json.loads((of_two / "var/build/decision.json").read_text())
     assert not decision["promoted"]
     assert "0 rows that no compared model has seen" in decision["sentence"]
 
@@ -571,6 +628,7 @@ def again(folder: Path, task: str, old: str = "", changed: str = "") -> subproce
     )
 
 
+@AGAIN
 @pytest.mark.parametrize("task", ["validate", "build_features", "split", "train/ridge-1"])
 def test_a_second_execution_of_a_notebook_gives_the_same_outputs(built, task):
     """Not `evaluate` and `promote`: they look at the registry, which the first build has changed."""
@@ -578,6 +636,7 @@ def test_a_second_execution_of_a_notebook_gives_the_same_outputs(built, task):
     assert done.returncode == 0, done.stdout[-3000:]
 
 
+@AGAIN
 def test_a_tampered_number_in_a_notebook_is_found(built):
     """The row count that `validate` showed, one too many."""
     rows = pl.read_parquet(built / "var/build/valid_rows.parquet").height

@@ -3,7 +3,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from small_house import give, loopbook, make_project
+from made_once import copied
+from small_house import give, loopbook
 
 from loopbook.project import paths
 from loopbook.project.errors import TrackingError
@@ -18,9 +19,8 @@ NOW = datetime(2015, 3, 1, tzinfo=UTC)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    folder = make_project(tmp_path_factory.mktemp("champions") / "house")
-    give(folder, 1, tracking.CHAMPION, "ridge")
+def house(line, tmp_path_factory):
+    folder = copied(line, tmp_path_factory.mktemp("champions") / "house")
     give(folder, 2, tracking.CHALLENGER, "ridge")
     return folder
 

@@ -221,8 +221,20 @@ def test_every_command_and_make_target_is_documented_and_exists():
     assert set(re.findall(r"`loopbook (\w+(?: [a-z]+)?)", pages)) == commands()
     targets = set(re.findall(r"^([a-z]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert set(re.findall(r"(?:`|^)make ([a-z]+)\b", pages, re.MULTILINE)) == targets
-    ci = "\n".join((ROOT / f).read_text() for f in (".ci/run", "Jenkinsfile", ".gitlab-ci.yml"))
-    assert set(re.findall(r"^ *(?:- |.*sh ')?make ([a-z]+)", ci, re.MULTILINE)) <= targets
+    ci = (ROOT / ".ci/run").read_text()
+    used = set(re.findall(r"^ *make ([a-z]+)", ci, re.MULTILINE))
+    used |= set(re.findall(r"what=\(([a-z]+)", ci))
+    assert used == {"check", "dvc", "test"} <= targets
+
+
+@pytest.mark.parametrize("file", [".github/workflows/ci.yml", ".gitlab-ci.yml", "Jenkinsfile"])
+def test_each_ci_runs_the_nightly_scenarios_on_a_schedule_and_the_others_at_a_push(file):
+    text = (ROOT / file).read_text()
+    assert "schedule" in text.lower() or "cron(" in text
+    ways = set(re.findall(r"^  (\w+)\) what=", (ROOT / ".ci/run").read_text(), re.MULTILINE))
+    words = set(re.findall(r"\.ci/run ([a-z]+)", text)) | set(re.findall(r"&& '([a-z]+)'", text))
+    assert "nightly" in words <= ways
+    assert re.search(r"\.ci/run(?:'|;| \$|$)", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ import pytest
 from conftest import wait_for
 from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
-from small_house import make_project
+from small_house import ROOT, make_project
 
-from loopbook.pipeline import digests, kernels
+from loopbook.pipeline import digests, graph, kernels
 from loopbook.project.paths import Project
 
 
@@ -93,6 +93,14 @@ def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
     )
     other = "def late():\n    from mlflow.entities import Run"
     assert kernels.packages([one, other]) == ["polars.selectors", "mlflow.entities"]
+    assert kernels.packages([one, other], but={"mlflow"}) == ["polars.selectors"]
+
+
+@pytest.mark.parametrize(("is_on", "but"), [(True, set()), (False, {"evidently"})])
+def test_what_a_knob_switches_off_is_not_imported_before_a_fork(is_on, but):
+    here, monitoring = Project(ROOT), ROOT / "pipeline.monitor.yaml"
+    dag = graph.load_graph(here, {"monitor_report": is_on}, monitoring)
+    assert graph._not_needed(list(dag.values())) == but
 
 
 @pytest.mark.slow

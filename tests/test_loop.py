@@ -31,6 +31,8 @@ def test_a_killed_turn_is_gone_on_with_and_ends_with_one_champion_that_really_an
     assert told["confirmed"].startswith("the service answers with v2")
     assert (told["resumed"], told["outcome"]) == (3, "promoted")
     assert told["numbers"]["labels"] > 200
+    report = house.var / "monitor" / "report.html"  # the project's knob monitor_report is false
+    assert "It is switched off" in report.read_text()
     run = tracking.connect(house).get_run(told["mlflow_run_id"])
     assert run.data.tags["outcome"] == "promoted"
     again = loopbook(house.root, *ONCE, "--as-of", "2015-04-07")

@@ -19,11 +19,12 @@ import polars as pl
 import pytest
 import turned
 import yaml
-from browsing import Voila, browser
+from browsing import Voila, browser, resized
 from conftest import free_port, program, wait_for
+from made_once import copied
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
-from small_house import ROOT, Running, answers, environment, give, loopbook, make_project
+from small_house import ROOT, Running, answers, environment, loopbook, make_project
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, Truth
@@ -46,10 +47,9 @@ served.answer(rows, lambda r: r.with_columns(zipcode=strange.otherwise(pl.col("z
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Path:
+def house(one_version, tmp_path_factory) -> Path:
     """A project whose champion answered a month of real sales, and one monitoring run of it."""
-    folder = make_project(tmp_path_factory.mktemp("monitor") / "house")
-    give(folder, 1, "champion")
+    folder = copied(one_version, tmp_path_factory.mktemp("monitor") / "house")
     tests = os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])
     words = [sys.executable, "-c", SERVE, MARKUP]
     subprocess.run(words, cwd=folder, env=environment(folder, PYTHONPATH=tests), check=True)
@@ -58,6 +58,12 @@ def house(tmp_path_factory) -> Path:
     assert done.returncode == 0, done.stderr
     (folder / "told.txt").write_text(done.stdout)
     return folder
+
+
+@pytest.fixture(scope="module")
+def pages(house):
+    with Voila(house) as served:
+        yield served
 
 
 def record_of(house: Path) -> dict:
@@ -93,7 +99,7 @@ def test_evidentlys_report_has_our_distances_and_thresholds(house):
         assert pair == pytest.approx(ours[name]), name
 
 
-def test_one_number_stands_everywhere(house, tmp_path):
+def test_one_number_stands_everywhere(house, pages, chrome):
     """Record, JSON of the window, tracked run, metrics of the service, dashboard."""
     from mlflow.tracking import MlflowClient
 
@@ -113,8 +119,7 @@ def test_one_number_stands_everywhere(house, tmp_path):
     assert float(told) == error
     level = record["verdict"]["level"]
     assert f'loopbook_verdict{{level="{level}"}} 1.0' in page
-    with Voila(house) as pages, browser(1200) as chrome:
-        text = pages.read(chrome, "1_overview")
+    text = pages.read(chrome, "1_overview")
     assert f"{error * 100:.2f} %" in text
 
 
@@ -132,55 +137,55 @@ return Math.max(...[...document.querySelectorAll('.lb')].map(e => e.getBoundingC
 
 
 @pytest.mark.parametrize("width", [1200, 390])
-def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(house, width):
-    with Voila(house) as pages, browser(width) as chrome:
-        for page, sentences in EXPECTED.items():
-            text = pages.read(chrome, page)
-            for sentence in sentences:
-                assert sentence in text, (page, sentence)
-            assert "Traceback" not in text
-            assert "dashboards.show" not in text
-            wide = chrome.execute_script("return document.documentElement.scrollWidth")
-            assert wide <= width + 5, page
-            assert chrome.execute_script(RIGHT) <= width + 1, page
-            broken = "return [...document.images].filter(i => !i.naturalWidth).length"
-            wait_for(lambda: chrome.execute_script(broken) == 0, f"pictures of {page}", 20)  # noqa: B023
-            assert chrome.title != "broken out"
-        told = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
-        sent = [m["params"] for m in told if m["method"] == "Network.requestWillBeSent"]
-        asked = {urlsplit(params["request"]["url"]) for params in sent}
-        assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
-
-
-def test_a_value_of_the_data_is_text_and_never_markup(house):
-    with Voila(house) as pages, browser(1200) as chrome:
-        text = pages.read(chrome, "2_drift")
-        assert MARKUP in text
-        report = chrome.find_element(By.TAG_NAME, "iframe")
-        assert report.get_attribute("sandbox") == "allow-scripts"
-        assert MARKUP not in report.get_attribute("srcdoc")
+def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(pages, chrome, width):
+    resized(chrome, width)
+    for page, sentences in EXPECTED.items():
+        text = pages.read(chrome, page)
+        for sentence in sentences:
+            assert sentence in text, (page, sentence)
+        assert "Traceback" not in text
+        assert "dashboards.show" not in text
+        wide = chrome.execute_script("return document.documentElement.scrollWidth")
+        assert wide <= width + 5, page
+        assert chrome.execute_script(RIGHT) <= width + 1, page
+        broken = "return [...document.images].filter(i => !i.naturalWidth).length"
+        wait_for(lambda: chrome.execute_script(broken) == 0, f"pictures of {page}", 20)  # noqa: B023
         assert chrome.title != "broken out"
+    told = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
+    sent = [m["params"] for m in told if m["method"] == "Network.requestWillBeSent"]
+    asked = {urlsplit(params["request"]["url"]) for params in sent}
+    assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
 
 
-def test_a_window_and_a_version_can_be_chosen(house):
-    with Voila(house) as pages, browser(1200) as chrome:
-        pages.read(chrome, "1_overview")
-        version, window = chrome.find_elements(By.TAG_NAME, "select")[:2]
-        assert [o.text for o in Select(version).options] == ["every version", "v1"]
-        assert "until 2015-04-01 00:00" in window.text
-        Select(version).select_by_visible_text("v1")
-        told = 'return document.querySelectorAll("select")[1].textContent'
-        wait_for(lambda: "2015-04-01" in chrome.execute_script(told), "v1", 10)
-        assert "Is the model well?" in chrome.find_element(By.CSS_SELECTOR, ".lb h1").text
-        pages.read(chrome, "6_what_if")
-        given = chrome.find_element(By.CSS_SELECTOR, ".lb table").text
-        level = float(re.search(r"market_30d ([\d.]+)", given)[1])
-        assert 150 < level < 400  # dollars per square foot, from the feature store
-        told = 'return document.querySelector(".lb .facts b").textContent'
-        before = chrome.execute_script(told)
-        place = chrome.find_elements(By.TAG_NAME, "select")[-1]
-        Select(place).select_by_visible_text("98039")
-        wait_for(lambda: chrome.execute_script(told) != before, "another answer", 20)
+def test_a_value_of_the_data_is_text_and_never_markup(pages, chrome):
+    resized(chrome, 1200)
+    text = pages.read(chrome, "2_drift")
+    assert MARKUP in text
+    report = chrome.find_element(By.TAG_NAME, "iframe")
+    assert report.get_attribute("sandbox") == "allow-scripts"
+    assert MARKUP not in report.get_attribute("srcdoc")
+    assert chrome.title != "broken out"
+
+
+def test_a_window_and_a_version_can_be_chosen(pages, chrome):
+    resized(chrome, 1200)
+    pages.read(chrome, "1_overview")
+    version, window = chrome.find_elements(By.TAG_NAME, "select")[:2]
+    assert [o.text for o in Select(version).options] == ["every version", "v1"]
+    assert "until 2015-04-01 00:00" in window.text
+    Select(version).select_by_visible_text("v1")
+    told = 'return document.querySelectorAll("select")[1].textContent'
+    wait_for(lambda: "2015-04-01" in chrome.execute_script(told), "v1", 10)
+    assert "Is the model well?" in chrome.find_element(By.CSS_SELECTOR, ".lb h1").text
+    pages.read(chrome, "6_what_if")
+    given = chrome.find_element(By.CSS_SELECTOR, ".lb table").text
+    level = float(re.search(r"market_30d ([\d.]+)", given)[1])
+    assert 150 < level < 400  # dollars per square foot, from the feature store
+    told = 'return document.querySelector(".lb .facts b").textContent'
+    before = chrome.execute_script(told)
+    place = chrome.find_elements(By.TAG_NAME, "select")[-1]
+    Select(place).select_by_visible_text("98039")
+    wait_for(lambda: chrome.execute_script(told) != before, "another answer", 20)
 
 
 def test_a_dashboard_opens_as_a_notebook_in_jupyterlab_too(house):
@@ -209,9 +214,10 @@ def test_a_dashboard_opens_as_a_notebook_in_jupyterlab_too(house):
     server.wait(20)
 
 
-def test_without_a_champion_and_without_an_answer_everything_says_what_is_missing(tmp_path):
+def test_without_a_champion_and_without_an_answer_everything_says_what_is_missing(tmp_path, chrome):
     folder = make_project(tmp_path / "empty")
-    with Voila(folder) as pages, browser(390) as chrome:
+    resized(chrome, 390)
+    with Voila(folder) as pages:
         for page in PAGES:
             text = pages.read(chrome, page)
             is_loop = page == "7_loop"  # a replay may be there before the first version

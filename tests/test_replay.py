@@ -7,8 +7,8 @@ import pytest
 from polars.testing import assert_frame_equal
 from small_house import ROOT, loopbook, make_project
 
-from loopbook.data import sources
-from loopbook.loop import replay, replay_projects, replay_results
+from loopbook.data import sources, validation
+from loopbook.loop import replay, replay_lane, replay_projects, replay_results
 from loopbook.loop.replay import Options, default_start, planned
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, disturbed
 from loopbook.project import clock
@@ -18,6 +18,7 @@ from loopbook.project.files import write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
+from loopbook.registry.tracking import Version
 
 START = datetime(2014, 10, 1, tzinfo=UTC)
 TABLE = read_contract(ROOT / "contract.yaml")
@@ -39,54 +40,150 @@ def test_steps_end_where_weeks_and_months_do():
 
 
 TRIED = {"attempt": "promoted"}
-
-
-@pytest.mark.parametrize(
-    ("name", "right", "wrong"),
-    [
-        (
-            "concept",
-            [turn("promoted", numbers={"bias": -0.14}), turn("nothing", numbers={"bias": 0.05})],
-            [turn("promoted", numbers={"bias": -0.14}), turn("nothing", numbers={"bias": -0.1})],
-        ),
-        ("covariate", [turn("nothing")], [turn("promoted", **TRIED)]),
-        ("broken-unit", [turn("investigate")], [turn("promoted", **TRIED)]),
-        (
-            "late-labels",
-            [turn("nothing", verdict_reasons=["ground truth is late: 0 of 9"])],
+LATE = {"verdict_reasons": ["ground truth is late: 0 of 9"]}
+BIASED = turn("promoted", numbers={"bias": -0.14})
+# of each scenario: turns that are right, and some of each kind that are wrong
+CASES = {
+    "concept": (
+        [BIASED, turn("nothing", numbers={"bias": 0.05})],
+        [
+            [BIASED, turn("nothing", numbers={"bias": -0.1})],  # not healed
+            [turn("promoted", 50, numbers={"bias": -0.14}), turn("nothing", numbers={"bias": 0})],
             [turn("nothing")],
-        ),
-        ("bad-candidate", [turn("refused", attempt="refused")], [turn("promoted", **TRIED)]),
-        ("bad-champion", [turn("nothing"), turn("rolled back")], [turn("nothing")]),
-        (
-            "storm",
-            [turn("promoted", 0, **TRIED), turn("promoted", 7, **TRIED)],
-            [turn("promoted", 0, **TRIED), turn("promoted", 3, **TRIED)],
-        ),
-    ],
-)
-def test_a_scenario_tells_right_from_wrong(name, right, wrong):
+        ],
+    ),
+    "covariate": ([turn("nothing")], [[turn("promoted", **TRIED)], [turn("investigate")]]),
+    "broken-unit": (
+        [turn("investigate")],
+        [[turn("investigate"), turn("promoted", **TRIED)], [turn("nothing")]],
+    ),
+    "late-labels": (
+        [turn("nothing", **LATE)],
+        [[turn("nothing")], [turn("nothing", **LATE), turn("refused", attempt="refused")]],
+    ),
+    "bad-candidate": (
+        [turn("refused", attempt="refused")],
+        [[turn("refused", attempt="refused"), turn("promoted", **TRIED)], [turn("nothing")]],
+    ),
+    "bad-champion": (
+        [turn("nothing"), turn("rolled back")],
+        [[turn("nothing")], [turn("rolled back"), turn("promoted", **TRIED)]],
+    ),
+    "storm": (
+        [turn("promoted", 0, **TRIED), turn("promoted", 7, **TRIED)],
+        [[turn("promoted", 0, **TRIED), turn("promoted", 3, **TRIED)], [turn("nothing")]],
+    ),
+}
+
+
+def test_every_scenario_has_its_cases():
+    assert CASES.keys() == SCENARIOS.keys() == DISTURBED.keys()
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_scenario_tells_right_from_wrong(name):
+    right, wrongs = CASES[name]
     assert SCENARIOS[name].is_right(right, START)
-    assert not SCENARIOS[name].is_right(wrong, START)
+    for wrong in wrongs:
+        assert not SCENARIOS[name].is_right(wrong, START), wrong
 
 
-def test_every_scenario_has_its_case():
-    assert len(SCENARIOS) == 7
+# -- what each scenario does to the rows from a moment on -----------------------
+
+TARGET = TABLE.target.name
+SIZE = next(n for n in TABLE.numbers if TABLE.features[n].required)
 
 
-def test_disturbances_do_what_they_say():
-    rows = sources.with_clock(sources.read_source(TABLE, ROOT), TABLE)[:2000]
-    name = next(n for n in TABLE.numbers if TABLE.features[n].required)
-    small = SCENARIOS["broken-unit"].change(rows, TABLE)
-    assert small.height == rows.height
-    assert small[name].median() < rows[name].median() / 5
-    fewer = SCENARIOS["covariate"].change(rows, TABLE)
-    assert fewer[name].median() > rows[name].median()
-    assert fewer.join(rows, on=TABLE.key, how="anti").is_empty()
-    target = rows[TABLE.target.name].to_numpy()
-    assert SCENARIOS["concept"].truth(target, rows, START) == pytest.approx(target * 1.15)
-    waves = SCENARIOS["storm"].truth(target, rows, rows[clock.EVENT_TS].min()) / target
-    assert set(waves.round(2)) <= {1.25, 0.8}
+def dearer(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    assert sent[TARGET].to_numpy() == pytest.approx(1.15 * rows[TARGET].to_numpy())
+    assert sent.drop(TARGET, TOLD_TS).equals(rows.drop(TARGET))
+
+
+def larger(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    assert sent[SIZE].median() > rows[SIZE].median()
+    assert 0.5 * rows.height < sent.height < rows.height
+    assert sent.drop(TOLD_TS).join(rows, on=rows.columns, how="anti", nulls_equal=True).is_empty()
+
+
+def in_another_unit(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    assert sent[SIZE].median() < rows[SIZE].median() / 5
+    assert sent.drop(SIZE, TOLD_TS).equals(rows.drop(SIZE))
+
+
+def later(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    assert ((sent[TOLD_TS] - rows[clock.KNOWN_TS]) == timedelta(days=60)).all()
+    assert sent.drop(TOLD_TS).equals(rows)
+
+
+def unchanged(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    assert sent.drop(TOLD_TS).equals(rows)
+
+
+def up_and_down(sent: pl.DataFrame, rows: pl.DataFrame) -> None:
+    """Two weeks up by a quarter, two weeks down by a fifth."""
+    share = (sent[TARGET] / rows[TARGET]).round(3).to_numpy()
+    weeks = ((rows[clock.EVENT_TS] - START).dt.total_days() // 7).to_numpy()
+    assert set(share[(weeks == 0) | (weeks == 1)]) == {1.25}
+    assert set(share[(weeks == 2) | (weeks == 3)]) == {0.8}
+    assert sent.drop(TARGET, TOLD_TS).equals(rows.drop(TARGET))
+
+
+DISTURBED = {
+    **{"concept": dearer, "covariate": larger, "broken-unit": in_another_unit},
+    **{"late-labels": later, "storm": up_and_down},
+    **{"bad-candidate": unchanged, "bad-champion": unchanged},  # the source is: see below
+}
+
+
+@pytest.mark.parametrize("name", DISTURBED)
+def test_a_disturbance_does_what_it_says_from_its_moment_on(name):
+    """Rows before the moment are sent as they are, and told as soon as they are known."""
+    around = pl.col(clock.EVENT_TS).is_between(*(START + timedelta(days=d) for d in (-28, 28)))
+    rows = sources.with_clock(sources.read_source(TABLE, ROOT), TABLE).filter(around)
+    rows = validation.conform(rows, TABLE).sort(clock.EVENT_TS)
+    sent = disturbed(rows, SCENARIOS[name], TABLE, START)
+    before = pl.col(clock.EVENT_TS) < START
+    unchanged(sent.filter(before), rows.filter(before))
+    told = sent.filter(before if SCENARIOS[name].late_days else pl.lit(value=True))
+    assert told[TOLD_TS].equals(told[clock.KNOWN_TS], check_names=False)
+    DISTURBED[name](sent.filter(~before), rows.filter(~before))
+
+
+@pytest.mark.parametrize("name", ["bad-candidate", "bad-champion"])
+def test_a_spoilt_source_has_its_labels_shuffled_for_one_retraining(tmp_path, monkeypatch, name):
+    """It is asked for of the loop, or built at once, promoted by hand and the source put back."""
+    rows = pl.DataFrame({"id": range(100), TARGET: range(100)})
+    source = tmp_path / "data" / "source.parquet"
+    source.parent.mkdir()
+    rows.write_parquet(source)
+    built, by_hand = [], []
+
+    def build(*_):
+        built.append(pl.read_parquet(source))
+        decision = {"challenger": {"version": "2"}}
+        write_json(tmp_path / "var" / "build" / "decision.json", decision)
+
+    lane = replay_lane.Lane.__new__(replay_lane.Lane)
+    lane.project, lane.contract, lane.scenario = Project(tmp_path), TABLE, SCENARIOS[name]
+    monkeypatch.setattr(replay_lane.graph, "build", build)
+    monkeypatch.setattr(replay_lane.tracking, "connect", lambda _: None)
+    monkeypatch.setattr(
+        replay_lane.tracking, "holder", lambda *_: Version("house-prices", "1", "r", {})
+    )
+    monkeypatch.setattr(
+        replay_lane.champions, "promote_by_hand", lambda *words, **_: by_hand.append(words[2])
+    )
+    lane._spoil(START)
+    learned = built[0] if built else pl.read_parquet(source)
+    assert learned["id"].equals(rows["id"])
+    assert not learned[TARGET].equals(rows[TARGET])
+    assert learned[TARGET].sort().equals(rows[TARGET])
+    is_asked = turn_records.asked(lane.project) is not None
+    if name == "bad-candidate":
+        assert (is_asked, by_hand) == (True, [])
+    else:
+        assert (is_asked, by_hand) == (False, ["2"])
+        assert pl.read_parquet(source).equals(rows)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -51,12 +52,25 @@ def test_a_file_and_the_service_give_the_same_numbers_to_the_last_digit(house):
 
 
 def test_each_row_is_answered_for_its_own_day(house):
-    """Without --as-of, the event time of the row decides what was known about its place."""
-    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(300)
-    rows.write_parquet(house / "own.parquet")
-    done = loopbook(house, "score", "own.parquet", "own-out.parquet")
-    assert done.returncode == 0, done.stderr
-    assert pl.read_parquet(house / "own-out.parquet").height == 300
+    """Without --as-of, the event time of the row decides what was known about its place.
+
+    The same houses as of two days: each day's answers are those with --as-of.
+    """
+    rows, days = pl.read_parquet(ROOT / "data/house_sales.parquet").head(150), (2, 9)
+    dates = [datetime(2014, 10, day) for day in days]
+    twice = [rows.with_columns(date=pl.lit(d).cast(rows.schema["date"])) for d in dates]
+    pl.concat(twice).write_parquet(house / "own.parquet")
+    asked = [("own.parquet", "own-out.parquet")]
+    for day, same in zip(days, twice, strict=True):
+        same.write_parquet(house / f"day-{day}.parquet")
+        asked.append((f"day-{day}.parquet", f"out-{day}.parquet", "--as-of", f"2014-10-{day:02}"))
+    for words in asked:
+        done = loopbook(house, "score", *words)
+        assert done.returncode == 0, done.stderr
+    own = pl.read_parquet(house / "own-out.parquet")["predicted_price"]
+    of_days = [pl.read_parquet(house / f"out-{day}.parquet")["predicted_price"] for day in days]
+    assert own.equals(pl.concat(of_days))
+    assert (of_days[0] != of_days[1]).mean() > 0.5
 
 
 def test_the_notebook_scores_the_source_of_the_contract_without_a_files_name(house):

@@ -5,24 +5,21 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from made_once import copied
 from served import answer, sales
-from small_house import give, make_project
 
 from loopbook.data import served_rows, sources
 from loopbook.data.prediction_log import connect
 from loopbook.project import clock, contract, paths
 from loopbook.records import windows as window_records
-from loopbook.registry import tracking
 
 START, END = datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 9, tzinfo=UTC)
 LATER = END + timedelta(days=7)
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
-    folder = make_project(tmp_path_factory.mktemp("served") / "house")
-    give(folder, 1, tracking.CHAMPION, "ridge")
-    return folder
+def house(line, tmp_path_factory):
+    return copied(line, tmp_path_factory.mktemp("served") / "house")
 
 
 @pytest.fixture

@@ -19,7 +19,18 @@ import polars as pl
 import psutil
 import pytest
 from conftest import free_port, wait_for
-from small_house import FULL, ROOT, Running, answers, environment, give, loopbook, make_project
+from made_once import copied
+from small_house import (
+    FULL,
+    ROOT,
+    Running,
+    answers,
+    environment,
+    give,
+    loopbook,
+    make_project,
+    set_knobs,
+)
 
 from bench import swaps
 from loopbook.data import prediction_log, sources, validation
@@ -37,13 +48,10 @@ def own_registry(monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory) -> Path:
-    """A project with a champion, a service on it, and its address."""
-    folder = make_project(tmp_path_factory.mktemp("serving") / "a project", serve_watch_s="0.3")
-    give(folder, 1, tracking.CHAMPION)
-    done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
-    assert done.returncode == 0, done.stderr
-    return folder
+def house(two_versions, tmp_path_factory) -> Path:
+    """A project with a champion and a challenger, which the service does not ask."""
+    folder = copied(two_versions, tmp_path_factory.mktemp("serving") / "a project")
+    return set_knobs(folder, serve_watch_s="0.3")
 
 
 @pytest.fixture(scope="module")
@@ -309,18 +317,11 @@ def flood(service: Running) -> Iterator[list[dict]]:
             thread.join()
 
 
-@pytest.fixture(scope="module")
-def two_versions(house) -> Path:
-    """The project, with another version beside the champion."""
-    give(house, 2, tracking.CHALLENGER)
-    return house
-
-
 @pytest.fixture
-def both(two_versions, own_registry) -> list[tracking.Version]:
-    """The first two versions, of which one is champion."""
-    every = tracking.versions(tracking.connect(paths.Project(two_versions)), "house-prices")
-    return every[:-3:-1]
+def both(house, own_registry) -> list[tracking.Version]:
+    """The two versions, of which one is champion."""
+    newest, oldest = tracking.versions(tracking.connect(paths.Project(house)), "house-prices")
+    return [oldest, newest]
 
 
 def test_swaps_under_load_fail_and_mix_nothing(house, both):
@@ -353,10 +354,10 @@ def test_a_swap_under_load_can_be_rolled_back_and_stays_so(house, both):
         assert len({(a["version"], a["predicted_price"]) for a in answers}) == 2
 
 
-def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(house):
+def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(two_versions, tmp_path):
+    house = set_knobs(copied(two_versions, tmp_path / "house"), serve_watch_s="0.3")
     with Running(house) as service:
         before = service.http.get("/metadata").json()["version"]
-        give(house, 3, tracking.CHALLENGER)
         client = tracking.connect(paths.Project(house))
         challenger = tracking.holder(client, "house-prices", tracking.CHALLENGER)
         card = next((house / "var/mlflow").rglob(f"{challenger.run_id}/*/*/card.json"))
@@ -416,7 +417,7 @@ def test_without_a_champion_it_starts_not_ready_and_says_why(tmp_path):
         refused = service.http.get("/predict?size=1800")
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "not_ready")
         assert service.http.get("/openapi.json").status_code == 200
-        give(folder, 1, tracking.CHAMPION)
+        give(folder, 1, tracking.CHAMPION, "ridge")
         deadline = time.monotonic() + 20
         while service.http.get("/health/ready").status_code != 200:
             assert time.monotonic() < deadline
@@ -456,13 +457,12 @@ def test_a_caller_who_asks_too_much_is_told_to_wait(tmp_path):
 
 
 @pytest.mark.parametrize("role", ["shadow", "canary"])
-def test_a_challenger_is_mirrored_or_given_its_share_and_the_log_tells(tmp_path, role):
+def test_a_challenger_is_mirrored_or_given_its_share_and_the_log_tells(
+    two_versions, tmp_path, role
+):
     """Shadow answers are only logged; a canary answers the same keys always."""
-    folder = make_project(
-        tmp_path / role, serve_challenger=f'"{role}"', serve_canary_share="0.3", serve_watch_s="0.3"
-    )
-    give(folder, 1, tracking.CHAMPION)
-    give(folder, 2, tracking.CHALLENGER)
+    folder = copied(two_versions, tmp_path / role)
+    set_knobs(folder, serve_challenger=f'"{role}"', serve_canary_share="0.3", serve_watch_s="0.3")
     with Running(folder, "--quiet") as service:
         assert service.http.get("/metadata").json()["challenger_version"] == "2"
         rows = [FULL | {"id": f"house-{n}", "date": "2015-03-01"} for n in range(200)]
@@ -556,7 +556,7 @@ def test_a_tracking_server_and_other_databases_do_as_well(tmp_path, postgresql, 
         more = {"MLFLOW_TRACKING_URI": address}
         more["LOOPBOOK_PREDICTION_LOG"] = postgresql
         more["LOOPBOOK_FEATURE_STORE"] = redis_address
-        give(folder, 1, tracking.CHAMPION, **more)
+        give(folder, 1, tracking.CHAMPION, "ridge", **more)
         words = ["features", "materialize", "--as-of", "2015-03-01"]
         assert loopbook(folder, *words, **more).returncode == 0
         with Running(folder, "--quiet", **more) as service:

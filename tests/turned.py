@@ -70,15 +70,15 @@ def turn(number: int, verdict: str | None, outcome: str, champion: str, **more: 
 
 def turns(count: int = 35) -> list[dict]:
     """A year of weekly turns with promotions side by side, a refusal, a rollback and an error."""
-    found, serves = [], 1
+    records, serves = [], 1
     for week in range(1, count + 1):
         verdict, outcome = WEEKS.get(week, ("healthy", "nothing"))
         if outcome == "promoted":
             serves += 1
         elif outcome == "rolled back":
             serves -= 1
-        found.append(turn(week, verdict, outcome, f"house-prices v{serves}"))
-    return found
+        records.append(turn(week, verdict, outcome, f"house-prices v{serves}"))
+    return records
 
 
 def result(scenario: str | None = None, **more: Any) -> dict:
@@ -95,7 +95,7 @@ def result(scenario: str | None = None, **more: Any) -> dict:
         for policy in policies
         for k in range(8)
     ]
-    found = {
+    replay = {
         "scenario": scenario,
         "step": "week",
         "start": START.isoformat(),
@@ -109,8 +109,8 @@ def result(scenario: str | None = None, **more: Any) -> dict:
         "seconds": 4321.5,
     }
     if scenario:
-        found |= {"right": True, "expected": "it retrains and a new version is promoted"}
-    return found | more
+        replay |= {"right": True, "expected": "it retrains and a new version is promoted"}
+    return replay | more
 
 
 def keep_turns(folder: Path, records: list[dict]) -> None:
@@ -118,8 +118,8 @@ def keep_turns(folder: Path, records: list[dict]) -> None:
         write_json(folder / "var/loop/turns" / f"{record['turn']:06d}.json", record)
 
 
-def keep_result(folder: Path, told: dict, svg: bytes | None = None) -> None:
-    place = folder / "var/replay" / f"{told['scenario'] or 'year'}-{told['step']}"
-    write_json(place / "result.json", told)
+def keep_result(folder: Path, replay: dict, svg: bytes | None = None) -> None:
+    place = folder / "var/replay" / f"{replay['scenario'] or 'year'}-{replay['step']}"
+    write_json(place / "result.json", replay)
     if svg:
         (place / "replay.svg").write_bytes(svg)

@@ -43,6 +43,8 @@ from loopbook.records.windows import summary_lines
 RUNNABLE = {TaskStatus.WaitingExecution}
 SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
 PLOOMBER_FOOTER = "\nNeed help? https://ploomber.io/community"
+# Evidently takes seconds to import, and is imported only if this knob is on
+SWITCHED = {"evidently": "monitor_report"}
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -103,7 +105,7 @@ class NotebookExecutor(Executor):
     def _run(self, dag: DAG, todo: list) -> list:
         progress = Progress([task.name for task in todo])
         papermill_engines.register(None, ReportingEngine)
-        kernels.start_from_nursery(_sources_of(todo))
+        kernels.start_from_nursery(_sources_of(todo), but=_not_needed(todo))
         ReportingEngine.progress = progress
         reports, failures = [], []
         with progress, ThreadPoolExecutor(self.workers) as pool:
@@ -144,6 +146,12 @@ def _sources_of(todo: list) -> list[str]:
     files = {f for notebook in notebooks for f in digests.modules_of(project, notebook).values()}
     modules = [file.read_text(encoding="utf-8") for file in sorted(files)]
     return [digests.code_of(notebook) for notebook in notebooks] + modules
+
+
+def _not_needed(todo: list) -> set[str]:
+    """Packages that no task will import, since a knob of theirs is off."""
+    parameters = [task.params.to_json_serializable() for task in todo]
+    return {p for p, knob in SWITCHED.items() if not any(some.get(knob) for some in parameters)}
 
 
 def _build_task(task, progress: Progress):

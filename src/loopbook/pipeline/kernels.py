@@ -47,8 +47,9 @@ LATE = {
 STARTS_S = 30
 
 
-def packages(sources: Iterable[str]) -> list[str]:
-    """The modules of others that some Python sources import, anywhere in them."""
+def packages(sources: Iterable[str], but: Iterable[str] = ()) -> list[str]:
+    """The modules of others that some Python sources import, anywhere in them, `but` some packages'."""
+    left_out = NOT_HERE.union(but)
     found: dict[str, None] = {}
     for source in sources:
         for node in ast.walk(ast.parse(source)):
@@ -59,7 +60,7 @@ def packages(sources: Iterable[str]) -> list[str]:
                 names = [node.module]
             for name in names:
                 root = name.split(".")[0]
-                if root not in NOT_HERE and root not in sys.stdlib_module_names:
+                if root not in left_out and root not in sys.stdlib_module_names:
                     found[name] = None
     return [*found, *(late for name in found for late in LATE.get(name, []))]
 
@@ -175,13 +176,16 @@ class NurseryProvisioner(LocalProvisioner):
         return self.connection_info
 
 
-def start_from_nursery(sources: Iterable[str]) -> None:
-    """Let this process start its kernels from the nursery, which imports what these sources do."""
+def start_from_nursery(sources: Iterable[str], but: Iterable[str] = ()) -> None:
+    """Let this process start its kernels from the nursery, which imports what these sources do.
+
+    `but` names packages that no kernel will import, although a source could.
+    """
     factory = KernelProvisionerFactory.instance()
     target = f"{NurseryProvisioner.__module__}:{NurseryProvisioner.__name__}"
     factory.provisioners[PROVISIONER] = EntryPoint(PROVISIONER, target, factory.GROUP_NAME)
     factory.default_provisioner_name = PROVISIONER
-    NURSERY.prepare(packages(sources))
+    NURSERY.prepare(packages(sources, but))
 
 
 # -- in the nursery's process ----------------------------------------------

@@ -49,6 +49,7 @@ class Knobs(BaseModel):
     monitor_min_coverage: Annotated[float, Field(ge=0, le=1)]
     monitor_error_margin: Share
     monitor_bias_margin: Share
+    monitor_report: bool
     monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
     loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
     loop_most_retrains: Annotated[int, Field(ge=1, le=100)]

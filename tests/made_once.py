@@ -1,0 +1,66 @@
+"""Projects that one worker makes and every test of the run may copy, and the order of the tests."""
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+# These modules take minutes, the longest first: so that no worker is left with one at the end.
+LONGEST_FIRST = (
+    *("test_build", "test_serving", "test_scenarios", "test_monitor", "test_faults", "test_loop"),
+    *("test_scoring", "test_champions", "test_lab", "test_loop_dashboard"),
+)
+ARTIFACTS = (
+    *(("experiments", "artifact_location"), ("runs", "artifact_uri")),
+    *(("logged_models", "artifact_location"), ("model_versions", "storage_location")),
+)
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make` fills for the first test that asks; the other workers wait for it.
+
+    It is to be read or copied, and never to be changed.
+    """
+    base = factory.getbasetemp()
+    of_the_run = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = of_the_run / "made once" / name
+    folder.parent.mkdir(exist_ok=True)
+    is_made = folder.with_suffix(".made")
+    with FileLock(folder.with_suffix(".lock")):
+        if not is_made.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            is_made.touch()
+    return folder
+
+
+def copied(source: Path, target: Path) -> Path:
+    """A copy of a project that has its own files throughout, the artifacts of its runs too."""
+    shutil.copytree(source, target, symlinks=True)
+    registry = target / "var" / "mlflow" / "mlflow.db"
+    if registry.exists():
+        with closing(sqlite3.connect(registry)) as database, database:
+            for table, column in ARTIFACTS:
+                change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
+                database.execute(change, (source.as_uri(), target.as_uri()))
+    return target
+
+
+def in_order(items: list[pytest.Item]) -> None:
+    """Mark which tests one worker has to run, and put the longest first.
+
+    Tests that share a fixture of their module are one group; every other test
+    goes to whichever worker is free.
+    """
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        shared = [d for d in fixtures if d[-1].scope == "module"]
+        if shared and not item.get_closest_marker("xdist_group"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    places = {name: place for place, name in enumerate(LONGEST_FIRST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
