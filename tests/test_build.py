@@ -582,7 +582,11 @@ def test_a_build_as_of_an_earlier_day_does_not_judge_with_rows_the_champion_know
         ("contract.yaml", "labl_delay_days: 3", "labl_delay_days: unknown key; did you mean"),
         ("contract.yaml", "[broken", "contract.yaml: line"),
         ("contract.yaml", "source: {path: data/gone.parquet}", "data/gone.parquet: No such file"),
-        ("contract.yaml", "source: {path: env.yaml}", "source env.yaml: the name tells no format"),
+        (
+            "contract.yaml",
+            "source: {path: env.yaml}",
+            "source env.yaml: its name ends in no known format",
+        ),
     ],
 )
 def test_a_wrong_setting_stops_before_any_work(restored, file, text, message):

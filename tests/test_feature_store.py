@@ -198,7 +198,7 @@ def test_people_see_what_was_known_about_an_entity(tmp_path, monkeypatch):
     words = ["features", "materialize", "--as-of", "2014-12-01"]
     first = run.invoke(main.app, words, catch_exceptions=False)
     assert "70 entities" in first.output
-    assert "it stands there already" in run.invoke(main.app, words).output
+    assert "it is up to date" in run.invoke(main.app, words).output
     shown = run.invoke(main.app, ["features", "show", "98115", "--as-of", "2014-12-01"]).output
     assert "newest of 2014-11-24" in shown
     line = next(ln for ln in shown.splitlines() if ln.startswith("level_90d"))

@@ -97,7 +97,7 @@ def test_instants_keep_their_zone_and_naive_ones_need_a_contract_that_names_it(t
     assert clocked["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
     ROWS.with_columns(day=pl.Series(["2025-07-01 02:00:00"] * 3)).write_csv(tmp_path / "a.csv")
     naive = read(tmp_path, path="a.csv")
-    with pytest.raises(SourceError, match=r"timestamps without a zone.*Say time_zone"):
+    with pytest.raises(SourceError, match=r"timestamps without a zone.*Set time_zone"):
         sources.with_clock(naive, CONTRACT)
     paris = CONTRACT.model_copy(update={"time_zone": "Europe/Paris"})
     assert sources.with_clock(naive, paris)["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
@@ -139,7 +139,7 @@ def test_of_a_corrected_row_the_newest_known_version_counts():
         ("a.csv", "id,day,rooms\n1,2025-01-01,3\n", "missing: size, sea, zone, price"),
         ("a.csv", "", "found 0 columns"),
         ("a.jsonl", '{"id": 1, "day"', "is no readable JSON lines file"),
-        ("a.xlsx", "PK", "the name tells no format"),
+        ("a.xlsx", "PK", "its name ends in no known format"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_why(tmp_path, name, text, told):

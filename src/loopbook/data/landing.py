@@ -4,7 +4,7 @@ It decides where the rows of a URL or of a database come to lie: one immutable
 file below `var/landing`, and a record that names it. Loading the graph lands;
 `ingest` then reads exactly the file that the graph has seen. A transfer that
 fails leaves what was landed before. Addresses may hold `${NAME}`, filled in
-from the environment, so that no secret stands in a file of the project.
+from the environment, so that no file of the project holds a secret.
 """
 
 import hashlib

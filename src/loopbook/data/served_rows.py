@@ -54,7 +54,7 @@ def known_rows(
 ) -> tuple[pl.DataFrame, datetime | None, Served]:
     """The grown table: the source's rows and the served ones, each key once, known at `as_of`.
 
-    Where both have a key, the source's row stands. See `sources.known_by`.
+    Where both have a key, the source's row is kept. See `sources.known_by`.
     """
     served = collect(project, contract, as_of)
     known, meant = sources.known_by(rows_raw, as_of, contract, now=now, served=served.rows)
@@ -125,9 +125,7 @@ def from_log(
         return Served(None, {"the log does not hold their sensitive values": answers.height})
     left_out = {}
     keyed = answers.filter(pl.col("key").is_not_null())
-    left_out["without a key nobody can tell whether they are in the source"] = (
-        answers.height - keyed.height
-    )
+    left_out["without a key they may be in the source already"] = answers.height - keyed.height
     inside = [
         pl.col(clock).is_between(start, end, closed="left")
         for start, end in broken

@@ -100,7 +100,7 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     form = format_of(files[0], contract.source)
     if form is None:
         raise SourceError(
-            f"source {where}: the name tells no format, expected {', '.join(SUFFIXES)}. "
+            f"source {where}: its name ends in no known format, expected {', '.join(SUFFIXES)}. "
             "Say source.format in contract.yaml: parquet, csv or jsonl."
         )
     if not files[0].is_file():
@@ -133,12 +133,14 @@ def scan(contract: Contract) -> pl.LazyFrame:
     Raises
     ------
     SourceError
-        If its name tells no format.
+        If its name ends in no known format.
     """
     path = Path(contract.source.path)
     form = format_of(path, contract.source)
     if form is None:
-        raise SourceError(f"{path}: the name tells no format, expected {', '.join(SUFFIXES)}.")
+        raise SourceError(
+            f"{path}: its name ends in no known format, expected {', '.join(SUFFIXES)}."
+        )
     return scan_files([path], form, contract)
 
 
@@ -212,7 +214,7 @@ def instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Expr:
     if kind.time_zone is None and contract.time_zone is None:
         raise SourceError(
             f"source {landing.described(contract.source)}: {name} has timestamps without a zone, "
-            "so nobody can say which instant they are. Say time_zone in contract.yaml, such as UTC."
+            "so their instants are unknown. Set time_zone in contract.yaml, such as UTC."
         )
     if kind.time_zone is None:
         column = column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
@@ -242,7 +244,9 @@ def known_by(
 ) -> tuple[pl.DataFrame, datetime | None]:
     """The rows that were known at `as_of`, oldest first, and the `as_of` meant.
 
-    A row that was corrected since stands once for every version known by then.
+    A row that was corrected since stands once for each version known by then.
+    Rows are ordered by event time and key, so that the same rows in another
+    order are the same snapshot. Without an event time all rows are known.
 
     Parameters
     ----------
@@ -252,12 +256,7 @@ def known_by(
         The clock on the wall: no event can be more than a day ahead of it.
     served : polars.DataFrame or None
         More rows, with their clock (see `served_rows`). Where the source has a
-        key too, its row stands.
-
-    Notes
-    -----
-    Rows are ordered by event time and key, so that the same rows in another
-    order are the same snapshot. Without an event time all rows are known.
+        key too, its row is kept.
 
     Raises
     ------
@@ -268,8 +267,7 @@ def known_by(
     if EVENT_TS not in rows.columns:
         return _grown(rows, served, contract).sort(contract.key), as_of
     _refuse_unclocked(rows, contract, now)
-    newest = [newest_event(rows)] + ([newest_event(served)] if served is not None else [])
-    meant = as_of or max(newest)
+    meant = as_of or max(newest_event(t) for t in (rows, served) if t is not None)
     known = rows.filter(pl.col(KNOWN_TS) <= meant)
     if served is not None:
         known = _grown(known, served.filter(pl.col(KNOWN_TS) <= meant), contract)
@@ -294,7 +292,7 @@ def _refuse_unclocked(rows: pl.DataFrame, contract: Contract, now: datetime) -> 
             continue
         raise SourceError(
             f"contract '{contract.name}': {absent:,} of {rows.height:,} rows have no "
-            f"{name}. Without it nobody can say when a row was known: fill it in, "
+            f"{name}. Without it a row is known at no time: fill it in, "
             "or leave these rows out of the source."
         )
     ahead = rows.filter(pl.col(EVENT_TS) > now + timedelta(days=1))

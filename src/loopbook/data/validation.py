@@ -1,4 +1,4 @@
-"""Validation: the contract's rules, held against rows.
+"""Validation: which rows break which rule of the contract.
 
 It decides which rows break which rule, and lists them all. It never repairs a
 row; the known faults of the contract are left out before, counted and shown.
@@ -68,7 +68,7 @@ def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:
 
 
 def refusal(violations: list[rules.Failure], contract: Contract) -> str:
-    """What a person is told about rows that break the contract."""
+    """The message about rows that break the contract."""
     return (
         f"contract '{contract.name}': {len(violations)} rule"
         f"{'s are' if len(violations) != 1 else ' is'} broken.\n"

@@ -87,10 +87,10 @@ def show(project: Project, entity: str, as_of: str) -> list[str]:
     if stands_at is None:
         lines.append("The store is empty: loopbook features materialize")
     elif not comparable:
-        lines.append(f"The store stands at {stands_at:%Y-%m-%d %H:%M} and keeps no past.")
+        lines.append(f"The store is at {stands_at:%Y-%m-%d %H:%M} and keeps no past.")
     elif stands_at < moment:
         lines.append(
-            f"The store stands at {stands_at:%Y-%m-%d %H:%M}; facts known since then are missing "
+            f"The store is at {stands_at:%Y-%m-%d %H:%M}; facts known since then are missing "
             "from it: loopbook features materialize"
         )
     return lines

@@ -41,7 +41,7 @@ REBUILD = "loopbook features materialize --rebuild"
 
 
 class Looked(NamedTuple):
-    """What a lookup found: every trailing feature (None where it has no value)."""
+    """The answer of a lookup: every trailing feature (None where it has no value)."""
 
     values: dict[str, float | None]
     is_known: bool
@@ -86,8 +86,8 @@ class FeatureStore:
         if about["declaration"] != declaration(self.contract):
             raise FeatureStoreError(
                 f"feature store of '{self.contract.name}': was filled from an older contract "
-                f"(declaration {about['declaration'][:12]}…), so its values mean something else. "
-                f"Fill it anew: {REBUILD}"
+                f"(declaration {about['declaration'][:12]}…), so its values have another meaning. "
+                f"Fill it again: {REBUILD}"
             )
         return datetime.fromtimestamp(int(about["as_of"]) / 1e6, UTC)
 
@@ -125,7 +125,7 @@ class FeatureStore:
 
         Only entities with a fact that became known, or will leave a window in
         the newly covered time, are computed again; the rest stays. If the facts
-        known at the last time are not those any more (rows came in late and
+        known at the last time have changed since (rows came in late and
         without a `known_time`, or were changed in place), all is computed again.
 
         Parameters
@@ -136,11 +136,11 @@ class FeatureStore:
         Raises
         ------
         FeatureStoreError
-            If there is no fact, or the store stands at a later instant already.
+            If there is no fact, or the store is at a later instant.
         """
         since, reason = self._begin(known_facts, as_of, rebuild=rebuild)
         if since == as_of:
-            return Materialized(as_of, since, 0, 0, "it stands there already")
+            return Materialized(as_of, since, 0, 0, "it is up to date")
         changed = None if since is None else self._changed(known_facts, since, as_of)
         points = list(self._points(known_facts, changed, since, as_of))
         about = {
@@ -171,7 +171,7 @@ class FeatureStore:
         since, reason = (None, "asked for") if rebuild else (self.as_of(), "the first one")
         if since and as_of < since:
             raise FeatureStoreError(
-                f"feature store of '{name}': stands at {since:%Y-%m-%d %H:%M}, later "
+                f"feature store of '{name}': is at {since:%Y-%m-%d %H:%M}, later "
                 f"than {as_of:%Y-%m-%d %H:%M}, and keeps no past. To go back: {REBUILD}"
             )
         if since and self._fingerprint(known_facts, since) != self.backend.about()["facts"]:

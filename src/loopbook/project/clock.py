@@ -1,7 +1,7 @@
 """The clock: instants in UTC, and the two columns that say when.
 
 It decides how an instant is read and stored. Time is an argument everywhere:
-`utc_now` stamps records and never stands inside a rule.
+`utc_now` stamps records and is never called inside a rule.
 """
 
 from datetime import UTC, date, datetime

@@ -1,7 +1,7 @@
 """A database: SQLite or PostgreSQL, by the same statements.
 
 It decides the few differences between the two (placeholders, blobs, serial
-numbers), what a transaction is, and how a driver's error is told. It knows no
+numbers), what a transaction is, and how a driver's error is worded. It knows no
 table.
 """
 

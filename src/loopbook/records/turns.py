@@ -106,7 +106,7 @@ def keep(project: Project, record: Mapping[str, Any]) -> None:
 
 
 def keep_again(project: Project, record: Mapping[str, Any]) -> None:
-    """Write a kept turn's record anew; an open turn stays open."""
+    """Write a kept turn's record again; an open turn stays open."""
     write_json(folder(project) / "turns" / f"{record['turn']:06d}.json", record)
 
 
