@@ -217,9 +217,10 @@ def test_a_websocket_is_refused_by_the_guard_too(extended):
     text = adding(
         "inner = FastAPI()",
         "@inner.websocket('/socket')",
-        "async def own(socket): await socket.accept()",
+        "async def own(socket: WebSocket): await socket.accept()",
         "app.mount('/own', inner)",
     )
+    text = f"from fastapi import WebSocket\n{text}"
     with TestClient(extended(text)) as client, pytest.raises(WebSocketDisconnect):
         client.websocket_connect("/own/socket").__enter__()
 
