@@ -20,8 +20,6 @@ from made_once import copied, in_order, made_once
 from small_house import give, loopbook, make_project
 
 
-# before xdist, which reads the marks
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
     in_order(items)
 

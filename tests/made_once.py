@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import coerce_node_id
 from filelock import FileLock
 
 # These modules take minutes, the longest first: so that no worker is left with one at the end.
@@ -51,8 +52,19 @@ def copied(source: Path, target: Path) -> Path:
     return target
 
 
+def _join(item: pytest.Item, group: str) -> None:
+    """Put a test into a group that one worker runs.
+
+    xdist 3.8 writes the group into `_nodeid`, which pytest 9.2 does not read,
+    and deals every test out alone without a word.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ and not item.nodeid.endswith(f"@{group}"):
+        item._id = coerce_node_id(f"{item.nodeid}@{group}")
+        assert item.nodeid.endswith(f"@{group}")
+
+
 def in_order(items: list[pytest.Item]) -> None:
-    """Mark which tests one worker has to run, and put the longest first.
+    """Say which tests one worker has to run, and put the longest first.
 
     Tests that share a fixture of their module are one group; every other test
     goes to whichever worker is free.
@@ -60,7 +72,8 @@ def in_order(items: list[pytest.Item]) -> None:
     for item in items:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
         shared = [d for d in fixtures if d[-1].scope == "module"]
-        if shared and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+        mark = item.get_closest_marker("xdist_group")
+        if group := mark.args[0] if mark else item.path.stem if shared else None:
+            _join(item, group)
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))
