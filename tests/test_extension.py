@@ -221,8 +221,12 @@ def test_a_websocket_is_refused_by_the_guard_too(extended):
         "app.mount('/own', inner)",
     )
     text = f"from fastapi import WebSocket\n{text}"
-    with TestClient(extended(text)) as client, pytest.raises(WebSocketDisconnect):
-        client.websocket_connect("/own/socket").__enter__()
+    with (
+        TestClient(extended(text)) as client,
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("/own/socket"),
+    ):
+        pass
 
 
 def test_a_projects_package_holds_no_own_route_until_somebody_writes_one(extended):
