@@ -20,8 +20,8 @@ from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, cards, export, inference
 from loopbook.project import clock, contract, paths
+from loopbook.registry import candidate_run, reference, tracking
 from loopbook.registry import reader as registry_reader
-from loopbook.registry import reference, tracking
 
 ROOT = Path(__file__).parents[1]
 FULL = {
@@ -122,7 +122,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
         examples=(X[:5], answers),
     )
     client = tracking.connect(here)
-    run = tracking.CandidateRun(candidate, model, graph, card, {}, {}, {}, {})
+    run = candidate_run.CandidateRun(candidate, model, graph, card, {}, {}, {}, {})
     logged = tracking.log_candidate(
         client, tracking.experiment_id(client, table.name), run, snapshot
     )

@@ -25,7 +25,7 @@ import pytest
 from browsing import Voila, resized
 from made_once import copied, made_once
 
-from loopbook.pipeline import graph
+from loopbook.pipeline import graph, runs
 from loopbook.project.paths import Project
 
 pytestmark = pytest.mark.slow
@@ -405,7 +405,7 @@ def gone(processes: list[psutil.Process]) -> bool:
 
 @STOPPED
 def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(of_two):
-    with graph.only_run(Project(of_two), "build"):
+    with runs.only_run(Project(of_two), "build"):
         second = loopbook(of_two, "build", "--force")
     assert second.returncode == 1
     assert f"another build runs (pid {os.getpid()})" in second.stderr

@@ -55,7 +55,7 @@ def test_an_administrator_asks_for_a_retraining_with_a_reason(house):
 
 def test_two_loops_and_a_clock_set_back_change_nothing(house):
     count, left = logged(house).height, turn_records.open_turn(house)
-    with loops.graph.only_run(house, "loop"):
+    with loops.runs.only_run(house, "loop"):
         second = loopbook(house.root, *ONCE, *AS_OF)
     assert second.returncode == 1
     assert "another loop runs" in second.stderr

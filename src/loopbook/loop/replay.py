@@ -25,6 +25,7 @@ from loopbook.loop.replay_processes import run_lanes
 from loopbook.loop.replay_results import LOOP, SCHEDULED, STEPS, moments, state_of
 from loopbook.loop.scenarios import SCENARIOS
 from loopbook.pipeline import graph as pipeline_graph
+from loopbook.pipeline import runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract, read_contract
@@ -84,8 +85,8 @@ def run(project: Project, options: Options, *, afresh: bool = False) -> list[str
     name = f"{options.scenario or 'year'}-{options.step}"
     folder = project.var / "replay" / name
     with (
-        pipeline_graph.only_run(project, f"replay-{name}"),
-        pipeline_graph.terminated_like_interrupted(),
+        runs.only_run(project, f"replay-{name}"),
+        runs.terminated_like_interrupted(),
     ):
         if afresh:
             shutil.rmtree(folder, ignore_errors=True)

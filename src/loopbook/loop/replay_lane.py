@@ -30,7 +30,7 @@ from loopbook.loop import turn as loops
 from loopbook.loop.replay_processes import environment
 from loopbook.loop.replay_results import FIRST, LOOP, NEVER, SCHEDULED, moments, plain, state_of
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
-from loopbook.pipeline import graph
+from loopbook.pipeline import graph, runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import read_contract
@@ -252,7 +252,7 @@ def main() -> None:
     """Run one policy; the working directory is its project."""
     policy = sys.argv[1]
     try:
-        with graph.terminated_like_interrupted():
+        with runs.terminated_like_interrupted():
             if policy == FIRST:
                 make_first(Project(Path.cwd()))
             else:

@@ -20,7 +20,7 @@ from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
 from loopbook.models.evaluation import Confidence
 from loopbook.monitoring import notifications
-from loopbook.pipeline import graph
+from loopbook.pipeline import graph, runs
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import BuildRunning, LoopbookError, LoopError
@@ -59,7 +59,7 @@ def turn(
     """
     knobs, contract = read_knobs(project.knobs, changes), read_contract(project.contract)
     try:
-        with graph.only_run(project, "loop"):
+        with runs.only_run(project, "loop"):
             record = journal.begin(project, as_of)
             record |= _taken(project, contract, knobs, changes or {}, record)
             record["ended_at"] = utc_now().isoformat()

@@ -12,7 +12,6 @@ half-written product that counts as whole; and one build runs at a time.
 import logging
 import os
 import re
-import signal
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -21,10 +20,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import psutil
-from filelock import FileLock, Timeout
-from papermill.engines import NBClientEngine, papermill_engines
-from papermill.exceptions import PapermillExecutionError
+from papermill.engines import papermill_engines
 from ploomber.constants import TaskStatus
 from ploomber.dag.dag import DAG
 from ploomber.exceptions import DAGBuildError, DAGRenderError
@@ -32,8 +28,11 @@ from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
 from loopbook.pipeline import digests, kernels
+from loopbook.pipeline.engine import ReportingEngine
+from loopbook.pipeline.failures import describe_failure
 from loopbook.pipeline.progress import Progress, outcome_lines
-from loopbook.project.errors import BuildFailed, BuildRunning, LoopbookError
+from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
+from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.paths import Project, current
@@ -45,34 +44,6 @@ SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStat
 PLOOMBER_FOOTER = "\nNeed help? https://ploomber.io/community"
 # Evidently takes seconds to import, and is imported only if this knob is on
 SWITCHED = {"evidently": "monitor_report"}
-ANSI = re.compile(r"\x1b\[[0-9;]*m")
-
-
-class ReportingEngine(NBClientEngine):
-    """Papermill's engine, telling `progress` which cell a notebook is at."""
-
-    progress: Progress | None = None
-
-    @classmethod
-    def execute_notebook(cls, nb, kernel_name, progress_bar=True, **kwargs):
-        return super().execute_notebook(nb, kernel_name, progress_bar=False, **kwargs)
-
-    @classmethod
-    def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        started, task = nb_man.cell_start, threading.current_thread().name
-
-        def cell_start(cell, cell_index=None, **rest):
-            if cls.progress and cell_index is not None:
-                cls.progress.cell(task, cell_index + 1, len(nb_man.nb.cells))
-            return started(cell, cell_index, **rest)
-
-        nb_man.cell_start = cell_start
-        # a kernel's own log would stand between our lines; its errors are in the notebook
-        quiet = ["--IPKernelApp.log_level=CRITICAL"]
-        # all is written by then; MLflow's threads would take 2 s to say goodbye
-        return super().execute_managed_notebook(
-            nb_man, kernel_name, extra_arguments=quiet, shutdown_kernel="immediate", **kwargs
-        )
 
 
 class NotebookExecutor(Executor):
@@ -129,9 +100,9 @@ class NotebookExecutor(Executor):
                         else:
                             reports.append(future.result())
             except KeyboardInterrupt:
-                _end_kernels()
+                end_kernels()
                 while wait(running, timeout=0.2).not_done:  # one may have been about to start
-                    _end_kernels()
+                    end_kernels()
                 progress.interrupted()
                 raise
         if failures:
@@ -169,24 +140,6 @@ def _build_task(task, progress: Progress):
 
 
 @contextmanager
-def only_run(project: Project, graph: str) -> Iterator[None]:
-    """Hold the lock of a graph of the project; the system frees it however we end."""
-    project.var.mkdir(parents=True, exist_ok=True)
-    holder, lock = project.var / f"{graph}.pid", project.var / f"{graph}.lock"
-    try:
-        with FileLock(lock, timeout=0):
-            holder.write_text(f"{os.getpid()}\n", encoding="utf-8")
-            yield
-            holder.unlink(missing_ok=True)
-    except Timeout:
-        pid = holder.read_text(encoding="utf-8").strip() if holder.exists() else "unknown"
-        raise BuildRunning(
-            f"{lock}: another {graph} runs (pid {pid}), so this one did not "
-            f"start and nothing was changed. Wait for it, or end it: kill {pid}"
-        ) from None
-
-
-@contextmanager
 def _quiet_ploomber() -> Iterator[None]:
     """Our report of a failure is the one to read, not a traceback of the engine's."""
     logger = logging.getLogger("ploomber")
@@ -196,31 +149,6 @@ def _quiet_ploomber() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(before)
-
-
-@contextmanager
-def terminated_like_interrupted() -> Iterator[None]:
-    """Let SIGTERM end a build as Ctrl-C does: with its kernels."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(*_signal):
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end_kernels() -> None:
-    for child in psutil.Process().children(recursive=True):
-        try:
-            child.kill()
-        except psutil.NoSuchProcess:
-            continue
 
 
 def _folder(dag: DAG, project: Project) -> str:
@@ -236,71 +164,6 @@ def _knobs_of(dag: DAG, project: Project) -> dict[str, Any]:
         parameters = task.params.to_json_serializable()
         knobs |= {name: parameters[name] for name in knobs.keys() & parameters.keys()}
     return knobs
-
-
-def describe_failure(task, error: BaseException) -> str:
-    """One readable block: notebook, cell, error, the executed notebook, how to go on."""
-    notebook = _relative(task.source.loc or "")
-    executed = _relative(str(task.product["nb"]))
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PapermillExecutionError):
-        cause = cause.__cause__
-    if cause is None:
-        where, reason = f"{task.name} failed in {notebook}", _root_cause(error)
-    else:
-        heading = _heading_above(Path(str(task.product["nb"])), cause.cell_index)
-        where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
-        reason = _reason(cause)
-    return (
-        f"{where}\n\n{reason}\n\n"
-        f"What it did until then:  {executed}\n"
-        f"Open it:                 jupyter lab '{executed}'\n"
-        "Then build again: what was built stays valid, and the build resumes here."
-    )
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {error}"
-
-
-def _reason(error: PapermillExecutionError) -> str:
-    """Our own errors speak for themselves; others come with their last frames."""
-    ours = {cls.__name__ for cls in _subclasses(LoopbookError)}
-    if error.ename in ours:
-        return f"{error.ename}: {error.evalue}"
-    lines = ANSI.sub("", "\n".join(error.traceback)).rstrip().splitlines()
-    return "\n".join(lines[-25:])
-
-
-def _subclasses(cls: type) -> Iterator[type]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _subclasses(sub)
-
-
-def _heading_above(executed: Path, cell_index: int) -> str:
-    """The last heading before a cell of an executed notebook."""
-    try:
-        cells = read_json(executed)["cells"]
-    except (OSError, ValueError):
-        return "unknown section"
-    for cell in reversed(cells[: cell_index + 1]):
-        if cell["cell_type"] == "markdown":
-            for line in "".join(cell["source"]).splitlines():
-                if line.startswith("#") and "exec" not in cell["metadata"].get("tags", []):
-                    text = re.sub(r"<[^>]+>", "", line).strip("# ").strip()
-                    if text and not text.startswith("An Exception was"):
-                        return text
-    return "before the first heading"
-
-
-def _relative(path: str | Path) -> str:
-    try:
-        return str(Path(path).resolve().relative_to(Path.cwd().resolve()))
-    except ValueError:
-        return str(path)
 
 
 def load_graph(

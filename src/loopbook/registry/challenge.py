@@ -1,11 +1,11 @@
 """Challenge: the best candidate of a build against the version that serves.
 
-It decides who challenges, which rows may judge, and what the registry is told.
+It decides who challenges, which rows may judge, and what is written to the registry.
 The rule itself is `promotion`; the numbers are `evaluation`'s.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,8 @@ import polars as pl
 from loopbook.data.snapshots import Snapshot
 from loopbook.data.splits import LEAST_ROWS, key_fraction
 from loopbook.features.rows import encode
-from loopbook.models.evaluation import Interval
 from loopbook.models.inference import predict, session, sha256
-from loopbook.models.promotion import Decision, Evidence
+from loopbook.models.promotion import Decision
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
@@ -151,96 +150,6 @@ def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract)
     return found["predicted"].to_numpy()
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """The challenger beside the others on the judged rows.
-
-    Attributes
-    ----------
-    rows : how many judge
-    against : by the other's role, by slice
-    bias, errors : by role
-    ablation : by the names of a candidate and of its twin without the idea
-    """
-
-    rows: int
-    against: Mapping[str, Mapping[str, Interval]]
-    bias: Mapping[str, Interval]
-    ablation: Mapping[str, Interval]
-    errors: Mapping[str, Mapping[str, float]]
-    importance: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class Opponent:
-    """Who serves, and what stands between it and a comparison.
-
-    Attributes
-    ----------
-    obstacle : why the champion cannot be asked about these rows
-    is_same : whether the challenger is the champion
-    barred : why the challenger may not be promoted by itself
-    """
-
-    champion: Champion | None
-    obstacle: str | None
-    is_same: bool
-    barred: str | None
-
-
-def evidence(
-    run: Mapping[str, Any], ranked: pl.DataFrame, comparison: Comparison, opponent: Opponent
-) -> dict[str, Any]:
-    """All that the gate is told and people will ask, as JSON."""
-    champion = opponent.champion
-    return {
-        "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
-        | {key: run[key] for key in ("onnx_sha256", "card_sha256")},
-        "champion": champion
-        and {
-            "label": champion.label,
-            "version": champion.version.number,
-            "candidate": champion.card["candidate"],
-            "run_id": champion.version.run_id,
-        },
-        "ranked": ranked.to_dicts(),
-        "rows": comparison.rows,
-        "parity": run["parity"]["largest"],
-        "latency_ms": run["latency_ms"],
-        "errors": comparison.errors,
-        "against": {other: _as_json(by_slice) for other, by_slice in comparison.against.items()},
-        "bias": _as_json(comparison.bias),
-        "ablation": _as_json(comparison.ablation),
-        "obstacle": opponent.obstacle,
-        "same_as_champion": opponent.is_same,
-        "barred": opponent.barred,
-        "importance": comparison.importance.to_dicts(),
-    }
-
-
-def _as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
-    return {name: asdict(interval) for name, interval in intervals.items()}
-
-
-def read_evidence(record: Mapping[str, Any]) -> Evidence:
-    """The gate's evidence from the record that `evidence` made."""
-    against = {
-        other: {name: Interval(**i) for name, i in intervals.items()}
-        for other, intervals in record["against"].items()
-    }
-    return Evidence(
-        rows=record["rows"],
-        parity=record["parity"],
-        latency_ms=record["latency_ms"],
-        against_baseline=against["baseline"],
-        against_champion=against.get("champion"),
-        bias={role: Interval(**interval) for role, interval in record["bias"].items()},
-        champion_obstacle=record["obstacle"],
-        same_as_champion=record["same_as_champion"],
-        barred=record["barred"],
-    )
-
-
 def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:
     """Refuse to decide if the contract was changed while the build ran.
 
@@ -268,7 +177,7 @@ class Judged:
 
     Attributes
     ----------
-    record : what `evidence` made
+    record : what `evidence.make_record` made
     reference : the file that the version's monitoring compares with
     """
 

@@ -7,11 +7,8 @@ card whose SHA-256 stand in the registry as tags; whoever loads them checks.
 
 import json
 import os
-import platform
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
@@ -32,6 +29,7 @@ from loopbook.models.inference import sha256
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
+from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 
 
@@ -72,45 +70,6 @@ def experiment_id(client: MlflowClient, name: str) -> str:
         return client.create_experiment(name, artifact_location=location if is_local else None)
     except MlflowException:  # another candidate was quicker
         return client.get_experiment_by_name(name).experiment_id
-
-
-def provenance(project: Project) -> dict[str, str]:
-    """The code and the environment that a run is made by, as tags.
-
-    `git_commit` is `none` outside a repository; `git_dirty` tells of changes
-    that no commit has.
-    """
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *words], cwd=project.root, capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    lock = project.root / "requirements.lock"
-    return {
-        "git_commit": git("rev-parse", "HEAD") or "none",
-        "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
-        "environment_sha256": sha256(lock.read_bytes()) if lock.exists() else "none",
-        "python": platform.python_version(),
-    }
-
-
-@dataclass(frozen=True)
-class CandidateRun:
-    """All that is logged of one candidate."""
-
-    name: str
-    model: BaseEstimator
-    onnx: bytes
-    card: Mapping[str, Any]
-    params: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    tags: Mapping[str, str]
-    figures: Mapping[str, Figure]
 
 
 def log_candidate(

@@ -1,0 +1,105 @@
+"""Evidence: what the gate knows of a challenger, as a record of the build.
+
+It decides what the record holds and how the gate's evidence is read from it.
+Who is compared, and on which rows, is `challenge`'s.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import polars as pl
+
+from loopbook.models.evaluation import Interval
+from loopbook.models.promotion import Evidence
+from loopbook.registry.challenge import Champion
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The challenger beside the others on the judged rows.
+
+    Attributes
+    ----------
+    rows : how many judge
+    against : by the other's role, by slice
+    bias, errors : by role
+    ablation : by the names of a candidate and of its twin without the idea
+    """
+
+    rows: int
+    against: Mapping[str, Mapping[str, Interval]]
+    bias: Mapping[str, Interval]
+    ablation: Mapping[str, Interval]
+    errors: Mapping[str, Mapping[str, float]]
+    importance: pl.DataFrame
+
+
+@dataclass(frozen=True)
+class Opponent:
+    """Who serves, and what stands between it and a comparison.
+
+    Attributes
+    ----------
+    obstacle : why the champion cannot be asked about these rows
+    is_same : whether the challenger is the champion
+    barred : why the challenger may not be promoted by itself
+    """
+
+    champion: Champion | None
+    obstacle: str | None
+    is_same: bool
+    barred: str | None
+
+
+def make_record(
+    run: Mapping[str, Any], ranked: pl.DataFrame, comparison: Comparison, opponent: Opponent
+) -> dict[str, Any]:
+    """All that the gate is told and people will ask, as JSON."""
+    champion = opponent.champion
+    return {
+        "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
+        | {key: run[key] for key in ("onnx_sha256", "card_sha256")},
+        "champion": champion
+        and {
+            "label": champion.label,
+            "version": champion.version.number,
+            "candidate": champion.card["candidate"],
+            "run_id": champion.version.run_id,
+        },
+        "ranked": ranked.to_dicts(),
+        "rows": comparison.rows,
+        "parity": run["parity"]["largest"],
+        "latency_ms": run["latency_ms"],
+        "errors": comparison.errors,
+        "against": {other: _as_json(by_slice) for other, by_slice in comparison.against.items()},
+        "bias": _as_json(comparison.bias),
+        "ablation": _as_json(comparison.ablation),
+        "obstacle": opponent.obstacle,
+        "same_as_champion": opponent.is_same,
+        "barred": opponent.barred,
+        "importance": comparison.importance.to_dicts(),
+    }
+
+
+def _as_json(intervals: Mapping[str, Interval]) -> dict[str, dict[str, Any]]:
+    return {name: asdict(interval) for name, interval in intervals.items()}
+
+
+def read_record(record: Mapping[str, Any]) -> Evidence:
+    """The gate's evidence from the record that `make_record` made."""
+    against = {
+        other: {name: Interval(**i) for name, i in intervals.items()}
+        for other, intervals in record["against"].items()
+    }
+    return Evidence(
+        rows=record["rows"],
+        parity=record["parity"],
+        latency_ms=record["latency_ms"],
+        against_baseline=against["baseline"],
+        against_champion=against.get("champion"),
+        bias={role: Interval(**interval) for role, interval in record["bias"].items()},
+        champion_obstacle=record["obstacle"],
+        same_as_champion=record["same_as_champion"],
+        barred=record["barred"],
+    )
