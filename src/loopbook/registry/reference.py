@@ -11,14 +11,14 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.splits import PART
-from loopbook.models.inference import sha256
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import MonitorError
 from loopbook.registry.reader import REFERENCE, Registry, Version
+from loopbook.registry.service_files import DIGEST_TAGS, digest_mismatch
 
 MOST_ROWS = 20_000
-TAG = "reference_sha256"
+TAG = DIGEST_TAGS[REFERENCE]
 COMMAND = "loopbook build --force"
 
 
@@ -80,15 +80,11 @@ def thaw(registry: Registry, version: Version, contract: Contract) -> pl.DataFra
     RegistryError
         If the file cannot be fetched.
     """
-    expected = version.tags.get(TAG)
-    if expected is None:
+    if TAG not in version.tags:
         raise MonitorError(f"{version.label} has no reference window. Make one: {COMMAND}")
     content = registry.content(version, REFERENCE)
-    if sha256(content) != expected:
-        raise MonitorError(
-            f"{version.label}: {REFERENCE} has SHA-256 {sha256(content)[:12]}…, the registry says "
-            f"{expected[:12]}…. It was changed; restore it, or build: {COMMAND}"
-        )
+    if mismatch := digest_mismatch(version, REFERENCE, content):
+        raise MonitorError(f"{mismatch} It was changed; restore it, or build: {COMMAND}")
     rows = pl.read_parquet(BytesIO(content))
     absent = [n for n in (*monitored(contract), *contract.trailing) if n not in rows.columns]
     if absent:

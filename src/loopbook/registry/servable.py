@@ -15,11 +15,12 @@ import numpy as np
 import onnxruntime
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.inference import predict, session, sha256
+from loopbook.models.inference import predict, session
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
 from loopbook.project.formulas import formula_names
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
+from loopbook.registry.service_files import digest_mismatch
 
 TOLERANCE = 1e-5
 WARM_UP_ROWS = 8
@@ -102,13 +103,11 @@ def load(registry: Registry, version: Version) -> Servable:
         Whoever serves goes on with what it has.
     """
     content = {}
-    for file, tag in ((ONNX, "onnx_sha256"), (CARD, "card_sha256")):
+    for file in (ONNX, CARD):
         content[file] = registry.content(version, file)
-        found, expected = sha256(content[file]), version.tags.get(tag)
-        if found != expected:
+        if mismatch := digest_mismatch(version, file, content[file]):
             raise VersionRefused(
-                f"{version.label}: {file} has SHA-256 {found[:12]}…, the registry says "
-                f"{str(expected)[:12]}…. It was changed, so it is refused; restore it, or roll back."
+                f"{mismatch} It was changed, so it is refused; restore it, or roll back."
             )
     card = json.loads(content[CARD])
     contract = Contract.model_validate_json(json.dumps(card["contract"]))

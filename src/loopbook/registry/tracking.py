@@ -31,6 +31,7 @@ from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
+from loopbook.registry.service_files import digest_mismatch
 
 
 def connect(project: Project) -> MlflowClient:
@@ -309,11 +310,7 @@ def load_service_files(client: MlflowClient, version: Version) -> tuple[bytes, d
                 f"{version.label}: its files cannot be read ({str(reason).splitlines()[0]}). "
                 "Restore the artifacts of its run, or roll back."
             ) from None
-    for name, tag in ((ONNX, "onnx_sha256"), (CARD, "card_sha256")):
-        found, expected = sha256(content[name]), version.tags.get(tag)
-        if found != expected:
-            raise TrackingError(
-                f"{version.label}: {name} has SHA-256 {found[:12]}…, the registry says "
-                f"{str(expected)[:12]}…. The file was changed; restore it, or roll back."
-            )
+    for name in (ONNX, CARD):
+        if mismatch := digest_mismatch(version, name, content[name]):
+            raise TrackingError(f"{mismatch} The file was changed; restore it, or roll back.")
     return content[ONNX], json.loads(content[CARD])
