@@ -94,7 +94,7 @@ class World:
             rows=rows.height,
             columns=columns,
             faults=faults,
-            found=found,
+            errors=found,
             champion_age_days=age,
         )
         return verdict.judge(window, RULES)
@@ -227,7 +227,7 @@ WINDOWS = st.builds(
     labels=st.integers(0, 1000),
     wanting=st.lists(st.just("no champion"), max_size=1),
     broken=st.lists(st.just("broken"), max_size=2),
-    told=st.lists(st.just("odd"), max_size=1),
+    odd=st.lists(st.just("odd"), max_size=1),
     drifted=st.lists(st.just("moved"), max_size=2),
     worse=INTERVALS,
     bias=INTERVALS,

@@ -153,9 +153,9 @@ def slice_labels(rows: pl.DataFrame, contract: Contract) -> dict[str, np.ndarray
 
 def _band_names(edges: list[float]) -> list[str]:
     # 1950 is a year more often than a number of things
-    told = [f"{edge:,.10g}" if abs(edge) >= 10_000 else f"{edge:.10g}" for edge in edges]
-    inner = [f"{a} to {b}" for a, b in pairwise(told)]
-    return [f"under {told[0]}", *inner, f"from {told[-1]}"]
+    ends = [f"{edge:,.10g}" if abs(edge) >= 10_000 else f"{edge:.10g}" for edge in edges]
+    inner = [f"{a} to {b}" for a, b in pairwise(ends)]
+    return [f"under {ends[0]}", *inner, f"from {ends[-1]}"]
 
 
 def compare(

@@ -114,8 +114,8 @@ def decide(evidence: Evidence, gate: Gate) -> Decision:
 def _parity(e: Evidence) -> Check:
     passed = e.parity <= PARITY_TOLERANCE
     verb = "answers as the fitted model does" if passed else "does not answer as the fitted model"
-    found = f"largest relative difference {e.parity:.1e}, allowed {PARITY_TOLERANCE:.0e}"
-    return Check("parity", passed, f"the export {verb} ({found})")
+    difference = f"largest relative difference {e.parity:.1e}, allowed {PARITY_TOLERANCE:.0e}"
+    return Check("parity", passed, f"the export {verb} ({difference})")
 
 
 def _latency(e: Evidence, gate: Gate) -> Check:
@@ -133,9 +133,11 @@ def _rows(e: Evidence, gate: Gate) -> Check:
 def _baseline(e: Evidence) -> Check:
     overall = e.against_baseline[ALL]
     passed = overall.high < 0
-    found = f"{_points(overall.mean)}, interval {_points(overall.low)} to {_points(overall.high)}"
+    difference = (
+        f"{_points(overall.mean)}, interval {_points(overall.low)} to {_points(overall.high)}"
+    )
     verb = "better than" if passed else "not better beyond doubt than"
-    return Check("baseline", passed, f"{verb} the baseline ({found})")
+    return Check("baseline", passed, f"{verb} the baseline ({difference})")
 
 
 def _champion(e: Evidence, gate: Gate) -> list[Check]:
@@ -149,19 +151,19 @@ def _champion(e: Evidence, gate: Gate) -> list[Check]:
         ]
     overall = e.against_champion[ALL]
     passed = overall.mean < 0 and overall.high <= gate.margin
-    found = (
+    difference = (
         f"{_points(overall.mean)} on the same {overall.n:,} rows, interval "
         f"{_points(overall.low)} to {_points(overall.high)}, margin {_points(gate.margin)}"
     )
     verb = "better than" if passed else "not better than"
     if not passed and _mends_bias(e.bias, gate) and overall.mean <= gate.margin:
         passed, verb = True, "not worse than"
-        found += (
+        difference += (
             f", and it mends a bias: {e.bias['challenger'].mean:+.1%} against "
             f"{e.bias['champion'].mean:+.1%}"
         )
     slices = {name: i for name, i in e.against_champion.items() if name != ALL}
-    return [_slices(slices, gate), Check("champion", passed, f"{verb} the champion ({found})")]
+    return [_slices(slices, gate), Check("champion", passed, f"{verb} the champion ({difference})")]
 
 
 def _mends_bias(bias: Mapping[str, Interval], gate: Gate) -> bool:
@@ -174,11 +176,11 @@ def _mends_bias(bias: Mapping[str, Interval], gate: Gate) -> bool:
 
 
 def _incomparable(obstacle: str, gate: Gate) -> Check:
-    found = f"the champion cannot be compared: {obstacle}"
+    reason = f"the champion cannot be compared: {obstacle}"
     if gate.incomparable_champion == "replace":
-        return Check("champion", True, f"{found}; it is replaced, as asked for")
+        return Check("champion", True, f"{reason}; it is replaced, as asked for")
     remedy = "loopbook build --set gate_incomparable_champion=replace"
-    return Check("champion", False, f"{found}; to replace it all the same: {remedy}")
+    return Check("champion", False, f"{reason}; to replace it all the same: {remedy}")
 
 
 def _slices(slices: Mapping[str, Interval], gate: Gate) -> Check:

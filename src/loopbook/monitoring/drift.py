@@ -57,8 +57,8 @@ def binning(column: pl.Series) -> Binning:
     # "higher" gives values that occur, so that a value that repeats is a bin of its own
     edges = np.unique(np.quantile(values, quantiles, method="higher")) if values.size else []
     edges = np.asarray(edges, dtype=np.float64)
-    told = [f"{edge:,.6g}" for edge in edges]
-    names = [f"under {told[0]}", *(f"from {edge}" for edge in told)] if told else ["any"]
+    ends = [f"{edge:,.6g}" for edge in edges]
+    names = [f"under {ends[0]}", *(f"from {edge}" for edge in ends)] if ends else ["any"]
     return Binning([*names, MISSING], edges=edges)
 
 
@@ -190,10 +190,10 @@ def compare(
     counted = [way.count(reference[name]) for way, name in zip(ways, names, strict=True)]
     bins = [len(way.labels) for way in ways]
     limits = calibrate(counted, bins, current.height, false_alarms=false_alarms, seed=seed)
-    found = []
+    columns = []
     for name, way, codes, limit in zip(names, ways, counted, limits, strict=True):
         before = _shares(codes, len(way.labels))
         now = _shares(way.count(current[name]), len(way.labels))
         far, least = float(distance(before, now)), max(float(limit), floor)
-        found.append(ColumnDrift(name, far, least, way.labels, before.tolist(), now.tolist()))
-    return sorted(found, key=lambda c: (-c.distance / max(c.threshold, 1e-12), c.column))
+        columns.append(ColumnDrift(name, far, least, way.labels, before.tolist(), now.tolist()))
+    return sorted(columns, key=lambda c: (-c.distance / max(c.threshold, 1e-12), c.column))

@@ -111,14 +111,14 @@ def find_faults(
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
     if current.height < least_rows:
         return []
-    found = quality.faults(fitted_on, current, contract, inputs, margin=margin)
+    faults = quality.faults(fitted_on, current, contract, inputs, margin=margin)
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
     # a level that leaves its range has moved with time, and is no fault
-    found += [fault for fault in trailing if fault.kind == "missing"]
-    found += quality.answer_faults(current[ANSWER].to_numpy())
+    faults += [fault for fault in trailing if fault.kind == "missing"]
+    faults += quality.answer_faults(current[ANSWER].to_numpy())
     if known.height >= least_rows:
-        found += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
-    return sorted(found, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
+        faults += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
+    return sorted(faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,13 @@ class Performance:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, told: Mapping[str, Any]) -> "Performance":
+    def from_dict(cls, record: Mapping[str, Any]) -> "Performance":
         intervals = {
-            name: told[name] and Interval(**told[name])
+            name: record[name] and Interval(**record[name])
             for name in ("error", "bias", "worse", "moved")
         }
-        slices = {name: Interval(**interval) for name, interval in told["slices"].items()}
-        return cls(**{**told, **intervals, "slices": slices})
+        slices = {name: Interval(**interval) for name, interval in record["slices"].items()}
+        return cls(**{**record, **intervals, "slices": slices})
 
 
 def find_performance(
@@ -235,7 +235,7 @@ def as_window(
     rows: int,
     columns: Sequence[ColumnDrift],
     faults: Sequence[Fault],
-    found: Performance,
+    errors: Performance,
     champion_age_days: float | None,
 ) -> Window:
     """All that the verdict is told about a window; `columns` are the judged ones."""
@@ -247,20 +247,20 @@ def as_window(
         if c.has_drifted
     ]
     growth = (
-        found.estimated - found.reference_error
-        if found.estimated is not None and found.reference_error is not None
+        errors.estimated - errors.reference_error
+        if errors.estimated is not None and errors.reference_error is not None
         else None
     )
     return Window(
         rows=rows,
-        due=found.due,
-        labels=found.labels,
+        due=errors.due,
+        labels=errors.labels,
         wanting=facts["wanting"],
         broken=[fault.sentence for fault in faults if fault.is_broken],
-        told=[fault.sentence for fault in faults if not fault.is_broken],
+        odd=[fault.sentence for fault in faults if not fault.is_broken],
         drifted=sentences,
-        worse=found.worse,
-        bias=found.bias,
+        worse=errors.worse,
+        bias=errors.bias,
         estimated=growth,
         champion_age_days=champion_age_days,
     )

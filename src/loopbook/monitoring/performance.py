@@ -41,18 +41,18 @@ def by_period(rows: pl.DataFrame, confidence: Confidence, *, every: str = "1w") 
     polars.DataFrame
         `period` (its start, UTC), `n`, `error`, `low`, `high`, `bias`.
     """
-    found = []
+    periods = []
     for (period,), some in rows.sort("as_of_ts").group_by(
         pl.col("as_of_ts").dt.truncate(every), maintain_order=True
     ):
         observed, predicted = some["observed"].to_numpy(), some["answer"].to_numpy()
         error = confidence.mean(losses(observed, predicted))
         bias = float(log_errors(observed, predicted).mean())
-        told = {"period": period, "n": some.height, "error": error.mean}
-        found.append(told | {"low": error.low, "high": error.high, "bias": bias})
+        row = {"period": period, "n": some.height, "error": error.mean}
+        periods.append(row | {"low": error.low, "high": error.high, "bias": bias})
     schema = {"period": pl.Datetime("us", "UTC"), "n": pl.Int64}
     schema |= dict.fromkeys(("error", "low", "high", "bias"), pl.Float64)
-    return pl.DataFrame(found, schema=schema)
+    return pl.DataFrame(periods, schema=schema)
 
 
 def by_slice(
@@ -70,16 +70,16 @@ def by_slice(
     if rows.height >= 3 * least_rows:
         cuts = np.quantile(predicted, [1 / 3, 2 / 3])
         low, high = (f"{cut:,.0f}" if abs(cut) >= 1000 else f"{cut:,.3g}" for cut in cuts)
-        told = [f"under {low}", f"{low} to {high}", f"from {high}"]
-        names = np.array([f"predicted {contract.target.name} {t}" for t in told])
+        ranges = [f"under {low}", f"{low} to {high}", f"from {high}"]
+        names = np.array([f"predicted {contract.target.name} {t}" for t in ranges])
         labels["answer"] = names[np.searchsorted(cuts, predicted, side="right")]
-    found = {evaluation.ALL: confidence.mean(loss)}
+    errors = {evaluation.ALL: confidence.mean(loss)}
     for values in labels.values():
         for name in sorted(set(values)):
             inside = loss[values == name]
             if inside.size >= least_rows:
-                found[name] = confidence.mean(inside)
-    return found
+                errors[name] = confidence.mean(inside)
+    return errors
 
 
 def estimated_losses(

@@ -77,13 +77,17 @@ def faults(
     """
     if current.is_empty():
         return []
-    found: list[Fault] = []
+    column_faults: list[Fault] = []
     for name in names:
         before, now = reference[name], current[name]
-        found += _missing(name, before, now, margin)
+        column_faults += _missing(name, before, now, margin)
         is_text = now.dtype == pl.String
-        found += _new(name, before, now) if is_text else _implausible(name, before, now, margin)
-    return sorted(found, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
+        column_faults += (
+            _new(name, before, now) if is_text else _implausible(name, before, now, margin)
+        )
+    return sorted(
+        column_faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column)
+    )
 
 
 def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> list[Fault]:
@@ -91,8 +95,10 @@ def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> lis
     if least_share(count, now.len()) <= usual + margin:
         return []
     share = count / now.len()
-    told = f"{name} is missing in {share:.1%} of the rows; it was in {usual:.1%} of the reference"
-    return [Fault(name, "missing", share, usual, told, is_broken=True)]
+    sentence = (
+        f"{name} is missing in {share:.1%} of the rows; it was in {usual:.1%} of the reference"
+    )
+    return [Fault(name, "missing", share, usual, sentence, is_broken=True)]
 
 
 def _missing_share(column: pl.Series) -> float:
@@ -110,8 +116,10 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
     share = strange.len() / now.len()
     first = strange.value_counts(sort=True).row(0)[0]
     is_broken = least_share(strange.len(), now.len()) > NEW_SHARE
-    told = f"{share:.1%} of the rows have a {name} that training has not seen, most of them {first}"
-    return [Fault(name, "new category", share, 0.0, told, is_broken)]
+    sentence = (
+        f"{share:.1%} of the rows have a {name} that training has not seen, most of them {first}"
+    )
+    return [Fault(name, "new category", share, 0.0, sentence, is_broken)]
 
 
 def _implausible(name: str, before: pl.Series, now: pl.Series, margin: float) -> list[Fault]:
@@ -124,11 +132,11 @@ def _implausible(name: str, before: pl.Series, now: pl.Series, margin: float) ->
     if least_share(strange.size, now.len()) <= usual + margin:
         return []
     share = strange.size / now.len()
-    told = (
+    sentence = (
         f"{name} lies outside {low:,.6g} to {high:,.6g} in {share:.1%} of the rows, where nearly "
         f"all of the reference was{_mixed_up(strange, was)}"
     )
-    return [Fault(name, "implausible", share, usual, told, is_broken=True)]
+    return [Fault(name, "implausible", share, usual, sentence, is_broken=True)]
 
 
 def _finite(column: pl.Series) -> np.ndarray:
@@ -152,5 +160,5 @@ def answer_faults(answers: np.ndarray) -> list[Fault]:
     """What is wrong with the answers themselves: all the same, though many were asked."""
     if answers.size < 30 or np.ptp(answers) > 0:
         return []
-    told = f"all {answers.size:,} answers are {answers[0]:,.6g}"
-    return [Fault("answer", "constant", 1.0, 0.0, told, is_broken=True)]
+    sentence = f"all {answers.size:,} answers are {answers[0]:,.6g}"
+    return [Fault("answer", "constant", 1.0, 0.0, sentence, is_broken=True)]

@@ -40,7 +40,7 @@ class Window:
     Attributes
     ----------
     wanting : sentences about what is not there at all (a champion, a log)
-    broken, told : sentences about inputs that are broken, and that are only odd
+    broken, odd : sentences about inputs that are broken, and that are only odd
     drifted : sentences, one a column beyond its threshold
     worse : realized error minus the reference's, over the same model
     bias : realized bias, the mean log error; 0 is what it should be
@@ -53,7 +53,7 @@ class Window:
     labels: int
     wanting: Sequence[str] = ()
     broken: Sequence[str] = ()
-    told: Sequence[str] = ()
+    odd: Sequence[str] = ()
     drifted: Sequence[str] = ()
     worse: Interval | None = None
     bias: Interval | None = None
@@ -78,7 +78,7 @@ def judge(window: Window, rules: Rules) -> Verdict:
     """The verdict on a window."""
     if window.wanting:
         return Verdict(WATCH, list(window.wanting))
-    notes = [*window.drifted, *window.told]
+    notes = [*window.drifted, *window.odd]
     if window.broken:
         return Verdict(INVESTIGATE, [*window.broken, *_error_reasons(window, rules), *notes])
     wanting = _want_of_data(window, rules)
@@ -99,42 +99,42 @@ def judge(window: Window, rules: Rules) -> Verdict:
 
 
 def _want_of_data(window: Window, rules: Rules) -> list[str]:
-    found = []
+    reasons = []
     if window.rows < rules.min_rows:
-        found.append(
+        reasons.append(
             f"only {window.rows:,} answers in the window, {rules.min_rows:,} are needed to "
             "judge its inputs"
         )
     if window.due and window.labels < rules.min_coverage * window.due:
-        found.append(
+        reasons.append(
             f"ground truth is late: {window.labels:,} of {window.due:,} answers that should "
             f"have it do ({window.labels / window.due:.0%}, {rules.min_coverage:.0%} are needed)"
         )
     elif window.labels < rules.min_labels:
-        found.append(
+        reasons.append(
             f"too little ground truth: {window.labels:,} answers have it, {rules.min_labels:,} "
             "are needed to judge the error"
         )
-    return found
+    return reasons
 
 
 def _error_reasons(window: Window, rules: Rules) -> list[str]:
     """Why the realized error is worse than it was, beyond margin and doubt."""
-    found = []
+    reasons = []
     if window.bias and not -rules.bias_margin <= _nearest_to_zero(window.bias) <= rules.bias_margin:
         side = "too little" if window.bias.mean < 0 else "too much"
-        found.append(
+        reasons.append(
             f"the model predicts {side}: its bias is {window.bias.mean:+.1%} "
             f"({window.bias.low:+.1%} to {window.bias.high:+.1%}, n = {window.bias.n:,}), beyond "
             f"{rules.bias_margin:.1%}"
         )
     if window.worse and window.worse.low > rules.error_margin:
-        found.append(
+        reasons.append(
             f"the error has grown by {window.worse.mean * 100:.1f} points "
             f"({window.worse.low * 100:+.1f} to {window.worse.high * 100:+.1f}, "
             f"n = {window.worse.n:,}), more than {rules.error_margin * 100:.1f}"
         )
-    return found
+    return reasons
 
 
 def _nearest_to_zero(interval: Interval) -> float:

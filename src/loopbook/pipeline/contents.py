@@ -108,9 +108,9 @@ class PipelineContentsManager(AsyncLargeFileManager):
         except Exception as error:  # whatever is wrong with the graph, the notebook opens
             self.log.warning("%s opens without its parameters: %s", path, error)
             return None
-        found = [task for task in tasks if task["notebook"] == notebook]
-        chosen = [task for task in found if task["name"] == os.environ.get("LOOPBOOK_TASK")]
-        return next(iter(chosen or found), None)
+        of_notebook = [task for task in tasks if task["notebook"] == notebook]
+        chosen = [task for task in of_notebook if task["name"] == os.environ.get("LOOPBOOK_TASK")]
+        return next(iter(chosen or of_notebook), None)
 
 
 async def _plan(project: Project) -> list[dict[str, Any]]:

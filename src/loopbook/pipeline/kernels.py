@@ -50,7 +50,7 @@ STARTS_S = 30
 def packages(sources: Iterable[str], but: Iterable[str] = ()) -> list[str]:
     """The modules of others that some Python sources import, anywhere in them, `but` some packages'."""
     left_out = NOT_HERE.union(but)
-    found: dict[str, None] = {}
+    modules: dict[str, None] = {}
     for source in sources:
         for node in ast.walk(ast.parse(source)):
             names: list[str] = []
@@ -61,8 +61,8 @@ def packages(sources: Iterable[str], but: Iterable[str] = ()) -> list[str]:
             for name in names:
                 root = name.split(".")[0]
                 if root not in left_out and root not in sys.stdlib_module_names:
-                    found[name] = None
-    return [*found, *(late for name in found for late in LATE.get(name, []))]
+                    modules[name] = None
+    return [*modules, *(late for name in modules for late in LATE.get(name, []))]
 
 
 class Nursery:

@@ -54,10 +54,10 @@ def _places(columns: Mapping[str, int]) -> dict[str, tuple[int, int]]:
 
 
 def _ancestors(name: str, upstream: Mapping[str, set[str]]) -> set[str]:
-    found = set(upstream[name])
+    ancestors = set(upstream[name])
     for up in upstream[name]:
-        found |= _ancestors(up, upstream)
-    return found
+        ancestors |= _ancestors(up, upstream)
+    return ancestors
 
 
 def _direct(above: set[str], upstream: Mapping[str, set[str]]) -> set[str]:

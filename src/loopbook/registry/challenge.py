@@ -144,10 +144,10 @@ def seen_by_champion(
 def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract) -> np.ndarray:
     """What a candidate predicted for these rows, found by their key."""
     stored = pl.read_parquet(path)
-    found = rows.select(contract.key).join(
+    joined = rows.select(contract.key).join(
         stored, on=contract.key, how="left", maintain_order="left", validate="1:1"
     )
-    return found["predicted"].to_numpy()
+    return joined["predicted"].to_numpy()
 
 
 def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:

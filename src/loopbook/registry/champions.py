@@ -218,12 +218,12 @@ def lines(ledger: Sequence[Reign], name: str) -> list[str]:
 
 
 def _version(client, name: str, number: str) -> Version:
-    found = tracking.versions(client, name)
-    for version in found:
+    registered = tracking.versions(client, name)
+    for version in registered:
         if version.number == str(number).removeprefix("v"):
             return version
-    there = ", ".join(f"v{version.number}" for version in reversed(found)) or "none"
-    raise TrackingError(f"{name}: found no version {number!r}, there are {there}.")
+    numbers = ", ".join(f"v{version.number}" for version in reversed(registered)) or "none"
+    raise TrackingError(f"{name}: found no version {number!r}, there are {numbers}.")
 
 
 def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:

@@ -44,13 +44,13 @@ def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict
     parts = np.zeros(len(names))
     for order, step in zip(orders, steps, strict=True):
         parts[order] += step / len(orders)
-    told = [
+    contributions = [
         {"feature": name, "value": record.get(name), "contribution": float(part)}
         for name, part in zip(names, parts, strict=True)
     ]
-    told.sort(key=lambda c: -abs(c["contribution"]))
+    contributions.sort(key=lambda c: -abs(c["contribution"]))
     method = "Shapley values against a usual row, 32 orders"
-    return {"base": float(values[0, 0]), "contributions": told, "method": method}
+    return {"base": float(values[0, 0]), "contributions": contributions, "method": method}
 
 
 def _usual_row(servable: Servable) -> dict[str, Any]:

@@ -69,23 +69,23 @@ class SqlRegistry:
 
     def held(self, name: str, alias: str) -> Version | None:
         """The version that holds an alias, or None."""
-        found = self._asked(
+        holders = self._asked(
             "JOIN registered_model_aliases a ON a.name = v.name AND a.version = v.version "
             "WHERE a.name = :name AND a.alias = :alias",
             {"name": name, "alias": alias},
         )
-        return found[0] if found else None
+        return holders[0] if holders else None
 
     def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first."""
-        found = self._asked("WHERE v.name = :name", {"name": name})
-        return sorted(found, key=lambda held: -int(held.number))
+        registered = self._asked("WHERE v.name = :name", {"name": name})
+        return sorted(registered, key=lambda held: -int(held.number))
 
     def _asked(self, which: str, about: Mapping[str, str]) -> list[Version]:
         from sqlalchemy.exc import SQLAlchemyError
 
         try:
-            return self._found(which, about)
+            return self._read(which, about)
         except (SQLAlchemyError, OSError) as reason:
             cause = str(getattr(reason, "orig", None) or reason).splitlines()[0]
             raise RegistryError(
@@ -93,7 +93,7 @@ class SqlRegistry:
                 "Start its database, or correct MLFLOW_TRACKING_URI."
             ) from None
 
-    def _found(self, which: str, about: Mapping[str, str]) -> list[Version]:
+    def _read(self, which: str, about: Mapping[str, str]) -> list[Version]:
         import sqlalchemy as sa
 
         path = self.address.removeprefix("sqlite:///")
@@ -101,21 +101,21 @@ class SqlRegistry:
             return []
         if self._engine is None:
             self._engine = sa.create_engine(self.address, poolclass=sa.pool.NullPool)
-        asked = sa.text(
+        selected = sa.text(
             "SELECT v.name, v.version, v.run_id, r.artifact_uri FROM model_versions v "
             f"JOIN runs r ON r.run_uuid = v.run_id {which}"
         )
-        told = sa.text(
+        tags_of = sa.text(
             "SELECT key, value FROM model_version_tags WHERE name = :name AND version = :version"
         )
         with self._engine.connect() as connection:
             return [
                 Version(
                     *(v.name, str(v.version), v.run_id),
-                    dict(connection.execute(told, {"name": v.name, "version": v.version}).all()),
+                    dict(connection.execute(tags_of, {"name": v.name, "version": v.version}).all()),
                     v.artifact_uri,
                 )
-                for v in connection.execute(asked, about).all()
+                for v in connection.execute(selected, about).all()
             ]
 
     def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes:
@@ -141,15 +141,15 @@ class RestRegistry:
         )
 
     def held(self, name: str, alias: str) -> Version | None:
-        found = self._ask("registered-models/alias", {"name": name, "alias": alias})
-        return found and self._as_held(found["model_version"])
+        answer = self._ask("registered-models/alias", {"name": name, "alias": alias})
+        return answer and self._as_held(answer["model_version"])
 
     def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first (at most 1,000)."""
         about = {"filter": f"name = '{name}'", "max_results": "1000"}
-        found = self._ask("model-versions/search", about) or {}
-        held = [self._as_held(version) for version in found.get("model_versions", [])]
-        return sorted(held, key=lambda one: -int(one.number))
+        answer = self._ask("model-versions/search", about) or {}
+        registered = [self._as_held(version) for version in answer.get("model_versions", [])]
+        return sorted(registered, key=lambda one: -int(one.number))
 
     def _as_held(self, version: Mapping[str, Any]) -> Version:
         run = self._ask("runs/get", {"run_id": version["run_id"]}) or {}
@@ -188,8 +188,8 @@ class RestRegistry:
         if answer.is_success:
             return answer
         # an alias or a model that is not there is told with 404, or 400 in older servers
-        told = re.search(r"RESOURCE_DOES_NOT_EXIST|not found", answer.text)
-        if missing_is_none and answer.status_code in (400, 404) and told:
+        is_absent = re.search(r"RESOURCE_DOES_NOT_EXIST|not found", answer.text)
+        if missing_is_none and answer.status_code in (400, 404) and is_absent:
             return None
         raise RegistryError(
             f"registry {shown(self.address)}: answered {answer.status_code} to {path}. See its log."

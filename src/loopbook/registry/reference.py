@@ -30,8 +30,8 @@ def monitored(contract: Contract) -> list[str]:
 def column_types(contract: Contract) -> dict[str, type[pl.DataType]]:
     """How watched inputs and trailing features are held, for the reference and the window alike."""
     kinds = {"category": pl.String, "boolean": pl.Boolean}
-    found = {n: kinds.get(contract.features[n].type, pl.Float64) for n in monitored(contract)}
-    return found | dict.fromkeys(contract.trailing, pl.Float64)
+    watched = {n: kinds.get(contract.features[n].type, pl.Float64) for n in monitored(contract)}
+    return watched | dict.fromkeys(contract.trailing, pl.Float64)
 
 
 def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed: int) -> bytes:

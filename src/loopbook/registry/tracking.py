@@ -62,9 +62,9 @@ def _make_database_once(database: Path) -> None:
 
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of that name, made where it is not there yet."""
-    found = client.get_experiment_by_name(name)
-    if found:
-        return found.experiment_id
+    experiment = client.get_experiment_by_name(name)
+    if experiment:
+        return experiment.experiment_id
     location = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
     is_local = mlflow.get_tracking_uri().startswith("sqlite:")
     try:
@@ -152,10 +152,10 @@ def log_turn(client: MlflowClient, name: str, record: Mapping[str, Any]) -> str:
     experiment = experiment_id(client, f"{name}-loop")
     with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
         mlflow.log_metrics({k: v for k, v in record.get("numbers", {}).items() if v is not None})
-        told = {
+        tags = {
             key: record.get(key) or "none" for key in ("as_of", "verdict", "outcome", "champion")
         }
-        mlflow.set_tags(told | {"reason": record["reason"][:5000]})
+        mlflow.set_tags(tags | {"reason": record["reason"][:5000]})
         mlflow.log_dict(dict(record), "record.json")
     return run.info.run_id
 
@@ -178,8 +178,10 @@ def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) 
     client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
 
 
-def _as_version(found: Any) -> Version:
-    return Version(found.name, str(found.version), found.run_id, dict(found.tags))
+def _as_version(registered: Any) -> Version:
+    return Version(
+        registered.name, str(registered.version), registered.run_id, dict(registered.tags)
+    )
 
 
 def register(
@@ -196,9 +198,9 @@ def register(
         if reason.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     run_id = logged["run_id"]
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    if found:
-        version = found[0]
+    registered = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    if registered:
+        version = registered[0]
     else:
         digests = {key: logged[key] for key in ("onnx_sha256", "card_sha256")}
         commit = client.get_run(run_id).data.tags.get("git_commit", "none")
@@ -227,14 +229,14 @@ def holder(client: MlflowClient, name: str, alias: str) -> Version | None:
 
 def versions(client: MlflowClient, name: str) -> list[Version]:
     """Every registered version of a model, the newest first."""
-    found: list[Version] = []
+    registered: list[Version] = []
     token = None
     while True:
         page = client.search_model_versions(f"name = '{name}'", max_results=200, page_token=token)
-        found += [_as_version(version) for version in page]
+        registered += [_as_version(version) for version in page]
         token = page.token
         if not token:
-            return sorted(found, key=lambda version: -int(version.number))
+            return sorted(registered, key=lambda version: -int(version.number))
 
 
 def make_champion(
