@@ -248,12 +248,21 @@ def permutation_importance(
         some = np.sort(draw.choice(rows.height, most_rows, replace=False))
         rows, observed = rows[some], observed[some]
     usual = losses(observed, predict(rows)).mean()
-    rises = []
-    for name in names:
-        shuffled = [
-            losses(observed, predict(rows.with_columns(rows[name][draw.permutation(rows.height)])))
-            for _ in range(SHUFFLES)
-        ]
-        rises.append(float(np.mean(shuffled) - usual))
+    rises = [float(_shuffled_loss(predict, rows, observed, n, draw) - usual) for n in names]
     table = pl.DataFrame({"feature": list(names), "rise": rises})
     return table.sort("rise", "feature", descending=[True, False])
+
+
+def _shuffled_loss(
+    predict: Callable[[pl.DataFrame], np.ndarray],
+    rows: pl.DataFrame,
+    observed: np.ndarray,
+    name: str,
+    draw: np.random.Generator,
+) -> np.float64:
+    """The mean loss over `SHUFFLES` orders of one feature."""
+    shuffled = [
+        losses(observed, predict(rows.with_columns(rows[name][draw.permutation(rows.height)])))
+        for _ in range(SHUFFLES)
+    ]
+    return np.mean(shuffled)

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 BINS = 10
-MOST_DRAWN = 2_000  # rows of one resampled window; see `calibrate`
+MOST_DRAWN = 2_000  # rows of one resampled window; see `_undrifted`
 RESAMPLES = 1_000
 MISSING = "missing"
 
@@ -118,6 +118,19 @@ def calibrate(
     Returns
     -------
     numpy.ndarray of shape (columns,)
+    """
+    draw = np.random.default_rng(seed)
+    return np.sqrt(_joint_quantile(_undrifted(counted, bins, rows, resamples, draw), false_alarms))
+
+
+def _undrifted(
+    counted: Sequence[np.ndarray],
+    bins: Sequence[int],
+    rows: int,
+    resamples: int,
+    draw: np.random.Generator,
+) -> np.ndarray:
+    """Divergences of windows drawn from the reference itself, shape (resamples, columns).
 
     Notes
     -----
@@ -125,28 +138,36 @@ def calibrate(
     of m rows as far as one of 1 / (1/n + 1/m) rows would be from the truth:
     that many rows are drawn with replacement. Where they are more than 2,000,
     2,000 are drawn and the divergence is scaled, which falls with the
-    reciprocal of the rows. Over columns, the largest standardised divergence
-    of each draw is what the threshold is a quantile of (Westfall and Young,
-    Resampling-Based Multiple Testing, 1993: their step of the maximum).
+    reciprocal of the rows.
     """
     size = counted[0].size
     drawn = max(1, round(1 / (1 / rows + 1 / size)))
     scale = max(1.0, drawn / MOST_DRAWN)
     drawn = min(drawn, MOST_DRAWN)
-    draw = np.random.default_rng(seed)
     truth = [_shares(codes, n) for codes, n in zip(counted, bins, strict=True)]
-    found = np.empty((resamples, len(bins)))
+    divergences = np.empty((resamples, len(bins)))
     for place in range(resamples):
         picked = draw.integers(0, size, drawn)
         for column, (codes, n) in enumerate(zip(counted, bins, strict=True)):
-            found[place, column] = _divergence(_shares(codes[picked], n), truth[column])
-    found /= scale
-    mean, spread = found.mean(axis=0), found.std(axis=0)
+            divergences[place, column] = _divergence(_shares(codes[picked], n), truth[column])
+    return divergences / scale
+
+
+def _joint_quantile(divergences: np.ndarray, false_alarms: float) -> np.ndarray:
+    """What no column passes in all but a share of the draws, column by column.
+
+    Notes
+    -----
+    The quantile is that of each draw's largest standardised divergence over
+    columns (Westfall and Young, Resampling-Based Multiple Testing, 1993: their
+    step of the maximum).
+    """
+    mean, spread = divergences.mean(axis=0), divergences.std(axis=0)
     spread = np.where(spread > 0, spread, np.inf)
-    largest = ((found - mean) / spread).max(axis=1)
+    largest = ((divergences - mean) / spread).max(axis=1)
     limit = np.quantile(largest, 1 - false_alarms)
     spread = np.where(np.isfinite(spread), spread, 0)
-    return np.sqrt(np.maximum(mean + limit * spread, 0))
+    return np.maximum(mean + limit * spread, 0)
 
 
 @dataclass(frozen=True)

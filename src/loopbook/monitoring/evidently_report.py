@@ -38,27 +38,19 @@ def report(
         At most some ten thousand rows each: the page shows every column's
         distribution.
     columns : sequence of ColumnDrift
-        What was found about each column that both tables have. Columns that
+        The distance and threshold of each column that both tables have. Columns that
         are empty in either table are left out, since Evidently stops at them.
     """
     kept = [
         c for c in columns if _has_values(reference[c.column]) and _has_values(current[c.column])
     ]
-    texts = [c.column for c in kept if reference[c.column].dtype == pl.String]
-    numbers = [c.column for c in kept if c.column not in texts]
+    names = [c.column for c in kept]
+    texts = [name for name in names if reference[name].dtype == pl.String]
+    numbers = [name for name in names if name not in texts]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
-    parts = [DataSummaryPreset()]
-    if kept:
-        parts.insert(
-            0,
-            DataDriftPreset(
-                columns=[c.column for c in kept],
-                per_column_method={c.column: _as_found(c) for c in kept},
-                per_column_threshold={c.column: c.threshold for c in kept},
-            ),
-        )
+    parts = [*([_drift_part(kept)] if kept else []), DataSummaryPreset()]
     tables = [
-        Dataset.from_pandas(_plain(rows, [c.column for c in kept]), data_definition=definition)
+        Dataset.from_pandas(_plain(rows, names), data_definition=definition)
         for rows in (current, reference)
     ]
     done = Report(parts).run(*tables)
@@ -68,7 +60,16 @@ def report(
         done.save_json(str(path))
 
 
-def _as_found(column: ColumnDrift) -> str:
+def _drift_part(columns: Sequence[ColumnDrift]) -> DataDriftPreset:
+    """Evidently's part about drift, with our distances and thresholds."""
+    return DataDriftPreset(
+        columns=[c.column for c in columns],
+        per_column_method={c.column: _stattest(c) for c in columns},
+        per_column_threshold={c.column: c.threshold for c in columns},
+    )
+
+
+def _stattest(column: ColumnDrift) -> str:
     """The name of a drift method for Evidently that says what `drift.compare` has found."""
     method = StatTest(
         name=f"calibrated Jensen-Shannon distance of {column.column}",

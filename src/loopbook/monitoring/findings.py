@@ -7,7 +7,7 @@ wanting. Pure: no file, no clock.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -175,29 +175,32 @@ def find_performance(
     rows = rows.with_columns(
         pl.Series("estimated", guesses if guesses is not None else [None] * rows.height, pl.Float64)
     )
-    usual, usual_bias = _errors(tested)
-    found = {
-        "due": due,
-        "labels": labels,
-        "reference_error": float(usual.mean()),
-        "reference_rows": tested.height,
-        "estimated": rows.filter(IS_CURRENT)["estimated"].mean(),
-        "estimated_then": rows.filter(IS_JUDGED)["estimated"].mean(),
-        "periods": _periods(rows, known, confidence),
-    }
-    if known.is_empty():
-        return Performance(**found)
-    loss, bias = _errors(known)
-    observed, answered = known[OBSERVED].to_numpy(), known[ANSWER].to_numpy()
-    return Performance(
-        **found,
-        error=confidence.mean(loss),
-        bias=confidence.mean(bias),
-        worse=confidence.difference(loss, usual),
-        moved=confidence.difference(bias, usual_bias),
-        metrics=evaluation.metrics(observed, answered),
-        slices=performance.by_slice(known, contract, confidence, least_rows=least_slice_rows),
+    without_truth = Performance(
+        due=due,
+        labels=labels,
+        reference_error=float(_errors(tested)[0].mean()),
+        reference_rows=tested.height,
+        estimated=rows.filter(IS_CURRENT)["estimated"].mean(),
+        estimated_then=rows.filter(IS_JUDGED)["estimated"].mean(),
+        periods=_periods(rows, known, confidence),
     )
+    if known.is_empty():
+        return without_truth
+    slices = performance.by_slice(known, contract, confidence, least_rows=least_slice_rows)
+    return replace(without_truth, **_realized(known, tested, confidence), slices=slices)
+
+
+def _realized(known: pl.DataFrame, tested: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
+    """The errors of answers with ground truth, beside those at promotion."""
+    loss, bias = _errors(known)
+    usual, usual_bias = _errors(tested)
+    return {
+        "error": confidence.mean(loss),
+        "bias": confidence.mean(bias),
+        "worse": confidence.difference(loss, usual),
+        "moved": confidence.difference(bias, usual_bias),
+        "metrics": evaluation.metrics(known[OBSERVED].to_numpy(), known[ANSWER].to_numpy()),
+    }
 
 
 def _errors(rows: pl.DataFrame):

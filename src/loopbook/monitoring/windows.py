@@ -29,6 +29,15 @@ from loopbook.registry.servable import load
 
 SKEW_ROWS = 1_000
 SKEW_TOLERANCE = 1e-4
+LOGGED = {
+    "id": pl.String,
+    "as_of_ts": pl.Datetime("us", "UTC"),
+    "version": pl.String,
+    "role": pl.String,
+    "answer": pl.Float64,
+    "observed": pl.Float64,
+    "known_ts": pl.Datetime("us", "UTC"),
+}  # what an answer has under any contract
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,15 @@ class Span:
     def whole(self) -> tuple[datetime, datetime]:
         return self.due[0], self.as_of
 
+    def as_dict(self) -> dict[str, Any]:
+        """The stretches as a record has them."""
+        return {
+            "as_of": self.as_of.isoformat(),
+            "current": [moment.isoformat() for moment in self.current],
+            "due": [moment.isoformat() for moment in self.due],
+            "label_delay_days": self.delay_days,
+        }
+
 
 def collect(
     project: Project,
@@ -66,7 +84,7 @@ def collect(
     most_rows: int,
     seed: int,
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
-    """The window's answers, the champion's reference, and what was found.
+    """The window's answers, the champion's reference, and the facts about both.
 
     Parameters
     ----------
@@ -88,29 +106,26 @@ def collect(
         newest = log.newest()
         as_of = as_of or (newest + timedelta(microseconds=1) if newest else datetime.now(UTC))
         span = Span(as_of, window_days, contract.label_delay_days)
-        found, count = log.sample(*span.whole, most_rows=most_rows, seed=seed)
+        answers, count = log.sample(*span.whole, most_rows=most_rows, seed=seed)
     finally:
         log.close()
     wanting, champion, reference = _champion(project, contract)
-    if newest is None:
-        wanting.append("nothing was ever asked of the service; start it: make serve")
-    rows = as_columns(found, contract, champion.get("version"), span)
-    if newest is not None and rows.filter(pl.col(IS_CURRENT)).is_empty():
-        wanting.append(
-            f"nothing was asked from {span.current[0]:%Y-%m-%d} to {span.current[1]:%Y-%m-%d}; "
-            "choose another --as-of, or look whether the service is reached: make status"
-        )
-    facts = {
-        "as_of": as_of.isoformat(),
-        "current": [moment.isoformat() for moment in span.current],
-        "due": [moment.isoformat() for moment in span.due],
-        "label_delay_days": contract.label_delay_days,
-        "logged": count,
-        "looked_at": rows.height,
-        "champion": champion,
-        "wanting": wanting,
-    }
-    return rows, reference, facts
+    rows = as_columns(answers, contract, champion.get("version"), span)
+    wanting += _missing_requests(rows, span, is_log_empty=newest is None)
+    facts = {"logged": count, "looked_at": rows.height, "champion": champion, "wanting": wanting}
+    return rows, reference, span.as_dict() | facts
+
+
+def _missing_requests(rows: pl.DataFrame, span: Span, *, is_log_empty: bool) -> list[str]:
+    """That nothing was asked, ever or in the current window, and what to type."""
+    if is_log_empty:
+        return ["nothing was ever asked of the service; start it: make serve"]
+    if not rows.filter(pl.col(IS_CURRENT)).is_empty():
+        return []
+    return [
+        f"nothing was asked from {span.current[0]:%Y-%m-%d} to {span.current[1]:%Y-%m-%d}; "
+        "choose another --as-of, or look whether the service is reached: make status"
+    ]
 
 
 def _champion(
@@ -138,7 +153,7 @@ def _champion(
 
 
 def as_columns(
-    found: pl.DataFrame | None, contract: Contract, version: str | None, span: Span
+    answers: pl.DataFrame | None, contract: Contract, version: str | None, span: Span
 ) -> pl.DataFrame:
     """Logged answers as columns of the contract.
 
@@ -150,28 +165,11 @@ def as_columns(
         the flags `is_current` and `is_judged` (of the champion, and due).
         Answers of a shadow are left out: nobody acted on them.
     """
-    plain = {"id": pl.String, "as_of_ts": pl.Datetime("us", "UTC"), "version": pl.String}
-    plain |= {"role": pl.String, "answer": pl.Float64, "observed": pl.Float64}
-    plain |= {"known_ts": pl.Datetime("us", "UTC")}
-    kinds = column_types(contract)
-    if found is None or found.is_empty():
+    if answers is None or answers.is_empty():
         flags = {IS_CURRENT: pl.Boolean, IS_JUDGED: pl.Boolean}
-        return pl.DataFrame(schema=plain | kinds | flags)
-    found = found.filter(pl.col("role") != roles.SHADOW)
-    requests = [orjson.loads(request) for request in found["request"]]
-    columns = {}
-    for name in kinds:
-        if name in contract.categories:
-            alias = contract.features[name].alias
-            texts = [r.get(name, r.get(alias)) for r in requests]
-            columns[name] = [None if t is None else str(t) for t in texts]
-        elif f"feature_{name}" in found.columns:
-            columns[name] = found[f"feature_{name}"].cast(kinds[name])
-        else:
-            columns[name] = [None] * found.height
-    rows = found.select(*plain).with_columns(
-        pl.Series(name, values, dtype=kinds[name]) for name, values in columns.items()
-    )
+        return pl.DataFrame(schema=LOGGED | column_types(contract) | flags)
+    answers = answers.filter(pl.col("role") != roles.SHADOW)
+    rows = answers.select(*LOGGED).with_columns(_features(answers, contract))
     at = pl.col("as_of_ts")
     is_ours = (pl.col("role") == roles.CHAMPION) & (pl.col("version") == (version or ""))
     return rows.with_columns(
@@ -179,6 +177,23 @@ def as_columns(
         (is_ours & (at >= span.due[0]) & (at < span.due[1])).alias(IS_JUDGED),
         pl.when(pl.col("known_ts") <= span.as_of).then(pl.col("observed")).alias("observed"),
     )
+
+
+def _features(answers: pl.DataFrame, contract: Contract) -> list[pl.Series]:
+    """Watched inputs and trailing features; nulls where the log does not have one."""
+    requests = [orjson.loads(request) for request in answers["request"]]
+    columns = []
+    for name, kind in column_types(contract).items():
+        if name in contract.categories:
+            alias = contract.features[name].alias
+            texts = [r.get(name, r.get(alias)) for r in requests]
+            values = [None if t is None else str(t) for t in texts]
+        elif f"feature_{name}" in answers.columns:
+            values = answers[f"feature_{name}"].cast(kind)
+        else:
+            values = [None] * answers.height
+        columns.append(pl.Series(name, values, dtype=kind))
+    return columns
 
 
 def champion_age_days(champion: Mapping[str, Any], as_of: datetime) -> float | None:
@@ -210,13 +225,24 @@ def skew(
     if rows.height > SKEW_ROWS:
         picked = np.random.default_rng(seed).choice(rows.height, SKEW_ROWS, replace=False)
         rows = rows[np.sort(picked)]
-    facts, _ = known_facts(project, contract, as_of)
+    differs = _differences(rows, known_facts(project, contract, as_of)[0], contract)
+    return {
+        "rows": rows.height,
+        "share": float(np.any(list(differs.values()), axis=0).mean()),
+        "features": {name: float(off.mean()) for name, off in differs.items()},
+    }
+
+
+def _differences(
+    rows: pl.DataFrame, facts: pl.DataFrame, contract: Contract
+) -> dict[str, np.ndarray]:
+    """By trailing feature, whether a row was served another value than the join gives."""
     asked = rows.select(
         *([contract.entity] if contract.entity else []),
         pl.col("as_of_ts").alias(EVENT_TS),
     )
     offline = history.with_history(asked, facts, contract)
-    differs = {
+    return {
         name: ~np.isclose(
             rows[name].fill_null(np.nan).to_numpy(),
             offline[name].cast(pl.Float64).fill_null(np.nan).to_numpy(),
@@ -224,9 +250,4 @@ def skew(
             equal_nan=True,
         )
         for name in contract.trailing
-    }
-    return {
-        "rows": rows.height,
-        "share": float(np.any(list(differs.values()), axis=0).mean()),
-        "features": {name: float(off.mean()) for name, off in differs.items()},
     }
