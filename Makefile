@@ -1,10 +1,13 @@
-# The vocabulary of loopbook, for people, hooks and CI alike. `make` lists it.
+# The commands of this project, for people, hooks and CI alike. `make` lists them.
 # Plain python3 (3.11 to 3.13) and make are all that has to be there.
 SHELL := /bin/sh
 VENV  := .venv
 PYTHON := python3
 BIN   := $(VENV)/bin
 READY := $(VENV)/.ready
+# >>> project
+# export UV_FIND_LINKS := vendor
+# <<<
 
 .DEFAULT_GOAL := help
 
@@ -20,7 +23,12 @@ env: $(READY) ## make the environment in .venv from requirements.lock
 # Modules are compiled once here, but for 190 MB that hardly anything imports:
 # other packages' tests and plotly's generated classes. Python compiles those it
 # meets; a file that does not compile (a template, Python 2) is nobody's module.
+# >>> loopbook
 $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
+# <<<
+# >>> project
+# $(READY): requirements.lock
+# <<<
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit("loopbook needs Python 3.11 to 3.13; python3 is %d.%d. Put another first on PATH, then: make env" % v)'
 	@rm -f '$(READY)'
 	@echo 'environment: installing requirements.lock into $(VENV) (a minute or two)'
@@ -28,10 +36,13 @@ $(READY): requirements.lock pyproject.toml src/loopbook_environment.pth
 	@awk '/^[^ #]/ { keep = /^uv==/ } keep' requirements.lock > $(VENV)/uv.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --requirement $(VENV)/uv.lock
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+# >>> loopbook
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --offline --no-deps --no-build-isolation --editable .
+# <<<
 	@$(BIN)/python -m compileall -qq -j 0 -x '/tests?/|/plotly/(validators|graph_objs)/' $(VENV)/lib || true
 	@touch $(READY)
 
+# >>> loopbook
 # What DVC adds to the environment; `make env` takes it away again when the lock changes.
 .PHONY: dvc
 dvc: $(VENV)/.dvc ## add DVC to .venv: share snapshots, run its tests
@@ -40,6 +51,7 @@ $(VENV)/.dvc: $(READY) requirements-dvc.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --require-hashes --requirement requirements-dvc.lock
 	@touch $(VENV)/.dvc
 
+# <<<
 .PHONY: build
 build: $(READY) ## run the notebooks that are out of date; ends with a champion
 	@$(BIN)/loopbook build
@@ -77,6 +89,7 @@ replay: $(READY) ## send past rows through the loop; SCENARIO=storm STEP=month
 reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
 	@$(BIN)/voila reports
 
+# >>> loopbook
 # As many tests run side by side as WORKERS says. ALL=1 is for the schedule: it
 # adds the four scenarios that take minutes each.
 WORKERS ?= 2
@@ -107,11 +120,29 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 EXTRAS  = postgresql redis dask dev bench
 
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml to the three locks
+lock: $(READY) ## choose versions anew: pyproject.toml to the four locks
 	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
+	@$(COMPILE) --constraint requirements.lock --extra project --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
 	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
 
+# <<<
+# >>> project
+# .PHONY: check
+# check: $(READY) ## run the linter and the fast tests: contract and notebooks
+# 	@$(BIN)/ruff check --quiet .
+# 	@$(BIN)/python -m pytest -q -m 'not slow'
+#
+# .PHONY: test
+# test: $(READY) ## run all tests, with a build on a sample and the service
+# 	@$(BIN)/ruff check --quiet .
+# 	@$(BIN)/python -m pytest -q
+#
+# .PHONY: lock
+# lock: $(READY) ## choose versions anew: pyproject.toml to requirements.lock
+# 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+#
+# <<<
 .PHONY: clean
 clean: ## delete var/, all that runs have made; .venv stays
 	@rm -rf var

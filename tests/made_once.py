@@ -73,7 +73,10 @@ def in_order(items: list[pytest.Item]) -> None:
         fixtures = item._fixtureinfo.name2fixturedefs.values()
         shared = [d for d in fixtures if d[-1].scope == "module"]
         mark = item.get_closest_marker("xdist_group")
-        if group := mark.args[0] if mark else item.path.stem if shared else None:
+        group = mark.args[0] if mark else item.path.stem if shared else None
+        if item.path.parent.name == "project":  # what a new project has: one build for all
+            group = "the tests of a project"
+        if group:
             _join(item, group)
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}
     items.sort(key=lambda item: places.get(item.path.stem, len(places)))

@@ -48,7 +48,7 @@ register(*sys.argv[1:])
 def make_project(folder: Path, **knobs: str) -> Path:
     """A project of the real table, without a champion, its feature store as of March 2015."""
     folder.mkdir(parents=True)
-    for name in ("notebooks", "reports", "jupyter", "serving"):
+    for name in ("notebooks", "reports", "serving"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "pipeline.monitor.yaml", folder)
     for name in ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"):

@@ -38,7 +38,6 @@ ROOT = Path(__file__).parents[1]
 COPIED = [
     "notebooks",
     "reports",
-    "jupyter",
     "src",
     "contract.yaml",
     "env.yaml",

@@ -69,8 +69,11 @@ DWELLINGS = (
     "king county|seattle"
 )
 # names of the example's contract that are plain words of any program or contract
+SKELETON = "src/loopbook/project/skeleton"
+MADE = {"__pycache__", ".ruff_cache"}  # by tools, beside the files
 PLAIN = {"id", "date", "view", "condition", "long", "lot", "size", "built", "latitude", "longitude"}
 HONEST = {
+    ("src/loopbook/cli/projects.py", "houses"): "the name of an example: --example houses",
     ("bench/monitoring.py", "sales"): "the tests' helper that answers rows of the example",
 }
 
@@ -92,10 +95,10 @@ def words_of_the_example(text: str) -> set[str]:
 def generic_files() -> list[Path]:
     """What a project with another table gets too, and what measures any table."""
     files = [*LIBRARY.rglob("*.py"), *LIBRARY.rglob("*.j2"), *LIBRARY.rglob("*.html"), *NOTEBOOKS]
-    for folder in ("reports", "serving", "bench", "jupyter"):
+    for folder in ("reports", "serving", "bench", "examples/empty", "tests/project", SKELETON):
         files += [p for p in (ROOT / folder).rglob("*") if p.is_file()]
     files += [*ROOT.glob("pipeline*.yaml"), *ROOT.glob("candidates.py"), ROOT / "env.yaml"]
-    return sorted({p for p in files if "__pycache__" not in p.parts and p.suffix != ".pyc"})
+    return sorted({p for p in files if not MADE & {*p.parts} and p.suffix not in (".lock", ".pyc")})
 
 
 def test_no_word_of_the_example_is_in_what_is_generic():
@@ -164,11 +167,22 @@ def python(code: str, folder: Path, **variables: str) -> dict[str, str]:
     return json.loads(done.stdout)
 
 
-def test_telemetry_is_off_and_threads_are_one_in_every_python_of_the_environment(tmp_path):
-    found = python("", tmp_path)
-    assert {k: found[k] for k in paths.NO_TELEMETRY} == paths.NO_TELEMETRY
-    assert found["OMP_NUM_THREADS"] == "1"
-    assert "MLFLOW_TRACKING_URI" not in found
+def test_telemetry_is_off_and_threads_are_one_in_every_python_of_a_project(tmp_path):
+    for name in paths.MARKS:
+        (tmp_path / name).touch()
+    (tmp_path / "notebooks").mkdir()
+    for folder in (tmp_path, tmp_path / "notebooks"):
+        variables = python("", folder)
+        assert {k: variables[k] for k in paths.NO_TELEMETRY} == paths.NO_TELEMETRY
+        assert variables["OMP_NUM_THREADS"] == "1"
+        assert str(tmp_path) in variables["MLFLOW_TRACKING_URI"]
+
+
+def test_outside_a_project_a_python_of_the_environment_is_left_alone(tmp_path):
+    """No variable is set and nothing of ours is imported: others work in it too."""
+    code = "import sys; assert not [m for m in sys.modules if m.startswith('loopbook')]"
+    variables = python(code, tmp_path)
+    assert not variables.keys() & {*paths.NO_TELEMETRY, *paths.ONE_THREAD, "MLFLOW_TRACKING_URI"}
 
 
 def test_a_persons_own_setting_stays_and_a_copy_never_writes_into_the_original(tmp_path):

@@ -28,7 +28,7 @@ TASK = {
 def project(tmp_path):
     for name in ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock"):
         shutil.copy(ROOT / name, tmp_path)
-    for name in ("notebooks", "jupyter", "src", "data"):
+    for name in ("notebooks", "src", "data"):
         shutil.copytree(ROOT / name, tmp_path / name)
     return tmp_path
 

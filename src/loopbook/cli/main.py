@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import loop as loop_commands
+from loopbook.cli import projects
 from loopbook.cli import stores as store_commands
 from loopbook.cli.loop import Changes, changes_of
 from loopbook.project import paths
@@ -163,7 +164,7 @@ def status() -> None:
     print("\n".join(status_module.describe(paths.current())))
 
 
-for command, following in loop_commands.COMMANDS.items():
+for command, following in (loop_commands.COMMANDS | projects.COMMANDS).items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)
 app.add_typer(store_commands.log_app, name="log", no_args_is_help=True)

@@ -9,12 +9,28 @@ import time
 
 import httpx
 
+from loopbook.project.paths import Project
+from loopbook.records import services
+
 SERVICE_KEY = "LOOPBOOK_SERVICE_KEY"
+HERE = "here"
 CONNECTING_S, POLLED_S = 3, 0.5
 
 
-def confirmed(address: str, version: str, seconds: float) -> str | None:
-    """What the service says of a version within some seconds; None where no service is named."""
+def confirmed(project: Project, service: str, version: str, seconds: float) -> str | None:
+    """What the service says of a version within some seconds; None where no service is named.
+
+    Parameters
+    ----------
+    service : str
+        An address, or `here`: the service of this project that runs on this machine.
+    """
+    address = services.address(project) if service == HERE else service
+    if address is None:
+        return (
+            "no service is reached: none of this project runs on this machine; it will load "
+            f"v{version} when it starts"
+        )
     if not address:
         return None
     key = os.environ.get(SERVICE_KEY)

@@ -273,7 +273,7 @@ class _Turn:
     def _confirm(self, version: str) -> None:
         """Ask the service until it answers with a version."""
         self.record["confirmed"] = sentence = confirmed(
-            self.knobs.loop_service, version, self.knobs.loop_confirm_s
+            self.project, self.knobs.loop_service, version, self.knobs.loop_confirm_s
         )
         # "answers with v2 and not with v3" begins like a confirmation and is none
         if sentence and not sentence.startswith(f"the service answers with v{version},"):

@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 from functools import lru_cache
+from importlib.metadata import distributions
 from pathlib import Path
 
 from loopbook.data import landing, served_rows
@@ -58,7 +59,7 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     answer = {
         "contract": contract.digest()[:SHORT],
         "library": library_digest(project, project.root / notebook)[:SHORT],
-        "environment": _file_digest(project.root / "requirements.lock")[:SHORT],
+        "environment": environment_digest(project)[:SHORT],
     }
     if source:
         answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
@@ -141,6 +142,19 @@ def _contract(path: Path) -> Contract:
 
 def _file_digest(path: Path) -> str:
     return sha256_of(path) if path.exists() else "none"
+
+
+def environment_digest(project: Project) -> str:
+    """The digest of the lock; without a lock, of the names and versions that are installed."""
+    lock = project.root / "requirements.lock"
+    return _file_digest(lock) if lock.exists() else _installed_digest()
+
+
+@lru_cache(maxsize=1)
+def _installed_digest() -> str:
+    """Without loopbook: what a notebook reaches of it has a digest of its own."""
+    installed = {(d.name.lower(), d.version) for d in distributions() if d.name != PACKAGE}
+    return hashlib.sha256(json.dumps(sorted(installed)).encode()).hexdigest()
 
 
 def library_digest(project: Project, notebook: Path) -> str:

@@ -32,12 +32,14 @@ from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure
 from loopbook.pipeline.progress import Progress, outcome_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
+from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.paths import Project, current
 from loopbook.records.builds import remember
 from loopbook.records.windows import summary_lines
+from loopbook.registry.owners import refuse_anothers
 
 RUNNABLE = {TaskStatus.WaitingExecution}
 SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
@@ -64,6 +66,7 @@ class NotebookExecutor(Executor):
         project = current()
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
+            refuse_anothers(project, read_contract(project.contract).name)
             with (
                 only_run(project, _folder(dag, project)),
                 _quiet_ploomber(),

@@ -20,6 +20,7 @@
     ├── LoopError            a turn of the loop cannot be taken
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── KeyStoreError        an API key cannot be made, found or revoked
+    ├── TemplateError        a project cannot be made or upgraded
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped, or may not go on
 
@@ -108,6 +109,10 @@ class ReplayError(LoopbookError):
 
 class KeyStoreError(LoopbookError):
     """An API key cannot be made, found or revoked."""
+
+
+class TemplateError(LoopbookError):
+    """A project cannot be made, or upgraded to another loopbook."""
 
 
 class BuildRunning(LoopbookError):

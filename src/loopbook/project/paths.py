@@ -9,10 +9,13 @@ standard library only, and never fails.
 """
 
 import os
+import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
+# settings of JupyterLab and Voila, which are the same in every project
+JUPYTER = Path(__file__).parents[1] / "pipeline" / "jupyter"
 MARKS = ("contract.yaml", "pipeline.yaml")
 
 # Nobody's notebook should tell anybody that it ran.
@@ -93,8 +96,8 @@ class Project:
             "MLFLOW_DEFAULT_ARTIFACT_ROOT": (self.mlflow / "artifacts").as_uri(),
             # one worker and no job runners: 0.5 GB instead of 2.2
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-            "JUPYTER_CONFIG_PATH": str(self.root / "jupyter"),
-            "JUPYTER_PATH": str(self.root / "jupyter"),  # the dashboards' template
+            "JUPYTER_CONFIG_PATH": str(JUPYTER),
+            "JUPYTER_PATH": str(JUPYTER),  # the dashboards' template
             "DVC_SITE_CACHE_DIR": str(self.var / "dvc"),
         }
 
@@ -135,6 +138,26 @@ def current() -> Project:
     return Project(root)
 
 
+def first_free_port(host: str, start: int) -> int:
+    """The first port from `start` on that nobody serves on; `start` if a hundred are in use."""
+    import socket
+
+    for port in range(start, start + 100):
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    return start
+
+
+def _is_mlflow() -> bool:
+    """Whether this process is the command `mlflow`, which takes one port and gives up."""
+    return len(sys.orig_argv) > 1 and Path(sys.orig_argv[1]).name == "mlflow"
+
+
 def apply_environment() -> None:
     """Fill in the variables that nobody has set; what a person set stays.
 
@@ -152,6 +175,8 @@ def apply_environment() -> None:
         os.environ["LOOPBOOK_PROJECT"] = str(root)
         # env.yaml has the knobs of every graph and of the service; Ploomber counts those unused
         warnings.filterwarnings("ignore", message="The following placeholders are declared")
+    if _is_mlflow():
+        defaults = defaults | {"MLFLOW_PORT": str(first_free_port("127.0.0.1", 5000))}
     for name, value in defaults.items():
         if os.environ.get(name) in (None, inherited.get(name)):
             os.environ[name] = value

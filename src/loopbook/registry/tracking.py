@@ -27,9 +27,10 @@ from sklearn.base import BaseEstimator
 from loopbook.data.snapshots import Snapshot
 from loopbook.models.inference import sha256
 from loopbook.project.errors import TrackingError
-from loopbook.project.paths import Project, tracking_address
+from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
 from loopbook.registry.candidate_run import CandidateRun
+from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 from loopbook.registry.service_files import digest_mismatch
 
@@ -209,7 +210,7 @@ def register(
             name,
             logged["model_uri"],
             run_id=run_id,
-            tags={**digests, **tags},
+            tags={**digests, **tags, **tag_of(current())},
             # a tracking server refuses a source without the model that it belongs to
             model_id=logged["model_uri"].removeprefix("models:/"),
         )

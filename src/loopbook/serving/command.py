@@ -8,7 +8,10 @@ import uvicorn
 
 from loopbook.project import paths
 from loopbook.project.errors import LoopbookError
+from loopbook.records import services
 from loopbook.serving.app import create_app
+
+FIRST_PORT = 8000
 
 
 def is_loopback(host: str) -> bool:
@@ -29,11 +32,11 @@ def run(extension: str | None = None) -> None:
     extension : str or None
         The project's module with its own routes; see `create_app`.
     """
-    asked = _asked()
+    asked, project = _asked(), paths.current()
     needs_keys = asked.require_keys or not is_loopback(asked.host)
     try:
         app = create_app(
-            paths.current(),
+            project,
             needs_keys=needs_keys,
             quiet=asked.quiet,
             pinned=asked.version,
@@ -41,18 +44,22 @@ def run(extension: str | None = None) -> None:
         )
     except LoopbookError as error:
         sys.exit(f"\n{error}")
-    print(
-        f"http://{asked.host}:{asked.port}/docs", "with API keys" if needs_keys else "", flush=True
-    )
-    uvicorn.run(
-        app,
-        host=asked.host,
-        port=asked.port,
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-    )
+    port = asked.port or paths.first_free_port(asked.host, FIRST_PORT)
+    address = f"http://{asked.host}:{port}"
+    print(f"{address}/docs", "with API keys" if needs_keys else "", flush=True)
+    services.keep(project, address)
+    try:
+        uvicorn.run(
+            app,
+            host=asked.host,
+            port=port,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=10,
+        )
+    finally:
+        services.forget(project)
 
 
 def _asked() -> argparse.Namespace:
@@ -61,7 +68,7 @@ def _asked() -> argparse.Namespace:
         prog="python -m serving", description="The champion answers on this machine."
     )
     words.add_argument("--host", default="127.0.0.1", help="elsewhere than loopback needs API keys")
-    words.add_argument("--port", type=int, default=8000)
+    words.add_argument("--port", type=int, help="else the first free one from 8000 on")
     words.add_argument("--require-keys", action="store_true", help="on loopback too")
     words.add_argument("--quiet", action="store_true", help="no log line for each request")
     words.add_argument("--version", help="answer with this version, whoever is champion")
