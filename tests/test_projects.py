@@ -11,6 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import polars as pl
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 from loopbook.cli.main import app
 from loopbook.loop import confirmation
+from loopbook.pipeline import digests
 from loopbook.project import clock, new, template, upgrade, wheels
 from loopbook.project.errors import TemplateError
 from loopbook.project.git import git
@@ -211,6 +213,27 @@ def test_the_wheel_packed_from_installed_files_has_the_content_of_the_first(whee
         assert all(first.read(name) == second.read(name) for name in names)
 
 
+def test_without_a_lock_a_task_depends_on_the_versions_that_are_installed(tmp_path, monkeypatch):
+    """An upgraded library is seen, and loopbook itself counts by its modules only."""
+
+    def digest(**versions: str) -> str:
+        installed = [SimpleNamespace(name=n, version=v) for n, v in versions.items()]
+        monkeypatch.setattr(digests, "distributions", lambda: installed)
+        digests.installed_digest.cache_clear()
+        return digests.environment_digest(Project(tmp_path))
+
+    try:
+        before = digest(sklearn="1.9.0", loopbook="0.2.0")
+        assert digest(loopbook="0.3.0", sklearn="1.9.0") == before
+        assert digest(sklearn="1.9.1", loopbook="0.2.0") != before
+        (tmp_path / "requirements.lock").write_text("sklearn==1.9.0")
+        locked = digest(sklearn="1.9.0")
+        assert locked != before
+        assert digest(sklearn="1.9.1") == locked
+    finally:
+        digests.installed_digest.cache_clear()
+
+
 # -- what is the user's own ---------------------------------------------------
 
 
@@ -327,6 +350,47 @@ def test_a_file_that_the_user_renamed_gets_the_newer_lines_under_its_new_name(
     upgrade.upgrade(project, str(later), dry_run=False)
     assert (project / "reports/9_my_drift.ipynb").read_text() == text + "\n"
     assert not (project / "reports/2_drift.ipynb").exists()
+
+
+def test_what_is_the_users_own_survives_an_upgrade(project, wheel, tmp_path):
+    """An own page, an own route, an own candidate and an edited notebook, byte for byte."""
+    shutil.copy(project / "reports/2_drift.ipynb", project / "reports/9_mine.ipynb")
+    edit(project, "serving/routes.py", "def extend(app", "MINE = 1\n\n\ndef extend(app")
+    edit(project, "candidates.py", '"""The project', '"""My project')
+    edit(project, "notebooks/02_validate.ipynb", "Check every row", "Check each row")
+    commit(project)
+    own = ("reports/9_mine.ipynb", "serving/routes.py", "candidates.py", "contract.yaml")
+    own += ("notebooks/02_validate.ipynb",)
+    before = {path: (project / path).read_bytes() for path in own}
+    later = another(wheel, tmp_path, LATER, **{"notebooks__13_more.ipynb": b"{}\n"})
+    upgrade.upgrade(project, str(later), dry_run=False)
+    assert {path: (project / path).read_bytes() for path in own} == before
+
+
+def test_a_file_that_the_user_reformatted_keeps_both_sides(project, wheel, tmp_path):
+    """Every line is another one then: what is new stands beside it, marked."""
+    lines = (project / "pipeline.yaml").read_text().splitlines()
+    (project / "pipeline.yaml").write_text("\n".join(f"{line} " for line in lines) + "\n")
+    commit(project)
+    theirs = newer((ROOT / "pipeline.yaml").read_text(), "workers: 2", "workers: 3")
+    later = another(wheel, tmp_path, LATER, **{"pipeline.yaml": theirs})
+    upgrade.upgrade(project, str(later), dry_run=False)
+    text = (project / "pipeline.yaml").read_text()
+    assert "workers: 3" in text
+    assert "workers: 2 \n" in text
+    assert "<<<<<<<" in text
+
+
+def test_a_file_that_the_user_deleted_and_that_is_new_is_a_conflict_that_says_so(
+    project, wheel, tmp_path
+):
+    git(project, "rm", "-q", "reports/2_drift.ipynb")
+    commit(project)
+    text = (ROOT / "reports/2_drift.ipynb").read_text()
+    later = another(wheel, tmp_path, LATER, **{"reports__2_drift.ipynb": text.encode() + b"\n"})
+    told = "\n".join(upgrade.upgrade(project, str(later), dry_run=False))
+    assert "CONFLICT (modify/delete): reports/2_drift.ipynb" in told
+    assert b"reports/2_drift.ipynb" in git(project, "diff", "--name-only", "--diff-filter=U")
 
 
 def test_a_file_that_the_user_deleted_stays_deleted_where_nothing_is_new_in_it(

@@ -147,12 +147,15 @@ def _file_digest(path: Path) -> str:
 def environment_digest(project: Project) -> str:
     """The digest of the lock; without a lock, of the names and versions that are installed."""
     lock = project.root / "requirements.lock"
-    return _file_digest(lock) if lock.exists() else _installed_digest()
+    return _file_digest(lock) if lock.exists() else installed_digest()
 
 
 @lru_cache(maxsize=1)
-def _installed_digest() -> str:
-    """Without loopbook: what a notebook reaches of it has a digest of its own."""
+def installed_digest() -> str:
+    """The digest of the names and versions of all that is installed but loopbook.
+
+    What a notebook reaches of loopbook has a digest of its own.
+    """
     installed = {(d.name.lower(), d.version) for d in distributions() if d.name != PACKAGE}
     return hashlib.sha256(json.dumps(sorted(installed)).encode()).hexdigest()
 
