@@ -166,6 +166,12 @@ def built(original, tmp_path_factory) -> Path:
     return copied(original, tmp_path_factory.mktemp("build") / "a project")
 
 
+@pytest.fixture
+def own(original, tmp_path) -> Path:
+    """A copy for one test, which leaves a broken build behind."""
+    return copied(original, tmp_path / "a project")
+
+
 @pytest.fixture(scope="module")
 def of_two(original, tmp_path_factory) -> Path:
     """The same with two candidates: for tests that run builds and ask nothing about models."""
@@ -364,18 +370,17 @@ assert "ploomber" not in sys.modules
     assert json.loads((other / "var/build/decision.json").read_text())["promoted"]
 
 
-@STOPPED
-def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(restored):
+def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(own):
     """Rows outside the range stop `validate`; afterwards nobody takes its products for whole."""
-    path = restored / "contract.yaml"
+    path = own / "contract.yaml"
     path.write_text(path.read_text().replace("range: [0, 200]", "range: [0, 50]"))
-    done = loopbook(restored, "build")
+    done = loopbook(own, "build")
     assert done.returncode == 1
     assert "validate failed in notebooks/02_validate.ipynb, code cell" in done.stderr
     assert "age outside [0, 50]; first: id" in done.stderr
     assert "jupyter lab 'var/build/validate.ipynb'" in done.stderr
     assert "Traceback" not in done.stderr
-    assert would_run(restored)[:2] == ["validate", "build_features"]
+    assert would_run(own)[:2] == ["validate", "build_features"]
 
 
 def start(folder: Path, **options) -> subprocess.Popen:
@@ -433,20 +438,19 @@ def test_a_killed_build_leaves_no_kernel_and_the_next_one_recovers(of_two):
     assert would_run(of_two) == []
 
 
-@STOPPED
-def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(restored):
+def test_a_full_disk_stops_the_build_and_nothing_half_written_counts(own):
     """A file-size limit stands in for the full disk: writing the snapshot fails."""
-    small_table(5000).write_parquet(restored / "data/sales.parquet")
+    small_table(5000).write_parquet(own / "data/sales.parquet")
 
     def limit():
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
 
-    before = sorted((restored / "var/snapshots").iterdir())
-    done = loopbook(restored, "build", preexec_fn=limit)
+    before = sorted((own / "var/snapshots").iterdir())
+    done = loopbook(own, "build", preexec_fn=limit)
     assert done.returncode == 1
-    assert "ingest" in would_run(restored)
-    assert sorted((restored / "var/snapshots").iterdir()) == before
+    assert "ingest" in would_run(own)
+    assert sorted((own / "var/snapshots").iterdir()) == before
 
 
 @TYPED

@@ -171,6 +171,7 @@ def test_a_materialisation_that_is_killed_leaves_the_store_as_it_was(tmp_path, s
     later = START + 19 * DAY
     store.materialize(known(facts, later), later)
     assert store.as_of() == later
+    store.close()
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,9 @@ def manager(project, monkeypatch):
         return [TASK]
 
     monkeypatch.setattr(contents, "_plan", plan)
-    return contents.PipelineContentsManager(root_dir=str(project))
+    opened = contents.PipelineContentsManager(root_dir=str(project))
+    yield opened
+    opened.notary.store.close()  # Jupyter's own database of signatures
 
 
 def opened(manager, path=NOTEBOOK):

@@ -4,11 +4,11 @@ import shutil
 import signal
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+from made_once import copied
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
 
 from loopbook.project import contract, paths
@@ -51,19 +51,22 @@ def test_a_file_and_the_service_give_the_same_numbers_to_the_last_digit(house):
     assert [a["predicted_price"] for a in single] == served[:30]
 
 
-def test_each_row_is_answered_for_its_own_day(house):
+def test_each_row_is_answered_for_its_own_day(line, tmp_path):
     """Without --as-of, the event time of the row decides what was known about its place.
 
-    The same houses as of two days: each day's answers are those with --as-of.
+    The same houses as of two days, asked of a model with trailing features: each
+    day's answers are those with --as-of.
     """
-    rows, days = pl.read_parquet(ROOT / "data/house_sales.parquet").head(150), (2, 9)
-    dates = [datetime(2014, 10, day) for day in days]
-    twice = [rows.with_columns(date=pl.lit(d).cast(rows.schema["date"])) for d in dates]
+    house = copied(line, tmp_path / "house")
+    give(house, 2, tracking.CHAMPION, "with_history")
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(150)
+    days = ("2014-11-02", "2015-02-09")
+    twice = [rows.with_columns(date=pl.lit(day).str.to_date()) for day in days]
     pl.concat(twice).write_parquet(house / "own.parquet")
     asked = [("own.parquet", "own-out.parquet")]
     for day, same in zip(days, twice, strict=True):
         same.write_parquet(house / f"day-{day}.parquet")
-        asked.append((f"day-{day}.parquet", f"out-{day}.parquet", "--as-of", f"2014-10-{day:02}"))
+        asked.append((f"day-{day}.parquet", f"out-{day}.parquet", "--as-of", day))
     for words in asked:
         done = loopbook(house, "score", *words)
         assert done.returncode == 0, done.stderr
