@@ -115,7 +115,7 @@ class PipelineContentsManager(AsyncLargeFileManager):
 
 async def _plan(project: Project) -> list[dict[str, Any]]:
     """The plan, from a process of its own: loading the graph changes the working directory."""
-    command = [sys.executable, "-c", "from loopbook.cli import main; main()", "plan"]
+    command = [sys.executable, "-m", "loopbook", "plan"]
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=project.root,

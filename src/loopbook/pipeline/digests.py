@@ -90,7 +90,8 @@ def _forget_changed_candidates(project: Project, folder: Path) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             continue
         if name in own and recipe != own_candidates.digest(name, project):
-            for other in folder.glob(f".{product.stem}*.metadata"):
+            number = product.stem.rpartition("-")[2]  # all products of a member of a grid have it
+            for other in folder.glob(f".*-{number}.*.metadata"):
                 other.unlink(missing_ok=True)
 
 
