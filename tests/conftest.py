@@ -16,8 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
+from hypothesis import settings
 from made_once import copied, in_order, made_once
 from small_house import give, loopbook, make_project
+
+# no test is timed: a loaded machine is no fault
+settings.register_profile("loopbook", deadline=None)
+settings.load_profile("loopbook")
 
 
 def pytest_collection_modifyitems(items):

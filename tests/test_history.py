@@ -121,7 +121,7 @@ def oracle(rows: pl.DataFrame, t: datetime, entity: str | None) -> dict[str, flo
     return answer
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(versions, st.lists(st.tuples(hours, st.sampled_from(["a", "b", "c", None])), min_size=1))
 def test_a_row_sees_what_was_known_at_its_moment_and_nothing_else(drawn, asked):
     """Ties, gaps, late facts, corrections of value, time and zone, unknown zones."""
@@ -137,7 +137,7 @@ def test_a_row_sees_what_was_known_at_its_moment_and_nothing_else(drawn, asked):
         assert told == oracle(rows, row["event_ts"], row["zone"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(versions, hours, st.integers(1, 24 * 6))
 def test_a_pass_that_starts_later_gives_the_same_numbers(drawn, since, length):
     """From the facts within reach of `since`, as a nightly materialisation has them."""
