@@ -265,19 +265,25 @@ def test_a_candidate_that_calls_another_depends_on_it(project):
 def test_only_the_candidate_whose_code_changed_loses_its_stamps(project):
     write(project, TWO)
     folder = project.var / "build" / "train"
-    for name in ("one", "two"):
+    for name, number in (("one", 1), ("two", 11)):
         product = {"candidate": name, "recipe_sha256": own_candidates.digest(name, project)}
-        write_json(folder / f"{name}-1.json", product)
-        write_json(folder / f".{name}-1.json.metadata", {"timestamp": 1, "stored_source_code": ""})
+        write_json(folder / f"{name}-{number}.json", product)
+        for file in (
+            f"{name}-{number}.json",
+            f"{name}-{number}.onnx",
+            f"{name}_card-{number}.json",
+        ):
+            stamp = {"timestamp": 1, "stored_source_code": ""}
+            write_json(folder / f".{file}.metadata", stamp)
     (project.root / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / "05_train.ipynb", project.root / "notebooks")
-    stamps = lambda: sorted(p.name.split("-")[0] for p in folder.glob(".*.metadata"))  # noqa: E731
+    stamps = lambda: sorted({p.name.split("-")[0] for p in folder.glob(".*.metadata")})  # noqa: E731
     digests.depends_on_in_grid("notebooks/05_train.ipynb")
-    assert stamps() == [".one", ".two"]
+    assert stamps() == [".one", ".one_card", ".two", ".two_card"]
     write(project, TWO.replace("Ridge(2)", "Ridge(3)"))
     digests.depends_on_in_grid("notebooks/05_train.ipynb")
-    assert stamps() == [".one"]
-    assert read_json(folder / "two-1.json")["candidate"] == "two"
+    assert stamps() == [".one", ".one_card"]
+    assert read_json(folder / "two-11.json")["candidate"] == "two"
 
 
 def test_a_library_module_that_only_candidates_py_imports_counts_for_training(project):
