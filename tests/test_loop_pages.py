@@ -2,7 +2,6 @@
 
 import re
 from datetime import timedelta
-from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
@@ -10,6 +9,7 @@ import turned
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.text import Text
+from reading import Reads
 
 from loopbook.loop import replay_results
 from loopbook.pages import colours, loop_dashboard, loop_plots
@@ -19,21 +19,6 @@ from loopbook.records import turns as turn_records
 from loopbook.records import verdicts
 
 MARKUP = "<img src=x onerror=\"document.title='broken out'\">"
-
-
-class Reads(HTMLParser):
-    """The text and the elements of a page."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.text, self.elements = "", []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data + "\n"
 
 
 def shown(widget) -> str:

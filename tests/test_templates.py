@@ -1,7 +1,6 @@
 """The pages' templates: each is filled with markup, and none lets it out."""
 
 import re
-from html.parser import HTMLParser
 from importlib.resources import files
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 import turned
 from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
+from reading import Reads
 
 from loopbook.pages import rendering
 from loopbook.pages import turns as turn_pages
@@ -24,21 +24,6 @@ OURS = {
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
 FIGURES = {"trend.svg", "columns.svg", "shares.svg", "periods.svg", "slices.svg", "calibration.svg"}
 INTERVAL = {"mean": 0.1, "low": 0.0, "high": 0.2, "n": 5}
-
-
-class Reads(HTMLParser):
-    """The text and the elements of a page."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.text, self.elements = "", []
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        self.elements.append((tag, dict(attributes)))
-
-    def handle_data(self, data):
-        self.text += data
 
 
 def window() -> dict:
