@@ -254,3 +254,76 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
 def test_a_source_that_is_no_one_place_is_refused(source, told):
     with pytest.raises(ValueError, match=told):
         Source(**source)
+
+
+def called(**headers) -> dict:
+    """The contract with other headers: of features and target by `column`, of others by `headers`."""
+    content = CONTRACT.model_dump()
+    for name, header in headers.items():
+        if name in content["features"]:
+            content["features"][name]["column"] = header
+        elif name == "price":
+            content["target"]["column"] = header
+        else:
+            content["headers"][name] = header
+    return content
+
+
+HEADERS = [
+    "Preis (€)",
+    "größe",
+    "2nd",
+    "_x",
+    'a "b"',
+    "*",
+    "^s.*$",
+    "a.b",
+    "🏠",
+    "a\tb",
+    "sea level",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS)
+@pytest.mark.parametrize("name", ["size", "price", "id", "day", "sea"])
+def test_any_header_can_be_a_column(tmp_path, name, header):
+    contract = Contract.model_validate(called(**{name: header}) | {"ignored": ["", "junk"]})
+    table = ROWS.rename({name: header}).with_columns(pl.lit(0).alias(""), junk=1)
+    table.write_parquet(tmp_path / "a.parquet")
+    table.write_csv(tmp_path / "a.csv")
+    lines = [json.dumps(row, default=str) for row in table.to_dicts()]
+    (tmp_path / "a.jsonl").write_text("\n".join(lines))
+    for file in ("a.parquet", "a.csv", "a.jsonl"):
+        found = sources.read_source(
+            contract.model_copy(update={"source": Source(path=file)}), tmp_path
+        )
+        assert same(found), file
+        assert found.columns == contract.columns
+
+
+def test_a_header_is_what_is_seen_of_it(tmp_path):
+    """A space before it and another form of its accent are not seen."""
+    ROWS.rename({"size": " gro\u0308ße"}).write_csv(tmp_path / "a.csv")
+    contract = Contract.model_validate(called(size="größe") | {"source": {"path": "a.csv"}})
+    assert same(sources.read_source(contract, tmp_path))
+
+
+def test_a_header_that_stands_twice_is_refused_by_its_name(tmp_path):
+    (tmp_path / "a.csv").write_text("id;day;size;size\n1;2025-01-01;1;2\n")
+    with pytest.raises(SourceError, match=r"a\.csv: has size more than once among its 4 columns"):
+        read(tmp_path, path="a.csv")
+
+
+def test_a_query_that_gives_a_column_twice_is_refused_by_its_name(tmp_path):
+    query = {"database": f"sqlite:///{tmp_path}/a.db", "query": "select 1 as id, 2 as id"}
+    with pytest.raises(SourceError, match="the query gives 'id' more than once"):
+        read(tmp_path, **query)
+
+
+def test_a_column_that_nobody_named_is_shown_and_can_be_ignored(tmp_path):
+    """It is what pandas writes for an index."""
+    ROWS.with_columns(pl.lit(0).alias("")).write_csv(tmp_path / "a.csv")
+    with pytest.raises(SourceError, match=r"not in the contract: ''\)"):
+        read(tmp_path, path="a.csv")
+    ignoring = CONTRACT.model_copy(update={"source": Source(path="a.csv"), "ignored": [""]})
+    assert same(sources.read_source(ignoring, tmp_path))

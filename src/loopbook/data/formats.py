@@ -9,9 +9,10 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import landing
+from loopbook.data import headers, landing
 from loopbook.project.contract import Contract, Dialect, Source
 from loopbook.project.errors import SourceError
+from loopbook.project.names import plain_header
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -38,17 +39,25 @@ def scan_files(files: list[Path], form: str, contract: Contract) -> pl.LazyFrame
     kinds = {name: landing.KINDS[f.type] for name, f in contract.features.items()}
     kinds[contract.target.name] = pl.Float64
     kinds |= {n: pl.String for n in (contract.event_time, contract.known_time) if n}
+    kinds = {contract.header_of[name]: kind for name, kind in kinds.items()}
     if form == "jsonl":
         return pl.scan_ndjson(files, schema_overrides=kinds, infer_schema_length=None)
     # there are many ways to write a truth value; `as_declared` reads them
     kinds |= {n: pl.String for n, kind in kinds.items() if kind == pl.Boolean}
     dialect = contract.source.dialect or sniffed(files[0])
+    columns, *_ = [headers.written(file, dialect) for file in files]
+    plain = {plain_header(header): kind for header, kind in kinds.items()}
+    kinds = {c: plain[plain_header(c)] for c in columns if plain_header(c) in plain}
     return pl.scan_csv(
         files,
         separator=dialect.separator,
         quote_char=dialect.quote,
         decimal_comma=dialect.decimal_comma,
         schema_overrides=kinds,
+        # polars leaves a quote in a header doubled, as it stands in the file
+        with_column_names=lambda names: [
+            n.replace(dialect.quote * 2, dialect.quote) for n in names
+        ],
         infer_schema_length=10_000,
         raise_if_empty=False,
     )

@@ -10,6 +10,7 @@ from the environment, so that no file of the project holds a secret.
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,7 @@ def _query(contract: Contract, folder: Path) -> dict[str, Any]:
     source, total, rows, writer = contract.source, 0, 0, None
     kinds = {name: KINDS[feature.type] for name, feature in contract.features.items()}
     kinds[contract.target.name] = pl.Float64
+    kinds = {contract.header_of[name]: kind for name, kind in kinds.items()}
     with replacing(folder / "incoming") as incoming:
         try:
             for batch in _batches(source):
@@ -212,7 +214,14 @@ def _batches(source: Source) -> Iterator[list[dict[str, Any]]]:
     try:
         engine = sa.create_engine(address)
         with engine.connect().execution_options(yield_per=BATCH_ROWS) as connection:
-            for part in connection.execute(sa.text(source.query)).mappings().partitions():
+            result = connection.execute(sa.text(source.query))
+            twins = [name for name, count in Counter(result.keys()).items() if count > 1]
+            if twins:
+                raise SourceError(
+                    f"source {described(source)}: the query gives {', '.join(map(repr, twins))} "
+                    "more than once. Give each column a name of its own: AS name."
+                )
+            for part in result.mappings().partitions():
                 yield [dict(row) for row in part]
     except (SQLAlchemyError, ImportError) as reason:
         # the driver's own words, without the statement and the address

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import landing
+from loopbook.data import headers, landing
 from loopbook.data.formats import SUFFIXES, as_declared, format_of, scan_files
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
@@ -107,8 +107,9 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
         _file_digest(files[0], contract)
     try:
         table = scan_files(files, form, contract)
-        _check_columns(table.collect_schema().names(), contract)
-        rows = as_declared(table.select(contract.columns).collect(), form, contract)
+        names = headers.source_names(table.collect_schema().names(), contract, where)
+        table = headers.renamed(table, names).select(contract.columns)
+        rows = as_declared(table.collect(), form, contract)
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as reason:
         raise SourceError(
             f"source {where}: is no readable {FORMATS[form]} file ({_first_line(reason)}). "
@@ -142,24 +143,6 @@ def scan(contract: Contract) -> pl.LazyFrame:
             f"{path}: its name ends in no known format, expected {', '.join(SUFFIXES)}."
         )
     return scan_files([path], form, contract)
-
-
-def _check_columns(columns: list[str], contract: Contract) -> None:
-    missing = [name for name in contract.columns if name not in columns]
-    added = [n for n in columns if n not in contract.columns and n not in contract.ignored]
-    faults = []
-    if missing:
-        faults.append(f"missing: {', '.join(missing)}")
-    if added:
-        faults.append(f"not in the contract: {', '.join(added)}")
-    if missing and added:
-        faults.append("a column may have been renamed")
-    if faults:
-        raise SourceError(
-            f"source {landing.described(contract.source)}: found {len(columns)} columns that are not those of "
-            f"contract '{contract.name}' ({'; '.join(faults)}). Correct the table, describe the "
-            "column under features, or list it under ignored in contract.yaml."
-        )
 
 
 def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:

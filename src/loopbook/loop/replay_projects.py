@@ -144,4 +144,12 @@ def _make_project(
     rows.select(contract.columns).write_parquet(folder / "data" / "source.parquet")
     text = yaml.safe_load(project.contract.read_text(encoding="utf-8"))
     text["source"] = {"path": "data/source.parquet"}
+    _forget_headers(text)
     write_text(folder / "contract.yaml", yaml.safe_dump(text, sort_keys=False, allow_unicode=True))
+
+
+def _forget_headers(text: dict[str, Any]) -> None:
+    """The rows that were written have the contract's names, whatever the source calls them."""
+    text.pop("headers", None)
+    for described in (text["target"], *text["features"].values()):
+        described.pop("column", None)

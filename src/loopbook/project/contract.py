@@ -18,9 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from loopbook.project.contract_faults import disagreements
 from loopbook.project.errors import ContractError, listed
 from loopbook.project.mappings import misfits, read_mapping, sentence
+from loopbook.project.names import Name
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+Header = Annotated[str, Field(min_length=1)]
 BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longitude themselves
 
 
@@ -77,6 +78,7 @@ class Target(Ranged):
     """What is predicted; `range` is in `unit`, both ends belong to it."""
 
     name: Name
+    column: Header | None = None
     transform: Literal["log", "none"] = "none"
     per: Name | None = None
     level: Name | None = None
@@ -86,6 +88,7 @@ class Feature(Ranged):
     """One column known at prediction time."""
 
     type: Literal["integer", "number", "boolean", "category"]
+    column: Header | None = None
     alias: Name | None = None
     required: bool = False
     sensitive: Literal["no", "hash", "omit"] = "no"
@@ -149,12 +152,15 @@ class KnownFault(Strict):
 
 
 class Contract(Strict):
-    """One table, described. Column orders are those of the file."""
+    """One table, described. A column has one name here, whatever the file calls it."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
     meaning: str
     task: Literal["regression"]
     source: Source
+    null_values: list[Annotated[str, Field(min_length=1)]] = []
+    unlabelled: Literal["refuse", "drop"] = "refuse"
+    headers: dict[Name, Header] = {}
     key: Annotated[list[Name], Field(min_length=1)]
     event_time: Name | None = None
     known_time: Name | None = None
@@ -168,7 +174,7 @@ class Contract(Strict):
     coordinates: Coordinates | None = None
     slices: dict[Name, list[float] | None] = {}
     known_faults: list[KnownFault] = []
-    ignored: list[Name] = []
+    ignored: list[str] = []
     out_of_range: Literal["answer", "refuse"] = "answer"
 
     @model_validator(mode="after")
@@ -184,6 +190,15 @@ class Contract(Strict):
         clock = [self.event_time, self.known_time]
         parts = [*self.key, *clock, *self.features, self.target.name]
         return [name for name in dict.fromkeys(parts) if name is not None]
+
+    @cached_property
+    def header_of(self) -> dict[str, str]:
+        """What the source calls each of `columns`; most it calls by their names."""
+        told = {name: f.column for name, f in self.features.items() if f.column}
+        if self.target.column:
+            told[self.target.name] = self.target.column
+        told |= self.headers
+        return {name: told.get(name, name) for name in self.columns}
 
     @property
     def categories(self) -> list[str]:

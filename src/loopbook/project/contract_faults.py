@@ -4,10 +4,12 @@ It decides what is wrong with a contract whose keys and types are right, and
 says so in sentences with a remedy. It never looks at data.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
 from loopbook.project.formulas import EVENT_YEAR, FUNCTIONS, formula_names
+from loopbook.project.names import plain_header
 
 if TYPE_CHECKING:
     from loopbook.project.contract import Contract
@@ -33,9 +35,41 @@ def disagreements(c: "Contract") -> list[str]:
     for fault in c.known_faults:
         for name in sorted(set(fault.where) - set(c.key)):
             faults.append(f"known_faults: {name!r} is not in key {c.key}; use key columns")
-    for name in sorted(set(c.ignored) & set(c.columns)):
-        faults.append(f"ignored: {name!r} is in use elsewhere in the contract; remove it here")
+    return faults + _header_faults(c)
+
+
+def _header_faults(c: "Contract") -> list[str]:
+    """Headers that lead to no column, or to two."""
+    faults = []
+    described = {n for n, f in c.features.items() if f.column}
+    described |= {c.target.name} if c.target.column else set()
+    for name in c.headers:
+        if name not in c.columns:
+            faults.append(f"headers.{name}: no column of that name; it names {_some(c.columns)}")
+        elif name in described:
+            faults.append(f"headers.{name}: has a column of its own below; remove one of the two")
+    owners: dict[str, list[str]] = {}
+    called = [*c.header_of.items(), *((name, alias) for alias, name in c.aliases.items())]
+    for name, text in dict.fromkeys([(name, name) for name in c.columns] + called):
+        owners.setdefault(plain_header(text), []).append(name)
+    for text, names in owners.items():
+        if len(set(names)) > 1:
+            faults.append(
+                f"column {text!r}: means {_some(dict.fromkeys(names))} alike; "
+                "let a name, an alias or a header lead to one column only"
+            )
+    taken = {plain_header(text) for text in (*c.header_of, *c.header_of.values(), *c.aliases)}
+    for header in c.ignored:
+        if plain_header(header) in taken:
+            faults.append(
+                f"ignored: {header!r} is in use elsewhere in the contract; remove it here"
+            )
     return faults
+
+
+def _some(names: Iterable[str]) -> str:
+    shown = list(names)
+    return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
 
 def _role_faults(c: "Contract") -> list[str]:
