@@ -29,7 +29,7 @@ SHOWN_CATEGORIES = 8
 
 EVERYWHERE = pl.repeat(True, pl.len(), dtype=pl.Boolean)
 
-Kind = Literal["presence", "type", "null", "range", "category", "constant", "unique"]
+Kind = Literal["presence", "type", "null", "range", "category", "clock", "constant", "unique"]
 OF_A_ROW: tuple[Kind, ...] = ("presence", "type", "null", "range", "category")
 OF_THE_TABLE: tuple[Kind, ...] = ("constant", "unique")
 

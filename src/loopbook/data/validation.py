@@ -54,9 +54,14 @@ def conform(rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     violations = validate(rows_raw, contract)
     if violations:
         raise DataError(refusal(violations, contract))
+    return typed(rows_raw, contract)
+
+
+def typed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Usable rows with one type a kind: Int64, Float64, Boolean, String."""
     casts = [pl.col(name).cast(KINDS[f.type]) for name, f in contract.features.items()]
     casts.append(pl.col(contract.target.name).cast(pl.Float64))
-    return rows_raw.with_columns(cs.float().fill_nan(None)).with_columns(casts)
+    return rows.with_columns(cs.float().fill_nan(None)).with_columns(casts)
 
 
 def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:

@@ -6,6 +6,7 @@
     ├── KnobError            env.yaml, or a parameter of a run, is wrong
     ├── SourceError          the source is missing, unreadable or not as described
     ├── DataError            rows break the contract; every broken rule is listed
+    ├── QuarantineError      a row that was set aside cannot be found, released or kept
     ├── FeatureStoreError    the store of trailing features is away, older or ahead
     ├── PredictionLogError   the log cannot be read or written
     ├── SplitError           too few rows in a window to learn or to judge from
@@ -53,6 +54,10 @@ class SourceError(LoopbookError):
 
 class DataError(LoopbookError):
     """Rows break the contract."""
+
+
+class QuarantineError(LoopbookError):
+    """A row that was set aside cannot be found, released or kept."""
 
 
 class FeatureStoreError(LoopbookError):

@@ -27,6 +27,7 @@ class Knobs(BaseModel):
 
     as_of: str
     random_seed: Annotated[int, Field(ge=0, le=2**32 - 1)]
+    quarantine_share: Share
     validation_days: Days
     test_days: Days
     holdout_share: Annotated[float, Field(ge=0.01, le=0.45)]

@@ -1,0 +1,147 @@
+"""Rows that are set aside: which row it is, what is in it, why, and whether it can be let in. Pure.
+
+It decides a row's id, which is the same whatever way its values are stored,
+and its reasons in words. Nothing sensitive stands in either.
+"""
+
+import hashlib
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import orjson
+import polars as pl
+
+from loopbook.data.rules import Failure
+from loopbook.project.clock import EVENT_TS, KNOWN_TS
+from loopbook.project.contract import Contract
+
+SOURCE, SERVED, FEEDBACK = "source", "served", "feedback"
+HIDDEN = "(sensitive)"
+ID_DIGITS = 12
+SHOWN_VALUE = 80
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Rows as they were read.
+
+    Attributes
+    ----------
+    unreadable : values that are there and cannot be read as their type, as
+        whoever read them found; the frame has nulls in their place
+    raw : the same rows before they were read, if they are at hand
+    """
+
+    rows: pl.DataFrame
+    contract: Contract
+    origin: str = SOURCE
+    unreadable: Sequence[Failure] = ()
+    raw: pl.DataFrame | None = None
+
+    def as_was(self) -> pl.DataFrame:
+        """The contract's columns as they came, the clock as instants where they are known."""
+        rows, raw, contract = self.rows, self.raw, self.contract
+        clock = {contract.event_time: EVENT_TS, contract.known_time: KNOWN_TS}
+        columns = []
+        for name in contract.columns:
+            if raw is not None and name in raw.columns:
+                columns.append(raw[name])
+            elif clock.get(name) in rows.columns:
+                columns.append(rows[clock[name]].alias(name))
+            elif name in rows.columns:
+                columns.append(rows[name])
+        return pl.DataFrame(columns)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row that is set aside; `content` and `reasons` hold nothing sensitive.
+
+    `fixed` is why it cannot be released, or None.
+    """
+
+    id: str
+    origin: str
+    key: str
+    key_digest: str
+    content: dict[str, str | None]
+    reasons: list[str]
+    fixed: str | None = None
+
+
+def entries(reading: Reading, broken: Sequence[Failure], places: Sequence[int]) -> Iterator[Row]:
+    """The rows at these places, each with what it breaks."""
+    contract = reading.contract
+    masks = [failure.mask.gather(list(places)).to_list() for failure in broken]
+    shown = reading.as_was()[list(places)].to_dicts()
+    ids = [row_id(values) for values in shown]
+    times = Counter(ids)
+    for at, (values, name) in enumerate(zip(shown, ids, strict=True)):
+        its = [failure for failure, mask in zip(broken, masks, strict=True) if mask[at]]
+        reasons = [_reason(failure, values, contract) for failure in its]
+        fixed = next((why for f in its if (why := _fixed(f, values, contract))), None)
+        if times[name] > 1 and any(failure.rule.kind == "unique" for failure in its):
+            fixed = "it stands more than once with the same values"
+        content = {n: HIDDEN if _hides(n, contract) else _text(v) for n, v in values.items()}
+        key = ", ".join(f"{n} {content[n]}" for n in contract.key)
+        yield Row(name, reading.origin, key, key_digest(values, contract), content, reasons, fixed)
+
+
+def row_id(values: Mapping[str, Any]) -> str:
+    """A row's id, from all its values."""
+    content = {name: _text(value) for name, value in values.items()}
+    digest = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return digest[:ID_DIGITS]
+
+
+def key_digest(values: Mapping[str, Any], contract: Contract) -> str:
+    """What a row's key is, without saying it."""
+    key = [_text(values.get(name)) for name in contract.key]
+    return hashlib.sha256(orjson.dumps(key)).hexdigest()
+
+
+def _reason(failure: Failure, values: Mapping[str, Any], contract: Contract) -> str:
+    column = failure.rule.column
+    if column not in values or failure.rule.kind == "null" or _hides(column, contract):
+        return f"{column} {failure.text}"
+    text = _text(values[column]) or ""
+    return f"{column} {failure.text} ({text[:SHOWN_VALUE]}{'…' if len(text) > SHOWN_VALUE else ''})"
+
+
+def _fixed(failure: Failure, values: Mapping[str, Any], contract: Contract) -> str | None:
+    """Why a row that breaks this rule cannot be used whatever a person says; None if it can."""
+    column, kind = failure.rule.column, failure.rule.kind
+    value = values.get(column)
+    if kind == "type":
+        return f"{column} cannot be read"
+    if kind == "clock":
+        return f"{column} {failure.text}"
+    if kind == "null" and (column not in contract.features or column in contract.key):
+        return f"{column} has no value"
+    if kind != "range":
+        return None
+    if not math.isfinite(value):
+        return f"{column} is infinite"
+    has_log = column != contract.target.name or contract.target.transform != "log" or value > 0
+    return None if has_log else f"{column} has no logarithm"
+
+
+def _hides(name: str, contract: Contract) -> bool:
+    return name in contract.features and contract.features[name].sensitive != "no"
+
+
+def _text(value: Any) -> str | None:
+    """A value as one text, the same from every way of storing it."""
+    if value is None:
+        return None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    if isinstance(value, datetime):
+        return (value.astimezone(UTC) if value.tzinfo else value).isoformat()
+    return value.isoformat() if isinstance(value, date) else str(value)
