@@ -46,7 +46,7 @@ class InferenceRequest(BaseModel):
 
     id: Annotated[str, Field(max_length=200)] | None = None
     inputs: Annotated[list[Tensor], Field(min_length=1, max_length=200)]
-    outputs: list[dict[str, Any]] | None = None
+    outputs: Annotated[list[dict[str, Any]], Field(max_length=200, fail_fast=True)] | None = None
     parameters: dict[str, Any] | None = None
 
 
@@ -166,7 +166,7 @@ async def _infer(service: Service, request: Request) -> Response:
             hint="send the data as JSON (binary_data=False in Triton's client)",
         )
     deployment = service.ready()
-    given = await json_of(request)  # whatever content type its clients say
+    given = await json_of(request)
     try:
         asked = InferenceRequest.model_validate(given)
     except ValidationError as error:

@@ -4,9 +4,11 @@
 
 `code` is for programs, `message` says what was found, `hint` what to do.
 `details` lists every fault where there are several. No row, secret or stack
-trace is ever part of it.
+trace is ever part of it. Its length does not grow with what was sent: the first
+faults are listed and the rest is counted, names and values are cut.
 """
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,6 +19,9 @@ from pydantic import BaseModel, ValidationError
 from loopbook.project.mappings import Misfit, misfits
 
 MOST_SHOWN = 40
+LONGEST_NAME = 60
+BRIEF = reprlib.Repr()
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 60, 60
 
 
 class Fault(BaseModel):
@@ -58,11 +63,14 @@ class Refusal(Exception):
         self.status, self.code, self.message = status, code, message
         self.field, self.hint = field, hint
         self.headers = dict(headers or {})
-        self.details: Sequence[dict[str, Any]] = ()  # every fault, where there are several
+        self.details: Sequence[dict[str, Any]] = ()  # the first faults, where there are several
+        self.faults = 0  # how many there are
 
     def body(self, request_id: str | None = None) -> bytes:
         first = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
-        details = list(self.details)[:MOST_SHOWN]
+        details = list(self.details)
+        if (more := self.faults - len(details)) > 0:
+            details.append({"code": "more_faults", "message": f"and {more:,} more"})
         return orjson.dumps({"error": {**first, "details": details, "request_id": request_id}})
 
 
@@ -72,15 +80,16 @@ def of_validation(
     names: dict[str, str] | None = None,
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
-    faults = [_fault(misfit, prefix, names or {}) for misfit in misfits(error)]
+    found = misfits(error)
+    faults = [_fault(misfit, prefix, names or {}) for misfit in found[:MOST_SHOWN]]
     code, message, field, hint = (faults[0][n] for n in ("code", "message", "field", "hint"))
     refusal = Refusal(422, code, message, field=field, hint=hint)
-    refusal.details = faults
+    refusal.details, refusal.faults = faults, len(found)
     return refusal
 
 
 def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]:
-    path = [names.get(part, part) for part in misfit.path]
+    path = [cut(names.get(part, part)) for part in misfit.path]
     where = ".".join([prefix, *path] if prefix else path) or None
     if misfit.kind == "missing":
         message, hint = "is missing", "give it a value"
@@ -95,6 +104,11 @@ def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]
     return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
 
 
+def cut(name: str) -> str:
+    """A name as a caller gave it, no longer than a line shows."""
+    return name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}…"
+    """A value as a caller gave it, no longer than a line shows; work is bounded too."""
+    return cut(BRIEF.repr(value[:LONGEST_NAME] if isinstance(value, str) else value))
