@@ -198,3 +198,16 @@ def test_a_table_without_history_is_left_as_it_is():
 def test_a_contract_whose_history_cannot_be_is_refused(change, told):
     with pytest.raises(ValueError, match=told):
         Contract.model_validate(CONTRACT.model_dump() | change)
+
+
+@pytest.mark.parametrize("scope", history.SCOPES)
+def test_a_history_over_one_scope_only_is_whole(scope):
+    """There is nothing to compute over the other one."""
+    declared = CONTRACT.history.model_dump()
+    declared["features"] = {n: f for n, f in declared["features"].items() if f["over"] == scope}
+    one = CONTRACT.model_copy(update={"history": type(CONTRACT.history)(**declared)})
+    rows = table([(1, 0, 0, "a", 5), (2, 24, 0, "b", 7), (3, 48, 0, "a", 3)])
+    joined = history.with_history(rows, history.facts(rows, one), one)
+    both = history.with_history(rows, history.facts(rows, CONTRACT), CONTRACT)
+    assert joined.equals(both.select(joined.columns))
+    assert set(one.trailing) < set(CONTRACT.trailing)

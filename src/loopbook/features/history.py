@@ -19,9 +19,9 @@ import numpy as np
 import polars as pl
 from sortedcontainers import SortedList
 
-from loopbook.features.rows import compiled
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
 from loopbook.project.contract import Contract, Trailing
+from loopbook.project.formulas import compiled
 
 ENTITY, VALUE, LEAVE, VALID_FROM = "entity", "value", "superseded", "valid_from"
 NEVER = np.iinfo(np.int64).max
@@ -62,19 +62,23 @@ def facts(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     columns = (rows[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in used)
     value = np.broadcast_to(np.asarray(formula(*columns), np.float64), rows.height)
     entity = pl.col(contract.entity) if contract.entity else pl.lit(None, dtype=pl.String)
-    order = [*contract.key, KNOWN_TS]
-    valued = rows.with_columns(pl.Series(VALUE, value), entity.alias(ENTITY))
+    # of names that no contract can give, since rows may have a column `value` of their own
+    keys = [f"_{place}" for place in range(len(contract.key))]
     if contract.known_time:
         later = pl.col(KNOWN_TS).shift(-1).over(contract.key, order_by=KNOWN_TS)
         superseded = later.dt.epoch("us").fill_null(NEVER)
     else:
         superseded = pl.lit(NEVER, dtype=pl.Int64)
-    return (
-        valued.with_columns(superseded.alias(LEAVE))
-        .filter(pl.col(VALUE).is_finite())
-        .sort(EVENT_TS, *order)
-        .select(ENTITY, EVENT_TS, KNOWN_TS, VALUE, LEAVE)
+    valued = rows.select(
+        entity.alias(ENTITY),
+        EVENT_TS,
+        KNOWN_TS,
+        pl.Series(VALUE, value),
+        superseded.alias(LEAVE),
+        *(pl.col(name).alias(own) for name, own in zip(contract.key, keys, strict=True)),
     )
+    kept = valued.filter(pl.col(VALUE).is_finite()).sort(EVENT_TS, *keys, KNOWN_TS)
+    return kept.drop(keys)
 
 
 def timeline(
@@ -105,7 +109,7 @@ def timeline(
     first = to_micros(since) if since else np.iinfo(np.int64).min
     last = to_micros(until) if until else NEVER
     parts = []
-    for entity, group in _groups(known_facts, scope):
+    for entity, group in _groups(known_facts, scope) if names else ():
         times, values = _steps(group, about, first, last)
         part = pl.DataFrame(values, schema=dict.fromkeys(names, pl.Float64), orient="row")
         columns = [pl.Series(VALID_FROM, times, dtype=pl.Int64).cast(INSTANT)]
@@ -246,15 +250,16 @@ def joined(
         names = names_over(contract, scope)
         if not names:
             continue
-        by = {"by_left": contract.entity, "by_right": ENTITY} if scope == "entity" else {}
+        by = {"by_left": contract.entity, "by_right": "_entity"} if scope == "entity" else {}
+        own = {ENTITY: "_entity", VALID_FROM: "_valid_from"}
         answer = answer.join_asof(
-            timelines[scope].sort(VALID_FROM),
+            timelines[scope].sort(VALID_FROM).rename(own, strict=False),
             left_on=EVENT_TS,
-            right_on=VALID_FROM,
+            right_on="_valid_from",
             strategy="backward",
             check_sortedness=False,
             **by,
-        ).drop(VALID_FROM)
+        ).drop("_valid_from", "_entity", strict=False)
     counts = [name for name, t in contract.trailing.items() if t.aggregate == "count"]
     return answer.with_columns(pl.col(counts).fill_null(0.0)).sort("_order").drop("_order")
 

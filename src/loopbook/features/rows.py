@@ -12,13 +12,12 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
-import numexpr
 import numpy as np
 import polars as pl
 
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
-from loopbook.project.formulas import EVENT_YEAR, formula_names
+from loopbook.project.formulas import EVENT_YEAR, compiled, formula_names
 
 # numexpr's compiled formulas share buffers: two threads in one of them corrupt the heap
 ONE_AT_A_TIME = threading.Lock()
@@ -34,12 +33,6 @@ def row_inputs(contract: Contract) -> list[str]:
     earlier = set(contract.trailing)
     earlier |= {n for n, d in contract.computed.items() if formula_names(d.formula) & earlier}
     return [name for name in input_names(contract) if name not in earlier]
-
-
-@lru_cache(maxsize=256)
-def compiled(formula: str) -> tuple[numexpr.NumExpr, tuple[str, ...]]:
-    names = tuple(sorted(formula_names(formula)))
-    return numexpr.NumExpr(formula, signature=[(name, np.float64) for name in names]), names
 
 
 def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, np.ndarray]:

@@ -113,7 +113,7 @@ class Feature(Ranged):
 class Derived(Strict):
     """A column computed from a row's own features by an arithmetic formula."""
 
-    formula: str
+    formula: Annotated[str, Field(max_length=2000)]
     unit: str | None = None
     meaning: str
 
@@ -139,7 +139,7 @@ class Trailing(Strict):
 class History(Strict):
     """What a row is told about earlier rows: of its entity, or of all."""
 
-    value: str
+    value: Annotated[str, Field(max_length=2000)]
     unit: str | None = None
     features: Annotated[dict[Name, Trailing], Field(min_length=1)]
 
@@ -154,7 +154,7 @@ class KnownFault(Strict):
 class Contract(Strict):
     """One table, described. A column has one name here, whatever the file calls it."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$")]
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
     meaning: str
     task: Literal["regression"]
     source: Source
@@ -217,7 +217,12 @@ class Contract(Strict):
     @cached_property
     def computed(self) -> dict[str, Derived]:
         """The derived columns, and those that follow from `target.per` and `coordinates`."""
-        return self.derived | _log_of_per(self) | _bearings(self)
+        return self.derived | self.made
+
+    @cached_property
+    def made(self) -> dict[str, Derived]:
+        """The derived columns that nobody wrote down."""
+        return _log_of_per(self) | _bearings(self)
 
     @property
     def aliases(self) -> dict[str, str]:

@@ -8,28 +8,36 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
-from loopbook.project.formulas import EVENT_YEAR, FUNCTIONS, formula_names
-from loopbook.project.names import plain_header
+from loopbook.project.formulas import EVENT_YEAR, FUNCTIONS, called_names, formula_names, uncomputed
+from loopbook.project.names import ATTRIBUTES, OF_A_KEY, OF_HISTORY, OWN, REQUESTS, plain_header
 
 if TYPE_CHECKING:
     from loopbook.project.contract import Contract
-
-RESERVED = {"as_of", "explain"}  # what a request may say beside its features
 
 
 def disagreements(c: "Contract") -> list[str]:
     """Names in one part of the contract that another part does not bear out."""
     faults = [*_role_faults(c), *_clock_faults(c), *_alias_faults(c), *_history_faults(c)]
-    taken = {*c.features, *c.trailing, c.target.name, *c.key, EVENT_YEAR}
+    faults += _reserved_faults(c)
+    taken = {*c.columns, *c.trailing}
     for name in sorted(set(c.derived) & taken):
         faults.append(f"derived.{name}: a column of that name exists; choose another")
     for name, derived in c.derived.items():
         known = {*c.numbers, *c.trailing, *([EVENT_YEAR] if c.event_time else [])}
         wrong = _formula_faults(derived.formula, known)
+        if not wrong and not formula_names(derived.formula):
+            wrong = [f"{derived.formula!r} names no column, so it is the same everywhere; name one"]
         faults += [f"derived.{name}.formula: {fault}" for fault in wrong]
-    for name in vars(c.coordinates).values() if c.coordinates else ():
-        if name not in c.numbers or c.features[name].range is None:
-            faults.append(f"coordinates: {name!r} is not a numeric feature with a range; name one")
+    unplaced = [
+        f"coordinates: {name!r} is not a numeric feature with a range; name one"
+        for name in (vars(c.coordinates).values() if c.coordinates else ())
+        if name not in c.numbers or c.features[name].range is None
+    ]
+    faults += unplaced
+    for name in sorted(set(() if unplaced else c.made) & {*taken, *c.derived}):
+        faults.append(
+            f"{name}: is what loopbook adds for target.per or coordinates; choose another name"
+        )
     for name, edges in c.slices.items():
         faults += _slice_faults(name, edges, c)
     for fault in c.known_faults:
@@ -72,12 +80,37 @@ def _some(names: Iterable[str]) -> str:
     return ", ".join(shown[:8]) + (", …" if len(shown) > 8 else "")
 
 
+def _reserved_faults(c: "Contract") -> list[str]:
+    """Names that mean something else at a place that a column of theirs gets to.
+
+    What the file calls the column may stay: `column` and `headers` say it.
+    """
+    ours = "is a column of loopbook's own (call it otherwise; column says what the file calls it)"
+    answer = f"predicted_{c.target.name}"
+    columns = {*c.features, *c.trailing, *c.derived, c.target.name}
+    clock = {n for n in (c.event_time, c.known_time) if n}
+    keys = {*c.key, *clock} - columns
+    taken = dict.fromkeys(columns & {*OWN, answer}, ours)
+    taken |= dict.fromkeys(keys & ({*OWN, answer} - OF_A_KEY), ours)
+    taken |= dict.fromkeys(set(c.trailing) & OF_HISTORY, ours)
+    aliases = {*c.aliases, *c.header_of.values()} - {*columns, *keys}
+    taken |= dict.fromkeys(aliases & {"model_version", answer}, "is added to a file that is scored")
+    asked = {*c.features, *c.key, *c.aliases}
+    taken |= dict.fromkeys(asked & REQUESTS, "has a meaning in requests")
+    taken |= dict.fromkeys({*c.features, *c.key} & ATTRIBUTES, "has a meaning in the service")
+    return [f"features: {name!r} {why}; choose another" for name, why in sorted(taken.items())]
+
+
 def _role_faults(c: "Contract") -> list[str]:
     """What the target, the clock, the entity and the key do not bear out."""
     faults = []
     for part, name in (("target.name", c.target.name), ("event_time", c.event_time)):
         if name in c.features:
             faults.append(f"{part}: {name!r} is a feature too; take it out of features")
+    if c.target.name in {*c.key, c.event_time}:
+        faults.append(
+            f"target.name: {c.target.name!r} is in key or event_time too; take it out there"
+        )
     if c.entity and c.entity not in c.categories:
         faults.append(f"entity: {c.entity!r} is not a feature of type category; describe it as one")
     if c.target.per and c.target.per not in c.numbers:
@@ -100,7 +133,7 @@ def _clock_faults(c: "Contract") -> list[str]:
         faults.append("known_time: needs event_time; name it, or remove known_time")
     if c.known_time and c.label_delay_days:
         faults.append("known_time: says itself when a row was known; remove label_delay_days")
-    if c.known_time and c.known_time in {*c.features, *c.key, c.event_time}:
+    if c.known_time and c.known_time in {*c.features, *c.key, c.event_time, c.target.name}:
         faults.append(f"known_time: {c.known_time!r} is in use elsewhere; name another column")
     if c.time_zone and c.time_zone not in available_timezones():
         faults.append(f"time_zone: found {c.time_zone!r}, expected a name such as Europe/Paris")
@@ -119,7 +152,7 @@ def _history_faults(c: "Contract") -> list[str]:
         return faults
     if c.event_time is None:
         faults.append("history: needs event_time; name it, or remove history")
-    for name in sorted(set(c.trailing) & {*c.features, c.target.name, *c.key}):
+    for name in sorted(set(c.trailing) & set(c.columns)):
         faults.append(f"history.features.{name}: a column of that name exists; choose another")
     if c.entity is None and any(t.over == "entity" for t in c.trailing.values()):
         faults.append("history: needs entity; name it, or say over: all")
@@ -131,20 +164,21 @@ def _alias_faults(c: "Contract") -> list[str]:
     taken = {*c.features, *c.derived, *c.trailing, *c.key, c.target.name}
     aliases = [f.alias for f in c.features.values() if f.alias]
     twice = dict.fromkeys(a for a in aliases if a in taken or aliases.count(a) > 1)
-    faults = [f"alias {a!r}: used twice, or a column's name; choose another" for a in twice]
-    names = [n for n in (*c.features, *aliases) if n in RESERVED]
-    return faults + [f"features: {n!r} has a meaning in requests; choose another" for n in names]
+    return [f"alias {a!r}: used twice, or a column's name; choose another" for a in twice]
 
 
 def _formula_faults(formula: str, known: set[str]) -> list[str]:
+    unknown = sorted(called_names(formula) - known)
     try:
-        used = formula_names(formula)
+        unknown = unknown or sorted(formula_names(formula) - known)
     except SyntaxError as reason:
         return [f"{formula!r} is no formula ({reason.msg}); correct it"]
+    if not unknown and (why := uncomputed(formula)):
+        return [f"{formula!r} cannot be computed ({why}); correct it"]
     return [
         f"{name!r} is neither a number that is known here nor one of the functions "
         f"{', '.join(sorted(FUNCTIONS))}"
-        for name in sorted(used - known)
+        for name in unknown
     ]
 
 

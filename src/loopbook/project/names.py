@@ -9,10 +9,24 @@ import re
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BaseModel
 
 SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 LONGEST = 100  # of a name: it becomes part of file names and of labels
+# What a request says beside its features.
+REQUESTS = {"as_of", "explain"}
+# Columns that loopbook adds to the rows, the answers or the files of a project.
+OWN = {
+    *("event_ts", "known_ts", "as_of_ts", "received_ts", "told_ts", "event_year", "part"),
+    *("observed", "answer", "predicted", "estimated", "answer_before", "model_version"),
+    *("id", "key", "version", "role", "model", "is_current", "is_judged", "prediction_id"),
+}
+# Of these a key or a time may be called: they get into no frame of answers.
+OF_A_KEY = {"id", "key", "version", "role", "model", "answer", "predicted", "estimated"}
+# Beside the trailing features of a timeline.
+OF_HISTORY = {"entity", "valid_from"}
+# The fields of a request are attributes of a model, which has these of its own.
+ATTRIBUTES = {name for name in dir(BaseModel) if not name.startswith("_")} | {"Config"}
 
 
 def safe_name(text: str) -> str:
@@ -34,6 +48,8 @@ def is_name(text: str) -> bool:
 def _safe(name: str) -> str:
     if is_name(name):
         return name
+    if name == "FILL-IN":
+        raise ValueError("is still to be filled in: the name of a column")
     if len(name) > LONGEST:
         name = f"{name[:20]}…"
     raise ValueError(
