@@ -29,7 +29,7 @@ from loopbook.features import rows as row_features
 from loopbook.project import contract, paths
 from loopbook.project.clock import utc_now
 from loopbook.registry import tracking
-from loopbook.serving import scoring
+from loopbook.serving import rows_to_score, scoring
 
 SECONDS, ROUNDS = 6, 3
 PEERS = ("mlserver==1.7.*", "bentoml>=1.4", "scikit-learn==1.9.*", "skops", "numpy")
@@ -268,7 +268,9 @@ def _batch(root: Path, table: contract.Contract) -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         source, target = Path(folder) / "rows.parquet", Path(folder) / "scored.parquet"
         raw.write_parquet(source)
-        part = scoring.prepare(raw, table, None)
+        _, shape = rows_to_score.opened(source, table)
+        typed, _ = rows_to_score.read(raw, shape, table, with_time=True)
+        part = rows_to_score.prepare(typed, table, None)
         facts, _ = materialize.known_facts(paths.current(), table, None)
         part = row_features.with_derived(history.with_history(part, facts, table), table)
         matrix = row_features.encode(part, servable.inputs, servable.card["categories"])

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 
-from loopbook.data import aside_rows, quarantine, usable_rows, validation
+from loopbook.data import aside_rows, quarantine, usable_rows, validation, values
 from loopbook.data.aside_rows import Reading
 from loopbook.data.usable_rows import Decisions
 from loopbook.project.contract import Contract
@@ -45,7 +45,9 @@ def flats(rows: int = 200, **broken: tuple[int, object]) -> pl.DataFrame:
 
 
 def sift(rows, decisions=None, share=0.01):
-    return usable_rows.sift(Reading(rows, TABLE), decisions or Decisions(), share=share)
+    typed, unreadable = values.converted(rows, TABLE)
+    reading = Reading(typed, TABLE, unreadable=unreadable, raw=rows)
+    return usable_rows.sift(reading, decisions or Decisions(), share=share)
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ def test_beyond_the_share_everything_is_refused_with_every_failure():
 
 @pytest.mark.parametrize(
     "change",
-    [{"zone": pl.lit(1.5)}, {"price": pl.lit(5.0)}, {"size": pl.lit(None, dtype=pl.Int64)}],
+    [{"zone": pl.lit([1.5])}, {"price": pl.lit(5.0)}, {"size": pl.lit(None, dtype=pl.Int64)}],
     ids=["a type", "a constant target", "a column of nothing"],
 )
 def test_what_is_wrong_with_the_whole_table_is_refused_at_any_share(change):

@@ -33,7 +33,7 @@ CONTRACT = Contract.model_validate(
 )
 ROWS = pl.DataFrame(
     {
-        "id": [1, 2, 3],
+        "id": ["001", "002", "3"],
         "day": [date(2025, 1, 1), date(2025, 1, 2), date(2025, 1, 3)],
         "rooms": [3, None, 5],
         "size": [1.5, 2.25, None],
@@ -72,7 +72,7 @@ def test_a_stated_dialect_and_a_comma_in_numbers(tmp_path):
     (tmp_path / "a.txt").write_text(text)
     dialect = {"separator": "|", "quote": "'", "decimal_comma": True}
     found = read(tmp_path, path="a.txt", dialect=dialect)
-    assert found.row(0) == (1, date(2025, 1, 1), 3, 1.5, True, "01", 10.0)
+    assert found.row(0) == ("1", date(2025, 1, 1), 3, 1.5, True, "01", 10.0)
 
 
 def test_a_folder_is_its_files_and_another_file_changes_its_digest(tmp_path):
@@ -81,7 +81,7 @@ def test_a_folder_is_its_files_and_another_file_changes_its_digest(tmp_path):
     ROWS[:1].write_csv(folder / "2025-01.csv")
     ROWS[1:2].write_csv(folder / "2025-02.csv")
     before = sources.source_digest(of(path="sales"), tmp_path)
-    assert read(tmp_path, path="sales")["id"].to_list() == [1, 2]
+    assert read(tmp_path, path="sales")["id"].to_list() == ["001", "002"]
     ROWS[2:].write_csv(folder / "2025-03.csv")
     assert same(read(tmp_path, path="sales"))
     assert sources.source_digest(of(path="sales"), tmp_path) != before
@@ -95,12 +95,13 @@ def test_instants_keep_their_zone_and_naive_ones_need_a_contract_that_names_it(t
     rows.write_csv(tmp_path / "a.csv")
     clocked = sources.with_clock(read(tmp_path, path="a.csv"), CONTRACT)
     assert clocked["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
-    ROWS.with_columns(day=pl.Series(["2025-07-01 02:00:00"] * 3)).write_csv(tmp_path / "a.csv")
-    naive = read(tmp_path, path="a.csv")
+    naive = ROWS.with_columns(day=pl.Series(["2025-07-01 02:00:00"] * 3))
+    naive.write_csv(tmp_path / "a.csv")
     with pytest.raises(SourceError, match=r"timestamps without a zone.*Set time_zone"):
-        sources.with_clock(naive, CONTRACT)
-    paris = CONTRACT.model_copy(update={"time_zone": "Europe/Paris"})
-    assert sources.with_clock(naive, paris)["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
+        read(tmp_path, path="a.csv")
+    paris = of(path="a.csv").model_copy(update={"time_zone": "Europe/Paris"})
+    clocked = sources.with_clock(sources.read_source(paris, tmp_path), paris)
+    assert clocked["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
 
 
 def test_a_row_known_before_it_happened_is_refused():
@@ -118,23 +119,27 @@ def test_of_a_corrected_row_the_newest_known_version_counts():
         as_of = datetime(2025, 1, day, tzinfo=UTC)
         known, _ = sources.known_by(rows, as_of, both, now=as_of)
         newest = sources.newest_versions(known, both)
-        assert newest["id"].to_list() == ([1, 2, 3])
-        assert newest.filter(id=1)["price"].item() == price
+        assert newest["id"].to_list() == ROWS["id"].to_list()
+        assert newest.filter(id="001")["price"].item() == price
 
 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
     [
-        ("a.csv", "id,day,rooms,size,sea,zone,price\n1,2025-01-01,three,1,true,a,1\n", "rooms"),
+        (
+            "a.csv",
+            "id,day,rooms,size,sea,zone,price\n1,2025-01-01,three,1,true,a,1\n",
+            "rooms is no integer, or beyond 9,007,199,254,740,991; first: id 1 (three)",
+        ),
         (
             "a.csv",
             "id,day,rooms,size,sea,zone,price\n1,2025-01-01,3,1,perhaps,a,1\n",
-            "have a sea that is no truth value; first: 'perhaps'",
+            "1 of 1 rows: sea is no truth value (true or false, yes or no, 1 or 0); first: id 1 (perhaps)",
         ),
         (
             "a.csv",
             "id,day,rooms,size,sea,zone,price\n1,first of May,3,1,true,a,1\n",
-            "day is no day or instant everywhere; first: 'first of May'",
+            "day is not a day such as 2014-05-02 or an instant such as 2014-05-02T13:00:00Z; first: id 1 (first of May)",
         ),
         ("a.csv", "id,day,rooms\n1,2025-01-01,3\n", "missing: size, sea, zone, price"),
         ("a.csv", "", "found 0 columns"),
@@ -213,7 +218,7 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
     table = sa.Table(
         "sales",
         sa.MetaData(),
-        sa.Column("id", sa.Integer),
+        sa.Column("id", sa.String),
         sa.Column("day", sa.Date),
         sa.Column("rooms", sa.Integer),
         sa.Column("size", sa.Float),
@@ -230,13 +235,13 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
     first = sources.source_digest(asked, tmp_path)
     assert same(sources.read_source(asked, tmp_path).sort("id"))
     with engine.begin() as connection:
-        connection.execute(table.update().where(table.c.id == 1).values(price=11.0))
+        connection.execute(table.update().where(table.c.id == "001").values(price=11.0))
     assert sources.source_digest(asked, tmp_path) != first
     engine.dispose()
     wrong = asked.model_copy(update={"source": Source(**where | {"query": "SELECT * FROM gone"})})
     with pytest.raises(SourceError, match=r"the query failed .*gone"):
         sources.source_digest(wrong, tmp_path)
-    empty = where | {"query": "SELECT * FROM sales WHERE id > 99"}
+    empty = where | {"query": "SELECT * FROM sales WHERE id > '99'"}
     with pytest.raises(SourceError, match="the query found 0 rows"):
         sources.source_digest(asked.model_copy(update={"source": Source(**empty)}), tmp_path)
 

@@ -138,6 +138,8 @@ def score(
     done = scoring.score(here, contract, Path(rows), Path(target), **how)
     resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
     print(f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}{resumed}.")
+    for column in done.unknown:
+        print(f"Unknown: {column}.")
 
 
 @app.command(epilog="This repository's picture: make picture")

@@ -1,7 +1,6 @@
-"""Formats: Parquet, CSV and JSON lines as tables, and their text as values.
+"""Formats: Parquet, CSV and JSON lines as tables.
 
-It decides how a file is read and which words are truth values, days and
-instants. It never checks values (that is `validation`).
+It decides how a file is opened. What stands in its cells is read by `values`.
 """
 
 import csv
@@ -9,10 +8,8 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import headers, landing
+from loopbook.data import headers
 from loopbook.project.contract import Contract, Dialect, Source
-from loopbook.project.errors import SourceError
-from loopbook.project.names import plain_header
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -23,7 +20,6 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
-SAID_YES, SAID_NO = {"true", "t", "yes", "y", "1"}, {"false", "f", "no", "n", "0"}
 SNIFFED_BYTES = 1 << 16
 
 
@@ -32,35 +28,36 @@ def format_of(file: Path, source: Source) -> str | None:
     return source.format or SUFFIXES.get(file.suffix.lower())
 
 
-def scan_files(files: list[Path], form: str, contract: Contract) -> pl.LazyFrame:
-    """The files as one lazy table, so that only named columns are read."""
+def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
+    """A file as a lazy table, so that only named columns are read.
+
+    Parquet has its columns as stored. CSV and JSON lines are text throughout:
+    what a text means is for `values`, and not for a guess from the first rows.
+    """
     if form == "parquet":
-        return pl.scan_parquet(files)
-    kinds = {name: landing.KINDS[f.type] for name, f in contract.features.items()}
-    kinds[contract.target.name] = pl.Float64
-    kinds |= {n: pl.String for n in (contract.event_time, contract.known_time) if n}
-    kinds = {contract.header_of[name]: kind for name, kind in kinds.items()}
+        return pl.scan_parquet(file)
     if form == "jsonl":
-        return pl.scan_ndjson(files, schema_overrides=kinds, infer_schema_length=None)
-    # there are many ways to write a truth value; `as_declared` reads them
-    kinds |= {n: pl.String for n, kind in kinds.items() if kind == pl.Boolean}
-    dialect = contract.source.dialect or sniffed(files[0])
-    columns, *_ = [headers.written(file, dialect) for file in files]
-    plain = {plain_header(header): kind for header, kind in kinds.items()}
-    kinds = {c: plain[plain_header(c)] for c in columns if plain_header(c) in plain}
+        schema = pl.scan_ndjson(file, infer_schema_length=None).collect_schema()
+        texts = {name: pl.String for name, kind in schema.items() if not kind.is_nested()}
+        return pl.scan_ndjson(file, schema_overrides=texts, infer_schema_length=None)
+    dialect = dialect_of(file, contract)
+    headers.written(file, dialect)
     return pl.scan_csv(
-        files,
+        file,
         separator=dialect.separator,
         quote_char=dialect.quote,
-        decimal_comma=dialect.decimal_comma,
-        schema_overrides=kinds,
+        infer_schema=False,
         # polars leaves a quote in a header doubled, as it stands in the file
         with_column_names=lambda names: [
             n.replace(dialect.quote * 2, dialect.quote) for n in names
         ],
-        infer_schema_length=10_000,
         raise_if_empty=False,
     )
+
+
+def dialect_of(file: Path, contract: Contract) -> Dialect:
+    """How a CSV file is written: as the contract says, or as its first lines show."""
+    return contract.source.dialect or sniffed(file)
 
 
 def sniffed(file: Path) -> Dialect:
@@ -75,54 +72,3 @@ def sniffed(file: Path) -> Dialect:
     # 1,5;2,5 has as many commas as semicolons: the header has no number in it
     most = max(",;\t|", key=lines[0].count)
     return Dialect(separator=most if lines[0].count(most) else separator)
-
-
-def as_declared(rows: pl.DataFrame, form: str, contract: Contract) -> pl.DataFrame:
-    """Text as what the contract says it is: truth values, days and instants."""
-    if form == "parquet" and not contract.source.database:
-        return rows
-    booleans = [n for n, f in contract.features.items() if f.type == "boolean"]
-    for name in booleans if form == "csv" else ():
-        rows = rows.with_columns(as_truth(rows[name], contract))
-    clock = [n for n in (contract.event_time, contract.known_time) if n]
-    texts = [rows[name] for name in clock if rows.schema[name] == pl.String]
-    return rows.with_columns(as_instants(text, contract) for text in texts)
-
-
-def as_truth(text: pl.Series, contract: Contract) -> pl.Series:
-    """Words as truth values: true, yes, 1 and their opposites; nothing is no value.
-
-    Raises
-    ------
-    SourceError
-        If a word is neither.
-    """
-    said = text.str.strip_chars().str.to_lowercase()
-    wrong = said.filter(~said.is_in([*SAID_YES, *SAID_NO]) & said.is_not_null() & (said != ""))
-    if wrong.len():
-        raise SourceError(
-            f"source {landing.described(contract.source)}: {wrong.len():,} of {text.len():,} rows "
-            f"have a {text.name} that is no truth value; first: {wrong[0]!r}. "
-            "Expected true or false, yes or no, 1 or 0."
-        )
-    truths = dict.fromkeys(SAID_YES, True) | dict.fromkeys(SAID_NO, False)
-    return said.replace_strict(truths, default=None, return_dtype=pl.Boolean)
-
-
-def as_instants(text: pl.Series, contract: Contract) -> pl.Series:
-    """Days (2014-05-02) as dates; instants (ISO 8601) in UTC, or naive where no offset stands."""
-    there = text.drop_nulls()
-    if there.str.contains(r"^\d{4}-\d{2}-\d{2}$").all():
-        return text.str.to_date("%Y-%m-%d")
-    spaced = text.str.replace(" ", "T")
-    forms = ("%+", "%Y-%m-%dT%H:%M:%S%.f", "%Y%m%dT%H%M%S")
-    for form in forms:
-        zone = {"time_zone": "UTC"} if form == "%+" else {}
-        instants = spaced.str.to_datetime(form, strict=False, **zone)
-        if instants.null_count() == text.null_count():
-            return instants
-    first = text.filter(text.is_not_null() & text.str.to_date("%Y-%m-%d", strict=False).is_null())
-    raise SourceError(
-        f"source {landing.described(contract.source)}: {text.name} is no day or instant everywhere; "
-        f"first: {first.first()!r}. Expected 2014-05-02 or 2014-05-02T13:00:00Z."
-    )

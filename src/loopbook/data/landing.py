@@ -18,16 +18,11 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
+from loopbook.data.single_values import text_of
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
 from loopbook.project.files import read_json, replacing, write_json
 
-KINDS = {
-    "integer": pl.Int64,
-    "number": pl.Float64,
-    "boolean": pl.Boolean,
-    "category": pl.String,
-}
 BATCH_ROWS = 50_000
 TIMEOUT_S = 60
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -171,15 +166,11 @@ def _query(contract: Contract, folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     source, total, rows, writer = contract.source, 0, 0, None
-    kinds = {name: KINDS[feature.type] for name, feature in contract.features.items()}
-    kinds[contract.target.name] = pl.Float64
-    kinds = {contract.header_of[name]: kind for name, kind in kinds.items()}
+    texts = {contract.header_of[name] for name in (*contract.features, contract.target.name)}
     with replacing(folder / "incoming") as incoming:
         try:
             for batch in _batches(source):
-                table = pl.DataFrame(batch, infer_schema_length=None)
-                # a batch without any value would have no type, and a database's own may vary
-                table = table.cast({n: kind for n, kind in kinds.items() if n in table.columns})
+                table = _as_table(batch, texts)
                 total = (total + sum_of_hashes(table)) % 2**64
                 rows += table.height
                 arrow = table.to_arrow()
@@ -188,8 +179,8 @@ def _query(contract: Contract, folder: Path) -> dict[str, Any]:
                 writer.write_table(arrow.cast(writer.schema))
         except (pl.exceptions.PolarsError, ValueError) as reason:
             raise SourceError(
-                f"source {described(source)}: a column of the query is not of the contract's "
-                f"type ({str(reason).splitlines()[0]}). Cast it in source.query."
+                f"source {described(source)}: a column of the query is not of one "
+                f"type everywhere ({str(reason).splitlines()[0]}). Cast it in source.query."
             ) from None
         finally:
             if writer is not None:
@@ -203,6 +194,22 @@ def _query(contract: Contract, folder: Path) -> dict[str, Any]:
         name = f"landed-{digest[:32]}.parquet"
         incoming.replace(folder / name)
     return {"source": _identity(source), "file": name, "digest": digest}
+
+
+def _as_table(batch: list[dict[str, Any]], texts: set[str]) -> pl.DataFrame:
+    """A batch of rows, with the columns that are described as `texts`.
+
+    A batch without any value would have no type, and SQLite's own vary from row
+    to row; what a text means is the same whatever it comes from (see `values`).
+    """
+    columns = {}
+    for name in batch[0]:
+        found = [row[name] for row in batch]
+        if name in texts:
+            found = [v if v is None or isinstance(v, str) else text_of(v) for v in found]
+        kind = pl.String if name in texts else None
+        columns[name] = pl.Series(name, found, dtype=kind)
+    return pl.DataFrame(columns)
 
 
 def _batches(source: Source) -> Iterator[list[dict[str, Any]]]:

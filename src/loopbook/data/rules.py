@@ -1,7 +1,7 @@
 """Rules: the contract, as one polars expression a rule. Pure.
 
 It decides what a row must keep, once for every door: rows to learn from, rows
-that came back through the service, files, requests and feedback. It never
+that came back through the service, and files to score. It never
 refuses and never drops a row; the caller does, by the masks that it is given.
 NaN counts as no value, infinity as out of range.
 """
@@ -12,20 +12,15 @@ from typing import Any, Literal
 
 import polars as pl
 
+from loopbook.data.single_values import category
 from loopbook.project.clock import KNOWN_TS
 from loopbook.project.contract import Contract
 
-INTEGERS = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64)
 FLOATS = (pl.Float32, pl.Float64)
-STORED = {
-    "integer": INTEGERS,
-    "number": (*INTEGERS, *FLOATS),
-    "boolean": (pl.Boolean,),
-    "category": (pl.String, pl.Categorical, pl.Enum, *INTEGERS),
-}
 FINITE = 1.7976931348623157e308  # the largest double
 SHOWN = 3
 SHOWN_CATEGORIES = 8
+LONGEST_SHOWN = 60
 
 EVERYWHERE = pl.repeat(True, pl.len(), dtype=pl.Boolean)
 
@@ -76,21 +71,45 @@ class Failure:
         return shown | {"rows": self.rows, "of": self.of, "first": self.first}
 
 
-def failures(rows: pl.DataFrame, contract: Contract, rules: Sequence[Rule]) -> list[Failure]:
-    """The rules that some row breaks, in their order, with the first rows of each."""
+def failures(
+    rows: pl.DataFrame,
+    contract: Contract,
+    rules: Sequence[Rule],
+    unreadable: Sequence[Failure] = (),
+) -> list[Failure]:
+    """The rules that some row breaks, in their order, with the first rows of each.
+
+    Parameters
+    ----------
+    unreadable : sequence of Failure
+        Values that are there and cannot be read: they are not missing too.
+    """
     masks = rows.select(rule.broken.alias(str(place)) for place, rule in enumerate(rules))
-    broken = [(rule, mask) for rule, mask in zip(rules, masks, strict=True) if mask.any()]
-    keys = _shown_keys(rows.schema, contract)
+    read = (
+        (rule, _readable(mask, rule, unreadable)) for rule, mask in zip(rules, masks, strict=True)
+    )
+    keys = [name for name in contract.key if name in rows.schema]
     return [
         Failure(rule, _text(rule, rows), mask, _first(rows, mask, rule, keys))
-        for rule, mask in broken
+        for rule, mask in read
+        if mask.any()
     ]
 
 
-def keeping(rows: pl.DataFrame, rules: Sequence[Rule]) -> pl.Series:
-    """Whether each row breaks none of the rules."""
-    broken = [EVERYWHERE & False, *(rule.broken for rule in rules)]
-    return rows.select(~pl.any_horizontal(broken).alias("keeps")).to_series()
+def _readable(mask: pl.Series, rule: Rule, unreadable: Sequence[Failure]) -> pl.Series:
+    if rule.kind == "null":
+        for failure in unreadable:
+            if failure.rule.column == rule.column:
+                mask &= ~failure.mask
+    return mask
+
+
+def kept(broken: Sequence[Failure], height: int) -> pl.Series:
+    """Whether each of `height` rows breaks none of these rules."""
+    keeps = pl.repeat(True, height, dtype=pl.Boolean, eager=True)
+    for failure in broken:
+        keeps &= ~failure.mask
+    return keeps.alias("keeps")
 
 
 def rules_for(
@@ -100,7 +119,7 @@ def rules_for(
     columns: Sequence[str] | None = None,
     kinds: Sequence[Kind] = (*OF_A_ROW, *OF_THE_TABLE),
 ) -> list[Rule]:
-    """The contract's rules for a frame of this schema: types first, then column by column.
+    """The contract's rules for a frame that `values.converted` made, column by column.
 
     Parameters
     ----------
@@ -112,14 +131,13 @@ def rules_for(
 
     Notes
     -----
-    A column that is absent or of a wrong type has that one rule: its values
-    mean nothing to the others.
+    A column that is absent has that one rule. One that cannot be read is null
+    here; `values.converted` tells that, as failures of the kind `type`.
     """
     names = [n for n in contract.columns if n in schema] if columns is None else list(columns)
-    unusable = [rule for name in names if (rule := _storage_rule(name, schema, contract))]
-    skipped = {rule.column for rule in unusable}
-    sound = [name for name in names if name not in skipped]
-    rules = [*unusable]
+    sound = [name for name in names if name in schema]
+    absent = [name for name in names if name not in schema]
+    rules = [Rule(name, "presence", "is missing", EVERYWHERE) for name in absent]
     rules += [rule for name in sound for rule in _value_rules(name, schema, contract)]
     if contract.target.name in sound:
         rules.append(_constant_rule(contract.target.name, schema))
@@ -128,19 +146,25 @@ def rules_for(
     return [rule for rule in rules if rule.kind in kinds]
 
 
-def _storage_rule(name: str, schema: pl.Schema, contract: Contract) -> Rule | None:
-    """What makes a whole column unusable: it is not there, or stored as its type cannot be."""
-    if name not in schema:
-        return Rule(name, "presence", "is missing", EVERYWHERE)
-    if name in contract.features:
-        kind = contract.features[name].type
-    elif name == contract.target.name:
-        kind = "number"
-    else:
-        return None
-    if schema[name].base_type() in STORED[kind]:
-        return None
-    return Rule(name, "type", f"is of type {schema[name]}, expected {kind}", EVERYWHERE)
+def of_a_request(schema: pl.Schema, contract: Contract) -> list[Rule]:
+    """What a row to answer must keep: as little as the service asks of a request.
+
+    A feature may be absent unless it is required, a category may be one that
+    nobody has seen, and a value may be out of its range where the contract says
+    `answer`; but no value is infinite.
+    """
+    rules: list[Rule] = []
+    for name, feature in contract.features.items():
+        if name not in schema:
+            if feature.required:
+                rules.append(Rule(name, "presence", "is missing", EVERYWHERE))
+            continue
+        if feature.required:
+            rules.append(Rule(name, "null", "has no value", _value(name, schema).is_null()))
+        if feature.type in ("integer", "number"):
+            bounds = feature.range if contract.out_of_range == "refuse" else None
+            rules += _range_rule(name, bounds, schema)
+    return rules
 
 
 def _value_rules(name: str, schema: pl.Schema, contract: Contract) -> Iterator[Rule]:
@@ -150,7 +174,7 @@ def _value_rules(name: str, schema: pl.Schema, contract: Contract) -> Iterator[R
     if feature is None or feature.required or name in contract.key:
         yield Rule(name, "null", "has no value", value.is_null())
     if feature is not None and feature.categories:
-        known = value.cast(pl.String).is_in(feature.categories)
+        known = value.is_in([category(text) for text in feature.categories])
         listed = ", ".join(feature.categories[:SHOWN_CATEGORIES])
         more = ", …" if len(feature.categories) > SHOWN_CATEGORIES else ""
         yield Rule(name, "category", f"not one of {listed}{more}", _broken(known))
@@ -200,26 +224,40 @@ def _text(rule: Rule, rows: pl.DataFrame) -> str:
     return rule.text.format(value=rows.select(_value(rule.column, rows.schema).max()).item())
 
 
-def _shown_keys(schema: pl.Schema, contract: Contract) -> list[str]:
-    """The key's columns that can stand in a sentence."""
-    names = [name for name in contract.key if name in schema]
-    return [name for name in names if _storage_rule(name, schema, contract) is None]
+def failed(
+    rule: Rule, mask: pl.Series, rows: pl.DataFrame, found: pl.Series | None, keys: Sequence[str]
+) -> Failure:
+    """A failure about values, with the first of them as they were `found` (None: a whole column)."""
+    first = [] if found is None else _shown(rows, mask, found, keys)
+    return Failure(rule, rule.text, mask, first)
 
 
 def _first(rows: pl.DataFrame, mask: pl.Series, rule: Rule, keys: Sequence[str]) -> list[str]:
     """The first broken rows by their key or number, each with its value where the rule is about a value."""
     if rule.kind in ("presence", "type", "constant"):
         return []
-    shown = rows.select(pl.col(name).cast(pl.String) for name in keys)
     if rule.kind == "unique":
+        shown = rows.select(pl.col(name).cast(pl.String) for name in keys)
         repeated = shown.filter(mask).unique(maintain_order=True).head(SHOWN)
         return [_where(row) for row in repeated.iter_rows(named=True)]
-    if not keys:
-        shown = pl.DataFrame({"row": pl.int_range(1, rows.height + 1, eager=True)})
+    return _shown(rows, mask, rows.select(_value(rule.column, rows.schema)).to_series(), keys)
+
+
+def _shown(rows: pl.DataFrame, mask: pl.Series, found: pl.Series, keys: Sequence[str]) -> list[str]:
     places = mask.arg_true().head(SHOWN)
-    values = rows.select(_value(rule.column, rows.schema)).to_series().gather(places)
-    broken = shown[places].iter_rows(named=True)
-    return [f"{_where(row)} ({value})" for row, value in zip(broken, values, strict=True)]
+    if keys:
+        broken = rows[places].select(pl.col(name).cast(pl.String) for name in keys)
+    else:
+        broken = pl.DataFrame({"row": places + 1})
+    values = (told(value) for value in found.gather(places))
+    where = broken.iter_rows(named=True)
+    return [f"{_where(row)} ({value})" for row, value in zip(where, values, strict=True)]
+
+
+def told(value: Any) -> str:
+    """A value in a sentence, cut where it is long."""
+    text = str(value)
+    return text if len(text) <= LONGEST_SHOWN else f"{text[: LONGEST_SHOWN - 1]}…"
 
 
 def _where(row: dict[str, Any]) -> str:

@@ -9,13 +9,12 @@ verdict `investigate`) is left out, so that no model learns from it.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import orjson
 import polars as pl
 
-from loopbook.data import formats, prediction_log, sources, validation
-from loopbook.data.landing import KINDS
+from loopbook.data import instants, prediction_log, rules, sources, validation, values
+from loopbook.data.single_values import text_of
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
@@ -56,7 +55,7 @@ def known_rows(
 
     Where both have a key, the source's row is kept. See `sources.known_by`.
     """
-    served = collect(project, contract, as_of)
+    served = _keyed_like(rows_raw, collect(project, contract, as_of), contract)
     known, meant = sources.known_by(rows_raw, as_of, contract, now=now, served=served.rows)
     return known, meant, served
 
@@ -79,6 +78,18 @@ def collect(project: Project, contract: Contract, as_of: datetime | None) -> Ser
         return Served()
     names = ("received_ts", "as_of_ts", "known_ts", "request", "key", "observed", "out_of_range")
     return from_log(pl.concat([p.select(names) for p in parts]), contract, broken_spans(project))
+
+
+def _keyed_like(rows_raw: pl.DataFrame, served: Served, contract: Contract) -> Served:
+    """Served rows with their keys, which are text, as the source stores them."""
+    names = [n for n in contract.key if n not in (contract.event_time, contract.known_time)]
+    if served.rows is None or not names:
+        return served
+    casts = [pl.col(name).cast(rows_raw.schema[name], strict=False) for name in names]
+    rows = served.rows.with_columns(casts)
+    fitting = rows.drop_nulls(names)
+    why = "their key is of another type than the source's"
+    return Served(fitting, served.left_out | {why: rows.height - fitting.height})
 
 
 def digest_of(project: Project, contract: Contract) -> str:
@@ -137,35 +148,34 @@ def from_log(
     left_out["asked again"] = sound.height - once.height
     if once.is_empty():
         return Served(None, left_out)
-    rows = _as_rows(once, contract)
-    kept = rows.filter(validation.keeps_contract(rows, contract))
+    rows, broken_rules = validation.checked(
+        _as_rows(once, contract), contract, columns=contract.columns, kinds=rules.OF_A_ROW
+    )
+    kept = rows.filter(rules.kept(broken_rules, rows.height))
     left_out["they break the contract"] = rows.height - kept.height
     return Served(kept, left_out)
 
 
 def _as_rows(once: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """What was asked and observed, in the contract's columns and as its types; see `values`."""
     requests = [orjson.loads(request) for request in once["request"]]
-    kinds: dict[str, Any] = {name: KINDS[f.type] for name, f in contract.features.items()}
     columns = {contract.target.name: once["observed"]}
     for name in contract.columns:
         if name in columns:
             continue
         alias = contract.features[name].alias if name in contract.features else None
-        values = [request.get(name, request.get(alias)) for request in requests]
-        if kinds.get(name) == pl.String or name not in kinds:
-            values = [None if value is None else str(value) for value in values]
-        columns[name] = pl.Series(name, values, dtype=kinds.get(name, pl.String), strict=False)
+        found = [request.get(name, request.get(alias)) for request in requests]
+        texts = [v if v is None or isinstance(v, str) else text_of(v) for v in found]
+        columns[name] = pl.Series(name, texts, dtype=pl.String)
     rows = pl.DataFrame(columns)
     if contract.event_time is None:
         return rows
-    happened = once["as_of_ts"]
-    said = rows[contract.event_time]
-    if said.null_count() == 0:
-        instants = formats.as_instants(said, contract)
-        named = pl.DataFrame({contract.event_time: instants})
-        happened = named.select(sources.instant(named, contract.event_time, contract)).to_series()
-    rows = rows.with_columns(happened.alias(EVENT_TS), once["known_ts"].alias(KNOWN_TS))
-    texts = [n for n in (contract.event_time, contract.known_time) if n]
-    clock = {contract.event_time: EVENT_TS, contract.known_time: KNOWN_TS}
-    rows = rows.with_columns(pl.col(clock[name]).alias(name) for name in texts)
-    return rows.with_columns(pl.max_horizontal(KNOWN_TS, EVENT_TS).alias(KNOWN_TS))
+    asked, known = once["as_of_ts"], once["known_ts"]
+    # a request may say when it happened by another column than `as_of`
+    said, _ = values.converted(rows, contract, [contract.event_time])
+    happened = instants.in_utc(said[contract.event_time], contract.time_zone)
+    happened = happened.zip_with(happened.is_not_null(), asked)
+    times = [happened.alias(EVENT_TS), happened.alias(contract.event_time)]
+    if contract.known_time:
+        times.append(known.alias(contract.known_time))
+    return rows.with_columns(times, pl.max_horizontal(known, happened).alias(KNOWN_TS))

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import headers, landing
-from loopbook.data.formats import SUFFIXES, as_declared, format_of, scan_files
+from loopbook.data import formats, headers, instants, landing, validation, values
+from loopbook.data.aside_rows import Reading
+from loopbook.data.formats import SUFFIXES, format_of
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
-from loopbook.project.errors import SourceError
+from loopbook.project.errors import SourceError, listed
 from loopbook.project.files import sha256_of
 
 FORMATS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
@@ -81,19 +82,19 @@ def _file_digest(path: Path, contract: Contract) -> str:
         ) from None
 
 
-def read_source(contract: Contract, root: Path) -> pl.DataFrame:
-    """All rows of the source, with only what the contract names.
+def read(contract: Contract, root: Path) -> Reading:
+    """All rows of the source, with only what the contract names, read as it says.
 
     Returns
     -------
-    polars.DataFrame
-        The columns of the contract, in its order. From Parquet and databases
-        with their types as stored; from text with the contract's.
+    Reading
+        The columns of the contract, in its order (see `values.converted`), and
+        where a value stands that cannot be read; known faults are not told.
 
     Raises
     ------
     SourceError
-        If it cannot be read, is empty, or its columns differ from the contract.
+        If it cannot be opened, is empty, or its columns differ from the contract.
     """
     where = landing.described(contract.source)
     files = source_files(contract, root)
@@ -106,43 +107,57 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     if not files[0].is_file():
         _file_digest(files[0], contract)
     try:
-        table = scan_files(files, form, contract)
-        names = headers.source_names(table.collect_schema().names(), contract, where)
-        table = headers.renamed(table, names).select(contract.columns)
-        rows = as_declared(table.collect(), form, contract)
+        tables = [_named(formats.scan(f, form, contract), contract, where) for f in files]
+        rows_raw = pl.concat(tables, how="vertical_relaxed").collect()
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as reason:
         raise SourceError(
             f"source {where}: is no readable {FORMATS[form]} file ({_first_line(reason)}). "
             "Write it again, or correct source in contract.yaml."
         ) from None
-    if rows.is_empty():
+    if rows_raw.is_empty():
         raise SourceError(
             f"source {where}: found 0 rows, expected at least one. "
             "Fill the table, or correct source in contract.yaml."
         )
-    return rows
+    comma = form == "csv" and formats.dialect_of(files[0], contract).decimal_comma
+    rows, failures = values.converted(rows_raw, contract, decimal_comma=comma)
+    if failures and contract.known_faults:
+        is_meant = ~validation.is_known_fault(rows, contract)
+        failures = [
+            values.failure(f.rule, f.mask & is_meant, rows, rows_raw, contract) for f in failures
+        ]
+    unreadable = [failure for failure in failures if failure.rows]
+    return Reading(rows, contract, unreadable=unreadable, raw=rows_raw)
+
+
+def _named(table: pl.LazyFrame, contract: Contract, where: str) -> pl.LazyFrame:
+    """A file's columns under the names of the contract, in its order."""
+    names = headers.source_names(table.collect_schema().names(), contract, where)
+    return headers.renamed(table, names).select(contract.columns)
+
+
+def read_source(contract: Contract, root: Path) -> pl.DataFrame:
+    """All rows of the source, each value read as the contract says.
+
+    Raises
+    ------
+    SourceError
+        As `read` does, and if a value cannot be read; every such column is told.
+    """
+    found = read(contract, root)
+    if found.unreadable:
+        raise SourceError(
+            f"source {landing.described(contract.source)}: found values that cannot be read as "
+            f"contract '{contract.name}' says.\n{listed([str(f) for f in found.unreadable])}\n"
+            "Correct them there, list what stands for no value under null_values in contract.yaml, "
+            "or single rows under known_faults."
+        )
+    return found.rows
 
 
 def _first_line(reason: Exception) -> str:
     """What a library says went wrong, without the lines that explain it to programmers."""
     return (str(reason).strip() or type(reason).__name__).splitlines()[0]
-
-
-def scan(contract: Contract) -> pl.LazyFrame:
-    """The one file of a contract's source, lazily, whatever columns it has.
-
-    Raises
-    ------
-    SourceError
-        If its name ends in no known format.
-    """
-    path = Path(contract.source.path)
-    form = format_of(path, contract.source)
-    if form is None:
-        raise SourceError(
-            f"{path}: its name ends in no known format, expected {', '.join(SUFFIXES)}."
-        )
-    return scan_files([path], form, contract)
 
 
 def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -175,33 +190,18 @@ def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return rows
 
 
-def instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Expr:
+def instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Series:
     """A column of days or timestamps as instants in UTC.
 
     Raises
     ------
     SourceError
-        If it is neither, or has no zone and the contract names none.
+        If it is neither, or names times that are none (see `instants.read`).
     """
-    kind = rows.schema[name]
-    zone = contract.time_zone or "UTC"
-    column = pl.col(name)
-    if kind == pl.Date:
-        return column.cast(pl.Datetime("us")).dt.replace_time_zone(zone).dt.convert_time_zone("UTC")
-    if not isinstance(kind, pl.Datetime):
-        raise SourceError(
-            f"source {landing.described(contract.source)}: {name} is of type {kind}, "
-            "expected a date or a timestamp. Convert the column, or name another."
-        )
-    column = column.dt.cast_time_unit("us")
-    if kind.time_zone is None and contract.time_zone is None:
-        raise SourceError(
-            f"source {landing.described(contract.source)}: {name} has timestamps without a zone, "
-            "so their instants are unknown. Set time_zone in contract.yaml, such as UTC."
-        )
-    if kind.time_zone is None:
-        column = column.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
-    return column.dt.convert_time_zone("UTC")
+    rows, failures = values.converted(rows, contract, [name])
+    if failures:
+        raise SourceError(f"source {landing.described(contract.source)}: {failures[0]}.")
+    return instants.in_utc(rows[name], contract.time_zone)
 
 
 def newest_versions(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:

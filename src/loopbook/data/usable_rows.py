@@ -6,7 +6,7 @@ for what is wrong with the whole table, everything is refused. Released rows
 are used in spite of their rule, dropped ones never.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -69,7 +69,7 @@ def sift(reading: Reading, decisions: Decisions, *, share: float) -> Sifted:
     rows, contract = reading.rows, reading.contract
     demanded = rules.rules_for(rows.schema, contract, columns=contract.columns)
     of_a_row = [rule for rule in demanded if rule.kind in rules.OF_A_ROW]
-    missing = _not_missing(rules.failures(rows, contract, of_a_row), reading.unreadable)
+    missing = rules.failures(rows, contract, of_a_row, reading.unreadable)
     broken = [*reading.unreadable, *missing]
     found = sift_broken(reading, decisions, broken, share=share, whole_table=True)
     if found.refused:
@@ -114,18 +114,6 @@ def sift_broken(
 def _table_failures(kept: pl.DataFrame, reading: Reading) -> list[Failure]:
     demanded = rules.rules_for(kept.schema, reading.contract, kinds=rules.OF_THE_TABLE)
     return rules.failures(kept, reading.contract, demanded)
-
-
-def _not_missing(failures: Sequence[Failure], unreadable: Sequence[Failure]) -> Iterator[Failure]:
-    """Failures in which a value that is there and cannot be read is not called missing too."""
-    by = {failure.rule.column: failure.mask for failure in unreadable}
-    for failure in failures:
-        if failure.rule.kind != "null" or failure.rule.column not in by:
-            yield failure
-            continue
-        mask = failure.mask & ~by[failure.rule.column]
-        if mask.any():
-            yield Failure(failure.rule, failure.text, mask, failure.first)
 
 
 def _repeated(reading: Reading, usable: pl.Series) -> Failure | None:

@@ -4,11 +4,13 @@ It decides which rows break which rule, and lists them all. It never repairs a
 row; the known faults of the contract are left out before, counted and shown.
 """
 
-import polars as pl
-import polars.selectors as cs
+from collections.abc import Sequence
 
-from loopbook.data import rules
-from loopbook.data.landing import KINDS
+import polars as pl
+
+from loopbook.data import instants, rules, values
+from loopbook.data.single_values import reader
+from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import DataError, listed
 
@@ -24,13 +26,62 @@ def without_known_faults(rows: pl.DataFrame, contract: Contract) -> tuple[pl.Dat
     """
     faults = []
     for fault in contract.known_faults:
-        is_fault = pl.all_horizontal(pl.col(name) == value for name, value in fault.where.items())
-        count = rows.select(is_fault.fill_null(value=False).sum()).item()
+        is_fault = _is_at(rows, fault.where, contract)
         where = {name: str(value) for name, value in fault.where.items()}
-        faults.append({"where": where, "reason": fault.reason, "rows": count})
-        if count:
-            rows = rows.filter(~is_fault.fill_null(value=False))
+        faults.append({"where": where, "reason": fault.reason, "rows": is_fault.sum()})
+        rows = rows.filter(~is_fault)
     return rows, faults
+
+
+def is_known_fault(rows: pl.DataFrame, contract: Contract) -> pl.Series:
+    """Whether each row is one that the contract names as wrong."""
+    any_of = pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
+    for fault in contract.known_faults:
+        any_of |= _is_at(rows, fault.where, contract)
+    return any_of
+
+
+def _is_at(rows: pl.DataFrame, where: dict, contract: Contract) -> pl.Series:
+    """Which rows have these values in their key, each read as the column is."""
+    found = pl.repeat(True, rows.height, dtype=pl.Boolean, eager=True)
+    for name, value in where.items():
+        found &= _is_value(rows[name], value, values.kind_of(name, contract), contract)
+    return found
+
+
+def _is_value(column: pl.Series, value: object, kind: values.Kind, contract: Contract) -> pl.Series:
+    try:
+        if kind == "time":
+            zone = contract.time_zone
+            same = instants.in_utc(column, zone) == parse_instant(value, zone)
+        else:
+            is_number = kind == "key" and column.dtype.is_integer()
+            text = value if isinstance(value, int) else str(value)
+            same = column == reader("integer" if is_number else kind)(text)
+    except ValueError:  # no value of this column is that
+        return pl.repeat(False, column.len(), dtype=pl.Boolean, eager=True)
+    return same.fill_null(value=False)
+
+
+def checked(
+    rows_raw: pl.DataFrame,
+    contract: Contract,
+    *,
+    columns: Sequence[str] | None = None,
+    kinds: Sequence[rules.Kind] = (*rules.OF_A_ROW, *rules.OF_THE_TABLE),
+) -> tuple[pl.DataFrame, list[rules.Failure]]:
+    """Rows as the contract's types, and every rule that some of them break.
+
+    Parameters
+    ----------
+    columns : sequence of str, optional
+        The contract's columns that must be there; without it, those that are.
+    kinds : sequence of Kind
+        The kinds of rules that are wanted, beside that a value can be read.
+    """
+    typed, unread = values.converted(rows_raw, contract, columns)
+    demanded = rules.rules_for(typed.schema, contract, columns=columns, kinds=kinds)
+    return typed, unread + rules.failures(typed, contract, demanded, unread)
 
 
 def validate(rows_raw: pl.DataFrame, contract: Contract) -> list[rules.Failure]:
@@ -39,8 +90,7 @@ def validate(rows_raw: pl.DataFrame, contract: Contract) -> list[rules.Failure]:
     Checked are the columns, their types, required values, ranges, categories,
     a target that is there and not constant, and the key's uniqueness.
     """
-    demanded = rules.rules_for(rows_raw.schema, contract, columns=contract.columns)
-    return rules.failures(rows_raw, contract, demanded)
+    return checked(rows_raw, contract, columns=contract.columns)[1]
 
 
 def conform(rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -51,25 +101,21 @@ def conform(rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     DataError
         With every violation, if there is one.
     """
-    violations = validate(rows_raw, contract)
+    rows, violations = checked(rows_raw, contract, columns=contract.columns)
     if violations:
         raise DataError(refusal(violations, contract))
-    return typed(rows_raw, contract)
+    return rows
 
 
 def typed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     """Usable rows with one type a kind: Int64, Float64, Boolean, String."""
-    casts = [pl.col(name).cast(KINDS[f.type]) for name, f in contract.features.items()]
-    casts.append(pl.col(contract.target.name).cast(pl.Float64))
-    return rows.with_columns(cs.float().fill_nan(None)).with_columns(casts)
+    return values.converted(rows, contract)[0]
 
 
 def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:
     """Whether each row, by itself, keeps every rule of the contract."""
-    demanded = rules.rules_for(
-        rows.schema, contract, columns=contract.columns, kinds=rules.OF_A_ROW
-    )
-    return rules.keeping(rows, demanded)
+    broken = checked(rows, contract, columns=contract.columns, kinds=rules.OF_A_ROW)[1]
+    return rules.kept(broken, rows.height)
 
 
 def refusal(violations: list[rules.Failure], contract: Contract) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopbook.data.single_values import category
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.formulas import EVENT_YEAR, compiled, formula_names
@@ -73,10 +74,12 @@ def with_derived(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 def learn_categories(rows: pl.DataFrame, contract: Contract) -> dict[str, list[str]]:
     """The vocabulary of every category: the contract's, or what occurs in `rows`, sorted."""
-    return {
-        name: contract.features[name].categories or sorted(rows[name].drop_nulls().unique())
-        for name in contract.categories
-    }
+    vocabulary = {}
+    for name in contract.categories:
+        told = contract.features[name].categories
+        allowed = list(dict.fromkeys(map(category, told or [])))
+        vocabulary[name] = allowed or sorted(rows[name].drop_nulls().unique())
+    return vocabulary
 
 
 def encode(

@@ -4,10 +4,22 @@ It decides how an instant is read and stored. Time is an argument everywhere:
 `utc_now` stamps records and is never called inside a rule.
 """
 
-from datetime import UTC, date, datetime
+import re
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 EVENT_TS = "event_ts"  # when a row happened
 KNOWN_TS = "known_ts"  # when it became known
+
+# ISO 8601 as people, PostgreSQL and spreadsheets write it; polars reads the same patterns
+DAY = r"[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+_HOUR, _SIXTY = r"(?:[01][0-9]|2[0-3])", r"[0-5][0-9]"
+OFFSET = rf"(?: ?(?:[Zz]|UTC|[+-]{_HOUR}(?::?{_SIXTY})?))"
+_TIME = rf"{_HOUR}:{_SIXTY}(?::{_SIXTY}(?:[.,][0-9]{{1,9}})?)?"
+_COMPACT = rf"[0-9]{{8}}T{_HOUR}{_SIXTY}{_SIXTY}"
+TIME = rf"^(?:{DAY}(?:[Tt ]{_TIME}{OFFSET}?)?|{_COMPACT}{OFFSET}?)$"
+_A_TIME = re.compile(TIME)
+TIME_EXPECTED = "a day such as 2014-05-02 or an instant such as 2014-05-02T13:00:00Z"
 
 
 def utc_now() -> datetime:
@@ -15,21 +27,67 @@ def utc_now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def parse_instant(value: str | date | datetime) -> datetime:
-    """A day (its midnight) or an instant in ISO 8601, as an instant in UTC.
+def parse_instant(value: str | date | datetime, zone: str | None = None) -> datetime:
+    """A day (its first instant) or an instant in ISO 8601, as an instant in UTC.
 
-    What bears no zone is taken to be in UTC already.
+    What bears no zone is taken to be in `zone`, or else in UTC. Of a time that
+    came twice, when the clocks went back, the earlier instant is meant.
 
     Raises
     ------
     ValueError
-        If it is neither.
+        If it is neither, if the clocks of `zone` skipped it, or if it lies
+        outside the years 1 to 9999.
     """
     if isinstance(value, str):
-        value = datetime.fromisoformat(value.strip())
+        value = _read(value.strip())
+    try:
+        return _placed(value, zone or "UTC")
+    except OverflowError:
+        raise ValueError("an instant of the years 1 to 9999") from None
+
+
+def _placed(value: date | datetime, zone: str) -> datetime:
     if not isinstance(value, datetime):
-        value = datetime(value.year, value.month, value.day)
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+        return first_instant(value, zone)
+    if value.tzinfo is not None:
+        return value.astimezone(UTC)
+    located = value.replace(tzinfo=ZoneInfo(zone))
+    instant = located.astimezone(UTC)
+    if instant.astimezone(located.tzinfo).replace(tzinfo=None) != value:
+        raise ValueError(f"a time that {zone} had (its clocks skipped this one)")
+    return instant
+
+
+def _read(text: str) -> date | datetime:
+    """A text in one of the forms of `TIME`; of a fraction of a second, the microseconds."""
+    plain = f"{text[:10]}{text[10:].replace('UTC', 'Z')}".upper()
+    plain = plain if plain[10:11] != " " else f"{plain[:10]}T{plain[11:]}"
+    try:
+        if not _A_TIME.match(text):
+            raise ValueError
+        value = datetime.fromisoformat(plain.replace(" ", ""))
+    except ValueError:
+        raise ValueError(TIME_EXPECTED) from None
+    return value.date() if len(plain) == len("2014-05-02") else value
+
+
+def first_instant(day: date, zone: str) -> datetime:
+    """The instant at which a day begins in a zone: its midnight, where the clocks had one.
+
+    Raises
+    ------
+    OverflowError
+        If it lies outside the years 1 to 9999.
+    """
+    place, midnight = ZoneInfo(zone), datetime(day.year, day.month, day.day)
+    late = midnight.replace(tzinfo=place).astimezone(UTC)
+    early = midnight.replace(tzinfo=place, fold=1).astimezone(UTC)
+    # the clocks skipped midnight: the day begins somewhere in (early, late]
+    while late - early > timedelta(seconds=1):
+        middle = (early + (late - early) / 2).replace(microsecond=0)
+        early, late = (early, middle) if middle.astimezone(place).date() >= day else (middle, late)
+    return late
 
 
 def to_micros(instant: datetime) -> int:

@@ -14,35 +14,37 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 
-import numpy as np
 import polars as pl
 import pyarrow.parquet as pq
 
-from loopbook.data import formats, landing, sources
+from loopbook.data import sources
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
 from loopbook.pipeline.progress import counted
-from loopbook.project import clock as clock_module
-from loopbook.project.contract import Contract, Source, read_contract
-from loopbook.project.errors import ScoringError
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import LoopbookError, ScoringError
 from loopbook.project.files import replacing
 from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 from loopbook.registry.servable import Servable, load
+from loopbook.serving import rows_to_score
+from loopbook.serving.rows_to_score import Shape, Unknown
 
 PART_ROWS = 50_000
+WRITTEN = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
 class Scored:
-    """What was done."""
+    """What was done, and in which columns stood categories that the model has not seen."""
 
     rows: int
     version: str
     path: Path
     resumed_rows: int
+    unknown: list[Unknown]
 
 
 def champion(project: Project, contract: Contract) -> Servable:
@@ -110,10 +112,11 @@ def score(
     Raises
     ------
     ScoringError
-        If a required feature is missing or a value has the wrong type. Finished
+        If the service would refuse a row, or the output can hold no table;
+        nothing is computed then. Of a scoring that was interrupted, finished
         parts stay in `var/scoring` and are reused by the next call.
     """
-    work, total = _begun(project, contract, source, as_of)
+    work, total, unknown = _begun(project, contract, source, target, as_of)
     todo = [place for place in range(0, total, PART_ROWS) if not work.part(place).exists()]
     resumed = total - sum(min(PART_ROWS, total - place) for place in todo)
     with counted("scoring", total, resumed) as advance:
@@ -121,7 +124,7 @@ def score(
             advance(done)
     _put_together(work.folder, target)
     shutil.rmtree(work.folder)
-    return Scored(total, work.version, target, resumed)
+    return Scored(total, work.version, target, resumed, unknown)
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ class Work:
     folder: Path
     version: str
     as_of: datetime | None
+    shape: Shape
 
     @property
     def rows(self) -> Path:
@@ -146,29 +150,61 @@ class Work:
 
 
 def _begun(
-    project: Project, contract: Contract, source: Path, as_of: datetime | None
-) -> tuple[Work, int]:
-    """The work on a file, begun now or by an earlier call, and how many rows it has."""
+    project: Project, contract: Contract, source: Path, target: Path, as_of: datetime | None
+) -> tuple[Work, int, list[Unknown]]:
+    """The work on a file, begun now or by an earlier call, its height, and unknown categories."""
     servable = champion(project, contract)
-    rows = _opened(source, contract)
-    _check_columns(rows, contract, source)
+    rows, shape = rows_to_score.opened(source, contract)
+    _check_target(rows.collect_schema(), target)
     folder = project.var / "scoring" / _work_name(source, servable, as_of)
-    work = Work(project.root, folder, servable.number, as_of)
-    total = _keep_rows(work, rows)
-    if total == 0:
-        raise ScoringError(f"{source}: found 0 rows, expected at least one.")
-    if contract.history:
-        _keep_facts(work, project, contract)
+    work = Work(project.root, folder, servable.number, as_of, shape)
+    try:
+        total = _keep_rows(work, rows, source)
+        if total == 0:
+            raise ScoringError(f"{source}: found 0 rows, expected at least one.")
+        parts = ((place, _part_of(work, place)) for place in range(0, total, PART_ROWS))
+        vocabulary, with_time = servable.card["categories"], as_of is None
+        unknown = rows_to_score.check(
+            parts, shape, contract, vocabulary, source=source, with_time=with_time
+        )
+        if contract.history:
+            _keep_facts(work, project, contract)
+    except LoopbookError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     _ready.cache_clear()  # the champion may be another one than at the last call
-    return work, total
+    return work, total, unknown
 
 
-def _keep_rows(work: Work, rows: pl.LazyFrame) -> int:
+def _check_target(schema: pl.Schema, target: Path) -> None:
+    """Refuse what cannot be written there, before anything is computed."""
+    if target.suffix not in WRITTEN:
+        raise ScoringError(
+            f"{target}: its name ends in {target.suffix or 'nothing'}, expected .parquet or .csv."
+        )
+    if target.is_dir():
+        raise ScoringError(f"{target}: is a folder, expected the name of a file.")
+    nested = [n for n, kind in schema.items() if kind.is_nested() or kind == pl.Binary]
+    if target.suffix == ".csv" and nested:
+        raise ScoringError(
+            f"{target}: a CSV file cannot hold {', '.join(nested)}, whose values are lists or "
+            "mappings. Name a .parquet file, or leave the column out."
+        )
+
+
+def _keep_rows(work: Work, rows: pl.LazyFrame, source: Path) -> int:
     """Keep the input as Parquet, which can be entered in the middle as text cannot; its height."""
-    if not work.rows.exists():
-        with replacing(work.rows) as path:
-            rows.sink_parquet(path, compression="zstd")
-    return pl.scan_parquet(work.rows).select(pl.len()).collect().item()
+    try:
+        if not work.rows.exists():
+            with replacing(work.rows) as path:
+                rows.sink_parquet(path, compression="zstd")
+        return pl.scan_parquet(work.rows).select(pl.len()).collect().item()
+    except (pl.exceptions.PolarsError, OSError) as reason:
+        raise rows_to_score.unread(source, reason) from None
+
+
+def _part_of(work: Work, place: int) -> pl.DataFrame:
+    return pl.scan_parquet(work.rows).slice(place, PART_ROWS).collect()
 
 
 def _keep_facts(work: Work, project: Project, contract: Contract) -> None:
@@ -199,33 +235,11 @@ def _ready(work: Work) -> tuple[Contract, Servable, dict[str, pl.DataFrame] | No
 def score_part(work: Work, place: int) -> int:
     """Score the rows from `place` on, keep the part, and say how many they were."""
     contract, servable, timelines = _ready(work)
-    some = pl.scan_parquet(work.rows).slice(place, PART_ROWS).collect()
-    answered = _answered(some, timelines, servable, contract, work.as_of)
+    some = _part_of(work, place)
+    answered = _answered(some, timelines, servable, contract, work)
     with replacing(work.part(place)) as path:
         answered.write_parquet(path)
     return some.height
-
-
-def _opened(source: Path, contract: Contract) -> pl.LazyFrame:
-    if not source.is_file():
-        raise ScoringError(f"{source}: there is no such file.")
-    asked = contract.model_copy(update={"source": Source(path=str(source.resolve()))})
-    try:
-        rows = sources.scan(asked)
-        rows.collect_schema()
-    except pl.exceptions.PolarsError as reason:
-        raise ScoringError(f"{source}: cannot be read ({str(reason).splitlines()[0]}).") from None
-    return rows
-
-
-def _check_columns(rows: pl.LazyFrame, contract: Contract, source: Path) -> None:
-    names = {f.alias: n for n, f in contract.features.items() if f.alias}
-    given = {names.get(n, n) for n in rows.collect_schema().names()}
-    absent = [n for n, f in contract.features.items() if f.required and n not in given]
-    if absent:
-        raise ScoringError(
-            f"{source}: lacks {', '.join(absent)}, which every row needs. Add the column."
-        )
 
 
 def _work_name(source: Path, servable: Servable, as_of: datetime | None) -> str:
@@ -240,51 +254,19 @@ def _answered(
     timelines: dict[str, pl.DataFrame] | None,
     servable: Servable,
     contract: Contract,
-    as_of: datetime | None,
+    work: Work,
 ) -> pl.DataFrame:
     """A part with its predictions."""
-    prepared = prepare(rows, contract, as_of)
+    typed, _ = rows_to_score.read(rows, work.shape, contract, with_time=work.as_of is None)
+    prepared = rows_to_score.prepare(typed, contract, work.as_of)
     if timelines is not None:
         prepared = history.joined(prepared, timelines, contract)
     prepared = row_features.with_derived(prepared, contract)
     matrix = row_features.encode(prepared, servable.inputs, servable.card["categories"])
-    return rows.with_columns(
+    return rows_to_score.as_output(rows, work.shape, contract).with_columns(
         pl.Series(f"predicted_{contract.target.name}", servable.predict(matrix)),
         pl.lit(servable.number).alias("model_version"),
     )
-
-
-def prepare(rows: pl.DataFrame, contract: Contract, as_of: datetime | None) -> pl.DataFrame:
-    """Rows with every feature by its column, of one type a kind, and their `event_ts`.
-
-    Raises
-    ------
-    ScoringError
-        If a value is not of its feature's type.
-    """
-    columns = []
-    for name, feature in contract.features.items():
-        given = next((n for n in (name, feature.alias) if n in rows.columns), None)
-        kind = landing.KINDS[feature.type]
-        if given and kind == pl.Boolean and rows.schema[given] == pl.String:
-            rows = rows.with_columns(formats.as_truth(rows[given], contract))
-        column = pl.lit(None, dtype=kind) if given is None else pl.col(given).cast(kind)
-        columns.append(column.alias(name))
-    try:
-        prepared = rows.select(columns)
-    except pl.exceptions.PolarsError as reason:
-        raise ScoringError(
-            f"a value is not of its feature's type ({str(reason).splitlines()[0]}). Correct it."
-        ) from None
-    moment = as_of or datetime.now(UTC)
-    if as_of is None and contract.event_time in rows.columns:
-        clock = contract.model_copy(update={"known_time": None})
-        if rows.schema[contract.event_time] == pl.String:
-            rows = rows.with_columns(formats.as_instants(rows[contract.event_time], contract))
-        when = sources.with_clock(rows, clock)[clock_module.EVENT_TS]
-    else:
-        when = pl.Series(np.full(rows.height, round(moment.timestamp() * 1e6)))
-    return prepared.with_columns(when.cast(history.INSTANT).alias(clock_module.EVENT_TS))
 
 
 def _computed(work: Work, todo: list[int], scheduler: str | None) -> Iterator[int]:
