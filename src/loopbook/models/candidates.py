@@ -94,7 +94,13 @@ def fit(model: BaseEstimator, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) 
     """Fit a candidate in place; `rows` are those of `X`, with their event time if there is one."""
     if isinstance(model, Recalibrated):
         return model.fit(X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400)
-    return model.fit(X, y)
+    return steps.fitted(model, X, y)
+
+
+def without_values(X: np.ndarray, contract: Contract) -> list[str]:
+    """The inputs that have a value in no row: a model fitted on these rows does not know them."""
+    is_empty = np.isnan(X).all(axis=0)
+    return [name for name, empty in zip(input_names(contract), is_empty, strict=True) if empty]
 
 
 def baseline(contract: Contract, random_seed: int) -> Pipeline:

@@ -11,6 +11,8 @@ from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.ensemble import VotingRegressor
 from sklearn.model_selection import KFold
 
+from loopbook.models.steps import fitted
+
 
 class Relative(RegressorMixin, BaseEstimator):
     """Predict the log target less the log of one input column, its trailing level.
@@ -31,7 +33,7 @@ class Relative(RegressorMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Relative":
         there = X[:, self.level][np.isfinite(X[:, self.level])]
         self.fallback_ = float(np.median(there)) if there.size else 1.0
-        self.regressor_ = clone(self.regressor).fit(X, y - self._log_level(X))
+        self.regressor_ = fitted(clone(self.regressor), X, y - self._log_level(X))
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
@@ -84,12 +86,12 @@ class Recalibrated(RegressorMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray, at_days: np.ndarray) -> "Recalibrated":
         """Fit; `at_days` is when each row happened, in days since any beginning."""
         parts = KFold(self.folds, shuffle=True, random_state=self.random_seed).split(X)
-        residuals, fitted = np.empty(len(y)), []
+        residuals, models = np.empty(len(y)), []
         for kept, left_out in parts:
-            fitted.append(clone(self.regressor).fit(X[kept], y[kept]))
-            residuals[left_out] = y[left_out] - fitted[-1].predict(X[left_out])
-        self.regressor_ = VotingRegressor([(f"part_{i}", m) for i, m in enumerate(fitted)])
-        self.regressor_.estimators_ = fitted  # fitted already, each on rows of its own
+            models.append(fitted(clone(self.regressor), X[kept], y[kept]))
+            residuals[left_out] = y[left_out] - models[-1].predict(X[left_out])
+        self.regressor_ = VotingRegressor([(f"part_{i}", m) for i, m in enumerate(models)])
+        self.regressor_.estimators_ = models  # fitted already, each on rows of its own
         age = at_days.max() - at_days
         self.offset_ = self._level(residuals, age)
         return self

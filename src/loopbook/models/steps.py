@@ -6,8 +6,9 @@ library and of a project are made of these; docs/candidates.md says which steps
 were tried and do not convert, or convert and are wrong.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer
 from sklearn.impute import SimpleImputer
@@ -17,6 +18,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 from loopbook.features.rows import input_names, row_inputs
 from loopbook.project.contract import Contract
+from loopbook.project.errors import CandidateError
 
 UNKNOWN = -1.0  # the code of a category that is missing or was not seen
 Step = BaseEstimator | str  # a transformer, or "passthrough"
@@ -48,6 +50,49 @@ def pipeline(
     ]
     columns = ColumnTransformer([part for part in parts if part[2]], sparse_threshold=0.0)
     return Pipeline([("columns", columns), ("model", estimator)])
+
+
+def fitted(model: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
+    """Fit a model in place, on the columns of `X` that have a value there.
+
+    A column without any is nothing to learn from, and gradient boosting cannot
+    bin one. It is left out of the first step, so that scikit-learn and ONNX see
+    the same.
+
+    Raises
+    ------
+    CandidateError
+        If no column that the model may use has a value.
+    """
+    is_empty = np.isnan(X).all(axis=0)
+    for columns in _first_steps(model):
+        kept = [
+            (name, step, [place for place in places if not is_empty[place]])
+            for name, step, places in columns.transformers
+            if isinstance(places, list) and all(isinstance(place, int) for place in places)
+        ]
+        if len(kept) < len(columns.transformers) or not is_empty.any():
+            continue  # chosen by other means, or all is there
+        columns.transformers = [part for part in kept if part[2]]
+        if not columns.transformers:
+            raise CandidateError(
+                f"none of {X.shape[0]:,} rows has a value in any of the columns that this model "
+                "uses, so there is nothing to learn. Fill them, or leave the candidate out."
+            )
+    return model.fit(X, y)
+
+
+def _first_steps(model: BaseEstimator) -> Iterator[ColumnTransformer]:
+    """The steps of a model that see the matrix itself."""
+    if isinstance(model, ColumnTransformer):
+        yield model
+    elif isinstance(model, Pipeline):
+        yield from _first_steps(model.steps[0][1])
+    elif hasattr(model, "regressor"):
+        yield from _first_steps(model.regressor)
+    elif isinstance(getattr(model, "estimators", None), list):
+        for _, inner in model.estimators:
+            yield from _first_steps(inner)
 
 
 def median() -> SimpleImputer:

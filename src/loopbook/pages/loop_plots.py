@@ -14,7 +14,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
-from loopbook.pages.plots import CHALLENGER, CHAMPION, REFERENCE, STYLE, Picture, nothing, plain
+from loopbook.pages.plots import (
+    CHALLENGER,
+    CHAMPION,
+    REFERENCE,
+    STYLE,
+    Picture,
+    nothing,
+    plain,
+    words,
+)
 
 MOST_NAMES = 52  # vertical marks named side by side above a figure: a year of weeks
 DAY = timedelta(days=1)
@@ -47,7 +56,7 @@ def policies(
     _name_marks((axis, strip), marks)
     axis.margins(y=0.25)  # room for the legend
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axis.set(ylabel=label)
+    axis.set(ylabel=words(label))
     if axis.get_legend_handles_labels()[0]:
         axis.legend(ncols=3, loc="lower left", edgecolor="none", framealpha=0.9)
     return figure
@@ -89,7 +98,7 @@ def _on_lines(axis: Axes, points: Said, looks: Mapping[str, tuple[str, str]], la
         axis.plot(at, [place] * len(at), "s", color=color, ms=5)
     axis.set_yticks(range(len(looks)), list(looks))
     axis.tick_params(axis="y", length=0, labelsize=8)
-    axis.set(ylim=(-0.6, len(looks) - 0.4), ylabel=label)
+    axis.set(ylim=(-0.6, len(looks) - 0.4), ylabel=words(label))
 
 
 def _name_marks(axes: Sequence[Axes], marks: Marks) -> None:

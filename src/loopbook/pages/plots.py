@@ -63,17 +63,22 @@ def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = Fa
     """Histograms of one column for named groups of rows, as shares, in one figure."""
     figure, axis = _figure()
     whole = np.concatenate([v[np.isfinite(v)] for v in values.values()])
+    if not whole.size:
+        return nothing("no row has a value")
     low, high = np.quantile(whole, [0.001, 0.999])
-    bins = np.geomspace(max(low, 1e-9), high, 50) if log else np.linspace(low, high, 50)
+    if low == high:  # what is the same everywhere has one bar
+        low, high = low - abs(low) / 10 - 1e-6, high + abs(high) / 10 + 1e-6
+    log = log and bool(low > 0)
+    bins = np.geomspace(low, high, 50) if log else np.linspace(low, high, 50)
     colours = (REFERENCE, CURRENT, CHALLENGER)
     for (name, group), colour in zip(values.items(), colours, strict=False):
-        weights = np.full(group.size, 1 / group.size)
+        weights = np.full(group.size, 1 / max(group.size, 1))
         axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
     if log:
         axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(_compact))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.set(xlabel=label, ylabel="share of rows")
+    axis.set(xlabel=words(label), ylabel="share of rows")
     if len(values) > 1:
         axis.legend(frameon=False)
     return figure
@@ -93,7 +98,7 @@ def over_time(
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
         axis.annotate(name, (at, top), xytext=(3, -4), textcoords="offset points", va="top", size=9)
     axis.yaxis.set_major_formatter(FuncFormatter(_compact))
-    axis.set(xlabel=time, ylabel=label)
+    axis.set(xlabel=time, ylabel=words(label))
     axis.tick_params(axis="x", rotation=30)
     return figure
 
@@ -109,7 +114,7 @@ def predicted_against_observed(observed: np.ndarray, predicted: np.ndarray, unit
     axis.xaxis.set_major_formatter(FuncFormatter(_compact))
     axis.yaxis.set_major_formatter(FuncFormatter(_compact))
     axis.minorticks_off()
-    axis.set(xlabel=f"observed ({unit})", ylabel=f"predicted ({unit})")
+    axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
     return figure
 
 
@@ -126,7 +131,7 @@ def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
     axis.xaxis.set_major_formatter(FuncFormatter(_compact))
     axis.yaxis.set_major_formatter(FuncFormatter(_compact))
-    axis.set(xlabel=f"mean prediction ({unit})", ylabel=f"mean outcome ({unit})")
+    axis.set(xlabel=words(f"mean prediction ({unit})"), ylabel=words(f"mean outcome ({unit})"))
     axis.legend(frameon=False)
     return figure
 
@@ -155,9 +160,9 @@ def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = N
     axis.axvline(0, color="black", lw=0.8)
     if margin is not None:
         axis.axvline(margin, color=CURRENT, ls="--", lw=1)
-    axis.set_yticks(places, [f"{name} (n = {i.n:,})" for name, i in rows.items()])
+    axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:+.1f}"))
-    axis.set(xlabel=label)
+    axis.set(xlabel=words(label))
     return figure
 
 
@@ -167,24 +172,28 @@ def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str
     places = np.arange(len(names))[::-1]
     colours = [CHALLENGER if name == best else REFERENCE for name in names]
     axis.barh(places, values, color=colours, height=0.65)
-    axis.set_yticks(places, names)
+    axis.set_yticks(places, [words(name) for name in names])
     axis.grid(visible=False, axis="y")
-    axis.set(xlabel=label)
+    axis.set(xlabel=words(label))
     return figure
 
 
 def plain(value: object, most: int = 26) -> str:
     """A value of the data as a label: never a formula, never too long."""
     text = str(value)
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return words(text if len(text) <= most else f"{text[: most - 1]}…")
+
+
+def words(text: str) -> str:
+    """A text that matplotlib draws as it stands: between two `$` it would see a formula."""
     return text.replace("$", r"\$")
 
 
-def nothing() -> Figure:
+def nothing(why: str = "nothing to show in this window") -> Figure:
     """What stands where there is nothing to show yet."""
     figure, axis = _figure(5.4, 0.6)
     axis.set_axis_off()
-    axis.text(0.5, 0.5, "nothing to show in this window", ha="center", va="center", color=REFERENCE)
+    axis.text(0.5, 0.5, why, ha="center", va="center", color=REFERENCE)
     return figure
 
 
@@ -271,7 +280,7 @@ def error_over_time(
         place = (at, axis.get_ylim()[1])
         axis.annotate(plain(text), place, (3, -3), textcoords="offset points", va="top", size=8)
     axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axis.set(xlabel=time, ylabel=label)
+    axis.set(xlabel=time, ylabel=words(label))
     axis.tick_params(axis="x", rotation=30)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, loc="lower left")
@@ -288,7 +297,7 @@ def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
         axis.plot([interval.low, interval.high], [place, place], color=CURRENT, lw=2)
         axis.plot(interval.mean, place, "o", color=CURRENT, ms=5)
     axis.axvline(next(iter(rows.values())).mean, color=REFERENCE, lw=1)
-    axis.set_yticks(places, [f"{plain(name, 34)} (n = {i.n:,})" for name, i in rows.items()])
+    axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set(xlabel=label)
+    axis.set(xlabel=words(label))
     return figure

@@ -1,0 +1,127 @@
+"""Tables with next to nothing in them: what can be learned is learned, what cannot is named."""
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from loopbook.features import rows as row_features
+from loopbook.models import candidates, evaluation, export, inference
+from loopbook.pages import plots
+from loopbook.project.clock import EVENT_TS
+from loopbook.project.contract import Contract
+from loopbook.project.errors import CandidateError
+
+NUMBER = {"type": "number", "example": 1.0, "meaning": "A number."}
+CATEGORY = {"type": "category", "example": "a", "meaning": "A category."}
+TABLE = Contract.model_validate(
+    {
+        "name": "flats",
+        "meaning": "One row is a flat.",
+        "task": "regression",
+        "source": {"path": "flats.csv"},
+        "key": ["id"],
+        "event_time": "day",
+        "target": {"name": "rent", "range": [1, 1e6], "transform": "log", "per": "size"}
+        | {"level": "level", "meaning": "Rent."},
+        "features": {
+            "size": NUMBER,
+            "lift": NUMBER,
+            "one": NUMBER,
+            "zone": CATEGORY,
+            "only": CATEGORY,
+            "none": CATEGORY,
+        },
+        "derived": {"lifts": {"formula": "lift * 2", "meaning": "Twice."}},
+        "history": {
+            "value": "rent",
+            "features": {
+                "level": {"aggregate": "median", "window_days": 9, "over": "all", "meaning": "L."}
+            },
+        },
+    }
+)
+EMPTY = ["lift", "lifts", "none"]
+
+
+def made(rows: int, lift: int = 0, seed: int = 0) -> tuple[pl.DataFrame, np.ndarray, np.ndarray]:
+    """Rents in proportion to size; `lift` has a value in the newest so many rows only."""
+    chance = np.random.default_rng(seed)
+    size = chance.uniform(20, 120, rows)
+    table = pl.DataFrame(
+        {
+            EVENT_TS: [datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=i) for i in range(rows)],
+            "size": size,
+            "lift": [None] * (rows - lift) + [1.0] * lift,
+            "one": 1.0,
+            "zone": chance.choice(["a", "b"], rows),
+            "only": "x",
+            "none": pl.Series([None] * rows, dtype=pl.String),
+            "level": 500.0,
+        },
+        schema_overrides={"lift": pl.Float64},
+    )
+    X = row_features.model_matrix(table, TABLE, row_features.learn_categories(table, TABLE))
+    return table, X, np.log(10 * size * chance.lognormal(0, 0.05, rows))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
+@pytest.mark.parametrize("name", [n for n in candidates.RECIPES if n != "ensemble"])
+def test_a_candidate_learns_beside_a_column_that_is_empty(name):
+    """And the graph answers what the pipeline does, also when the column has values."""
+    table, X, y = made(150)
+    model = candidates.fit(candidates.build(name, TABLE, 3), X, y, table)
+    model = candidates.in_float32(model)
+    later, asked, _ = made(60, lift=60, seed=1)
+    assert later["lift"].null_count() == 0
+    runtime = inference.session(export.export(model, TABLE, X.shape[1]))
+    guessed = np.exp(model.predict(asked))
+    assert export.parity(guessed, inference.predict(runtime, asked))["passed"]
+    assert np.mean(np.abs(np.log(guessed / (10 * later["size"].to_numpy())))) < 0.2
+
+
+@pytest.mark.parametrize("name", ["hist_gradient_boosting", "recalibrated"])
+def test_a_column_that_was_empty_changes_no_answer_when_it_is_filled(name):
+    table, X, y = made(150)
+    model = candidates.fit(candidates.build(name, TABLE, 3), X, y, table)
+    filled = X.copy()
+    filled[:, row_features.input_names(TABLE).index("lift")] = 1.0
+    assert np.array_equal(model.predict(filled), model.predict(X))
+
+
+def test_a_fold_without_a_value_is_learned_from_too():
+    """One row has a lift: the model that has not seen that row has seen no lift."""
+    table, X, y = made(150, lift=1)
+    model = candidates.fit(candidates.build("recalibrated", TABLE, 3), X, y, table)
+    assert np.isfinite(model.predict(X)).all()
+
+
+def test_the_columns_without_a_value_are_named():
+    X = made(150)[1]
+    assert candidates.without_values(X, TABLE) == EMPTY
+    assert candidates.without_values(made(150, lift=1)[1], TABLE) == ["none"]
+
+
+def test_a_model_without_any_input_is_refused_with_a_sentence():
+    table, X, y = made(150)
+    with pytest.raises(CandidateError, match="none of 150 rows has a value in any of the columns"):
+        candidates.fit(candidates.build("ridge", TABLE, 3), np.full_like(X, np.nan), y, table)
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0, 7.0], [0.0], [-3.0, -3.0], [np.nan]])
+def test_a_figure_of_next_to_nothing_is_drawn(values, log):
+    figure = plots.distribution({"a": np.array(values)}, "It ($) in $/m$", log=log)
+    assert figure._repr_png_()
+
+
+def test_a_unit_with_dollars_is_drawn_as_it_stands():
+    """Between two of them matplotlib sees a formula, and stops at one that is none."""
+    interval = evaluation.Interval(0.1, 0.0, 0.2, 9)
+    for figure in (
+        plots.distribution({"a": np.arange(9.0)}, "Price ($_/m^$)"),
+        plots.intervals({"$_$": interval}, "Price ($_/m^$)"),
+        plots.ranking(["$_$", "b"], [1.0, 2.0], "Price ($_/m^$)"),
+    ):
+        assert figure._repr_png_()
