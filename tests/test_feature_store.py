@@ -122,6 +122,17 @@ def test_an_entity_never_seen_has_no_facts_and_that_is_said(store, sales):
         assert values["market_30d"] > 0
 
 
+def test_before_what_the_store_keeps_nothing_is_known_of_an_entity_that_it_has(store, sales):
+    """Unknown is not 0: training counts hundreds of sales at that instant."""
+    _, facts = sales
+    assert store.get("98115", START).values == dict.fromkeys(TABLE.trailing)
+    store.materialize(known(facts, START), START)
+    values, is_known = store.get("98115", START - 90 * DAY)
+    assert not is_known
+    assert values == dict.fromkeys(TABLE.trailing)
+    assert store.get("00000", START - 90 * DAY).values["sales_30d"] == 0
+
+
 def test_going_back_nothing_to_keep_and_an_older_contract_are_refused(store, sales):
     _, facts = sales
     with pytest.raises(FeatureStoreError, match="no fact was known at 2014-12-01"):

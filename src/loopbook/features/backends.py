@@ -16,13 +16,15 @@ Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed valu
 class Backend(Protocol):
     """What a server must do; `SqlBackend` and `RedisBackend` do.
 
-    `fill` replaces everything; `change` replaces the points after `since` of
+    `at` gives the newest point that is not after an instant, `has` whether there
+    is any of an entity; `fill` replaces everything; `change` replaces the points after `since` of
     some entities and forgets those that had ended by `keep`. Each is done
     whole or not at all. Instants are microseconds since 1970.
     """
 
     def about(self) -> dict[str, str]: ...
     def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]: ...
+    def has(self, entity: str) -> bool: ...
     def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
     def change(
         self,
@@ -45,6 +47,7 @@ class SqlBackend:
             "SELECT packed FROM {points} WHERE entity = ? AND valid_from <= ? "
             "ORDER BY valid_from DESC LIMIT 1"
         )
+        self.any_point = self._sql("SELECT 1 FROM {points} WHERE entity = ? LIMIT 1")
         with database.transaction() as cursor:
             cursor.execute(
                 self._sql(
@@ -66,6 +69,9 @@ class SqlBackend:
     def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
         lookups = (self.database.read(self.lookup, (entity, micros)) for entity in entities)
         return [bytes(rows[0][0]) if rows else None for rows in lookups]
+
+    def has(self, entity: str) -> bool:
+        return bool(self.database.read(self.any_point, (entity,)))
 
     def fill(self, about, points) -> None:
         with self.database.transaction() as cursor:
@@ -119,6 +125,9 @@ class RedisBackend:
     def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
         keys = [self.prefix + "points:" + entity for entity in entities]
         return [member and member[8:] for member in self._newest(keys=keys, args=[micros])]
+
+    def has(self, entity: str) -> bool:
+        return bool(self.client.exists(self.prefix + "points:" + entity))
 
     def fill(self, about, points) -> None:
         with self.client.pipeline(transaction=True) as todo:

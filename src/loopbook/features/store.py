@@ -95,7 +95,9 @@ class FeatureStore:
         """The trailing features of an entity at an instant, and whether it is known.
 
         An entity that was never seen has a count of 0 and no other value of its
-        own; what is over all it has like any other.
+        own; what is over all it has like any other. Before the first change point
+        that is kept of an entity (the store keeps no past), and in a store that was
+        never filled, nothing is known: all of its values are None, a count too.
         """
         micros = to_micros(at)
         values: dict[str, float | None] = {}
@@ -104,7 +106,10 @@ class FeatureStore:
         asked = [s for s in keys if self.names[s] and keys[s] is not None]
         with self._refusing():
             points = self.backend.at([keys[scope] for scope in asked], micros)
-        packed_of = dict(zip(asked, points, strict=True))
+            packed_of = dict(zip(asked, points, strict=True))
+            absent = [scope for scope, packed in packed_of.items() if packed is None]
+            is_filled = bool(not absent or self.backend.about())
+            unsaid = {s for s in absent if not is_filled or self.backend.has(keys[s])}
         for scope in history.SCOPES:
             names = self.names[scope]
             packed = packed_of.get(scope)
@@ -112,7 +117,8 @@ class FeatureStore:
                 continue
             if packed is None:
                 is_known = is_known and scope == "all"
-                values |= {n: 0.0 if n in self._counts else None for n in names}
+                none_yet = None if scope in unsaid else 0.0
+                values |= {n: none_yet if n in self._counts else None for n in names}
                 continue
             named = zip(names, self._codes[scope].unpack(packed), strict=True)
             values |= {name: None if isnan(value) else value for name, value in named}
