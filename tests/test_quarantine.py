@@ -1,10 +1,13 @@
 """What cannot be used is set aside with its reasons, stops nothing, and a person decides."""
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from typer.testing import CliRunner
 
+from loopbook.cli import main
 from loopbook.data import aside_rows, quarantine, usable_rows, validation, values
 from loopbook.data.aside_rows import Reading
 from loopbook.data.usable_rows import Decisions
@@ -203,3 +206,38 @@ def test_a_value_that_cannot_be_read_is_not_called_missing_and_not_released():
     assert row.reasons == ["size cannot be read as integer (x7)"]
     assert row.content["size"] == "x7"
     assert row.fixed
+
+
+@pytest.fixture
+def typed(here, monkeypatch):
+    """What a person reads of a command in a project with one broken row, and the row's id."""
+    for name in ("contract.yaml", "pipeline.yaml"):
+        (here.root / name).touch()
+    monkeypatch.chdir(here.root)
+    monkeypatch.setenv("LOOPBOOK_PROJECT", str(here.root))
+
+    def run(*words: str) -> str:
+        done = CliRunner().invoke(main.app, ["quarantine", *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    return run
+
+
+def test_a_person_lists_looks_at_and_decides_about_a_row(here, typed):
+    assert "No row is set aside" in typed()
+    strange = flats(zone=(7, "a\x1b[2J"), size=(7, 9000))
+    read = Reading(strange, TABLE)
+    (row,) = quarantine.sifted(here, read, share=0.01, name="table", now=NOW).aside
+    assert typed() == typed("list")
+    assert f"{row.id}  waiting   source    2025-06-01 00:00  id 7: size outside" in typed()
+    assert "1 wait for a decision" in typed()
+    shown = typed("show", row.id[:5])
+    assert "\x1b" not in shown
+    assert "  size: 9000" in shown
+    assert "1 row is released" in typed("release", row.id, "--reason", "a hangar")
+    assert "None waits" in typed()
+    assert ": a hangar" in typed("show", row.id)
+    (listed,) = json.loads(typed("--json"))
+    assert (listed["state"], listed["content"]["zone"]) == ("released", "a\x1b[2J")
+    assert "1 row is dropped" in typed("drop", row.id)

@@ -11,6 +11,7 @@ import typer
 
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
+from loopbook.cli import quarantine as quarantine_commands
 from loopbook.cli import stores as store_commands
 from loopbook.cli.loop import Changes, changes_of
 from loopbook.project import paths
@@ -172,6 +173,7 @@ app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)
 app.add_typer(store_commands.log_app, name="log", no_args_is_help=True)
 app.add_typer(store_commands.features_app, name="features", no_args_is_help=True)
 app.add_typer(store_commands.snapshots_app, name="snapshots", invoke_without_command=True)
+app.add_typer(quarantine_commands.quarantine_app, name="quarantine", invoke_without_command=True)
 
 
 def main() -> None:
