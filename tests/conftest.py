@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 from hypothesis import settings
-from made_once import copied, in_order, made_once
+from made_once import MANY_SIGNS, copied, in_order, made_once
 from small_house import give, loopbook, make_project
 
 # no test is timed: a loaded machine is no fault
@@ -161,7 +161,7 @@ def house(half_built, tmp_path):
     """A copy of that project, to disturb."""
     from out_of_date import inside
 
-    with inside(copied(half_built, tmp_path / "a house")) as project:
+    with inside(copied(half_built, tmp_path / MANY_SIGNS)) as project:
         yield project
 
 

@@ -16,6 +16,9 @@ LONGEST_FIRST = (
     *("test_build", "test_serving", "test_scenarios", "test_monitor", "test_faults", "test_loop"),
     *("test_scoring", "test_champions", "test_lab", "test_loop_dashboard"),
 )
+# A folder's name, of signs that mean something in an address, a shell, a page or a pattern.
+# Decoded, it would be another folder; as a pattern, it would match another one.
+MANY_SIGNS = """a project's [x] #1 100%41 wh?t "q"; & + ü*"""
 ARTIFACTS = (
     *(("experiments", "artifact_location"), ("runs", "artifact_uri")),
     *(("logged_models", "artifact_location"), ("model_versions", "storage_location")),

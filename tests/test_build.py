@@ -23,7 +23,7 @@ import polars as pl
 import psutil
 import pytest
 from browsing import Voila, resized
-from made_once import copied, made_once
+from made_once import MANY_SIGNS, copied, made_once
 
 from loopbook.pipeline import graph, runs
 from loopbook.project.paths import Project
@@ -163,19 +163,19 @@ def original(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def built(original, tmp_path_factory) -> Path:
-    return copied(original, tmp_path_factory.mktemp("build") / "a project")
+    return copied(original, tmp_path_factory.mktemp("build") / MANY_SIGNS)
 
 
 @pytest.fixture
 def own(original, tmp_path) -> Path:
     """A copy for one test, which leaves a broken build behind."""
-    return copied(original, tmp_path / "a project")
+    return copied(original, tmp_path / MANY_SIGNS)
 
 
 @pytest.fixture(scope="module")
 def of_two(original, tmp_path_factory) -> Path:
     """The same with two candidates: for tests that run builds and ask nothing about models."""
-    folder = copied(original, tmp_path_factory.mktemp("of two") / "a project")
+    folder = copied(original, tmp_path_factory.mktemp("of two") / MANY_SIGNS)
     path = folder / "pipeline.yaml"
     grid = "names: [baseline, hist_gradient_boosting]"
     text, places = re.subn(r"names: \[[^]]*\]", grid, path.read_text())

@@ -15,6 +15,7 @@ import polars as pl
 import psutil
 import pytest
 from conftest import wait_for
+from made_once import MANY_SIGNS
 from small_house import environment, loopbook, make_project
 
 pytestmark = pytest.mark.slow
@@ -25,7 +26,7 @@ CANDIDATES = "baseline,recalibrated"
 @pytest.fixture(scope="module")
 def house(tmp_path_factory) -> Path:
     """A project in which replays share their first version."""
-    folder = tmp_path_factory.mktemp("replays") / "a house"
+    folder = tmp_path_factory.mktemp("replays") / MANY_SIGNS
     return make_project(folder, bootstrap_resamples="500", monitor_report="false")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from made_once import copied
+from made_once import MANY_SIGNS, copied
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project
 
 from loopbook.project import contract, paths
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    folder = make_project(tmp_path_factory.mktemp("scoring") / "a project")
+    folder = make_project(tmp_path_factory.mktemp("scoring") / MANY_SIGNS)
     give(folder, 1, tracking.CHAMPION, "ensemble")
     done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
     assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ import polars as pl
 import psutil
 import pytest
 from conftest import free_port, wait_for
-from made_once import copied
+from made_once import MANY_SIGNS, copied
 from small_house import (
     FULL,
     ROOT,
@@ -50,7 +50,7 @@ def own_registry(monkeypatch):
 @pytest.fixture(scope="module")
 def house(two_versions, tmp_path_factory) -> Path:
     """A project with a champion and a challenger, which the service does not ask."""
-    folder = copied(two_versions, tmp_path_factory.mktemp("serving") / "a project")
+    folder = copied(two_versions, tmp_path_factory.mktemp("serving") / MANY_SIGNS)
     return set_knobs(folder, serve_watch_s="0.3")
 
 

@@ -4,6 +4,7 @@ It decides how a file is opened. What stands in its cells is read by `values`.
 """
 
 import csv
+import glob
 from pathlib import Path
 
 import polars as pl
@@ -35,11 +36,12 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
     what a text means is for `values`, and not for a guess from the first rows.
     """
     if form == "parquet":
-        return pl.scan_parquet(file)
+        return pl.scan_parquet(file, glob=False)
     if form == "jsonl":
-        schema = pl.scan_ndjson(file, infer_schema_length=None).collect_schema()
+        pattern = glob.escape(str(file))
+        schema = pl.scan_ndjson(pattern, infer_schema_length=None).collect_schema()
         texts = {name: pl.String for name, kind in schema.items() if not kind.is_nested()}
-        return pl.scan_ndjson(file, schema_overrides=texts, infer_schema_length=None)
+        return pl.scan_ndjson(pattern, schema_overrides=texts, infer_schema_length=None)
     dialect = dialect_of(file, contract)
     headers.written(file, dialect)
     return pl.scan_csv(
@@ -52,6 +54,7 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
             n.replace(dialect.quote * 2, dialect.quote) for n in names
         ],
         raise_if_empty=False,
+        glob=False,
     )
 
 

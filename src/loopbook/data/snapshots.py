@@ -145,4 +145,4 @@ def read_snapshot(snapshot: Snapshot) -> pl.DataFrame:
             f"snapshot {snapshot.short}: the file's SHA-256 is {digest[:12]}…, so it was changed. "
             f"Delete {path} and run `loopbook build`."
         )
-    return pl.read_parquet(path)
+    return pl.read_parquet(path, glob=False)

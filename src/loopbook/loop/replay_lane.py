@@ -73,7 +73,7 @@ class Lane:
         self.parent = os.getppid()
         self.disturbed_from = self.moments[0]
         self.rows = disturbed(
-            pl.read_parquet(self.folder / "rows.parquet"),
+            pl.read_parquet(self.folder / "rows.parquet", glob=False),
             self.scenario,
             self.contract,
             self.disturbed_from,
@@ -193,7 +193,7 @@ class Lane:
         whole = source.with_name("whole.parquet")
         if not whole.exists():  # a replay that was killed here comes again
             shutil.copy(source, whole)
-        rows, target = pl.read_parquet(whole), self.contract.target.name
+        rows, target = pl.read_parquet(whole, glob=False), self.contract.target.name
         shuffled = np.random.default_rng(1).permutation(rows[target].to_numpy())
         with replacing(source) as path:
             rows.with_columns(pl.Series(target, shuffled)).write_parquet(path)

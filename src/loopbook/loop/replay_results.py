@@ -87,7 +87,9 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         if plan["scenario"]
         else {NEVER: loops, SCHEDULED: Project(folder / SCHEDULED), LOOP: loops}
     )
-    sent = disturbed(pl.read_parquet(folder / "rows.parquet"), scenario, contract, since)
+    sent = disturbed(
+        pl.read_parquet(folder / "rows.parquet", glob=False), scenario, contract, since
+    )
     rows = _observed(sent, contract)
     judged = {
         policy: answers(project, contract, policy, start, end).join(rows, on="key")

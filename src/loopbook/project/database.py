@@ -21,6 +21,8 @@ KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql
 
 def shown(address: str) -> str:
     """An address for people: without user, password and options."""
+    if address.startswith("sqlite:///"):
+        return address  # a path has neither, and may hold `?` and `#`
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rsplit('@', 1)[-1]}{parts.path}"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from loopbook.project.errors import TemplateError
 from loopbook.project.git import author, git
+from loopbook.project.paths import refuse_unusable
 from loopbook.project.template import NAME, Facts, example_of, files_of, safe_name
 from loopbook.project.wheels import put_own_wheel
 
@@ -28,7 +29,7 @@ def make_project(folder: Path, *, name: str, example: str) -> Path:
 
     Raises
     ------
-    TemplateError
+    LoopbookError
         If the name cannot be used, the folder is not empty, git is not here or
         the disk is full; nothing is left behind.
     """
@@ -38,6 +39,7 @@ def make_project(folder: Path, *, name: str, example: str) -> Path:
             f"Try: loopbook new '{folder}' --name {safe_name(name)}"
         )
     folder = folder.absolute()
+    refuse_unusable(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise TemplateError(
             f"{folder}: exists and is not empty, and nothing in it was touched. "

@@ -5,7 +5,7 @@ write below `var/` and nowhere else. `apply_environment` is called when any
 Python of the environment starts (by `loopbook_environment.pth`), so that
 `ploomber`, `papermill`, `mlflow` and `jupyter` typed bare find the same
 settings as the Makefile's commands. For that reason this module imports the
-standard library only, and never fails.
+standard library and `addresses` only, and never fails.
 """
 
 import os
@@ -13,6 +13,8 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+
+from loopbook.project.addresses import sqlite_address
 
 # settings of JupyterLab and Voila, which are the same in every project
 JUPYTER = Path(__file__).parents[1] / "pipeline" / "jupyter"
@@ -89,7 +91,7 @@ class Project:
 
     def environment(self) -> dict[str, str]:
         """What this project's tools expect to find in their environment."""
-        tracking = f"sqlite:///{self.mlflow / 'mlflow.db'}"
+        tracking = sqlite_address(self.mlflow / "mlflow.db")
         return {
             "MLFLOW_TRACKING_URI": tracking,
             "MLFLOW_BACKEND_STORE_URI": tracking,
@@ -125,7 +127,8 @@ def current() -> Project:
     Raises
     ------
     ProjectNotFound
-        If no folder at or above the working directory is a project.
+        If no folder at or above the working directory is a project, or if its
+        path cannot be used.
     """
     root = find_root()
     if root is None:
@@ -135,7 +138,29 @@ def current() -> Project:
             f"{Path.cwd()}: neither this folder nor one above it holds {' and '.join(MARKS)}. "
             "Change into a loopbook project."
         )
+    refuse_unusable(root)
     return Project(root)
+
+
+def refuse_unusable(folder: Path) -> None:
+    """Refuse a path that would be read as a template, or that no line of text can hold.
+
+    Raises
+    ------
+    ProjectNotFound
+        With the part that cannot stand in the path of a project.
+    """
+    from unicodedata import category
+
+    from loopbook.project.errors import ProjectNotFound
+
+    # Ploomber and Papermill fill in what stands in braces in the path of a product
+    unusable = [sign for sign in str(folder) if sign in "{}" or category(sign) in ("Cc", "Cs")]
+    if unusable:
+        raise ProjectNotFound(
+            f"{str(folder)!r}: the path of a project cannot hold {unusable[0]!r}; all other "
+            "signs it may. Rename that folder."
+        )
 
 
 def first_free_port(host: str, start: int) -> int:

@@ -143,7 +143,7 @@ def seen_by_champion(
 
 def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract) -> np.ndarray:
     """What a candidate predicted for these rows, found by their key."""
-    stored = pl.read_parquet(path)
+    stored = pl.read_parquet(path, glob=False)
     joined = rows.select(contract.key).join(
         stored, on=contract.key, how="left", maintain_order="left", validate="1:1"
     )

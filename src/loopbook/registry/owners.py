@@ -7,9 +7,9 @@ clones keep. A project without one, such as loopbook's own repository, claims
 nothing.
 """
 
-from pathlib import Path
 from urllib.parse import urlsplit
 
+from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import RegistryError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.project.template import identity_of
@@ -48,4 +48,5 @@ def _is_shared(project: Project, address: str) -> bool:
     """Whether others can have versions there: not in the project's own `var/`, nor in a new file."""
     if address == project.environment()["MLFLOW_TRACKING_URI"]:
         return False
-    return not address.startswith("sqlite:///") or Path(address[len("sqlite:///") :]).exists()
+    file = sqlite_file(address)
+    return file is None or file.exists()

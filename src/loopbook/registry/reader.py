@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from loopbook.project.addresses import sqlite_file
 from loopbook.project.database import shown
 from loopbook.project.errors import RegistryError
 
@@ -96,8 +97,8 @@ class SqlRegistry:
     def _read(self, which: str, about: Mapping[str, str]) -> list[Version]:
         import sqlalchemy as sa
 
-        path = self.address.removeprefix("sqlite:///")
-        if path != self.address and not Path(path).exists():
+        file = sqlite_file(self.address)
+        if file and not file.exists():
             return []
         if self._engine is None:
             self._engine = sa.create_engine(self.address, poolclass=sa.pool.NullPool)

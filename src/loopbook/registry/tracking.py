@@ -21,11 +21,13 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
 from loopbook.data.snapshots import Snapshot
 from loopbook.models.inference import sha256
+from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
@@ -45,19 +47,23 @@ def connect(project: Project) -> MlflowClient:
     address = tracking_address(project)
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
-    if address.startswith("sqlite:///"):
-        _make_database_once(Path(address.removeprefix("sqlite:///")))
+    if database := sqlite_file(address):
+        _make_database_once(address, database)
     return MlflowClient()
 
 
-def _make_database_once(database: Path) -> None:
-    """Let one process make the tables; the mark tells the others that they are all there."""
+def _make_database_once(address: str, database: Path) -> None:
+    """Let one process make the tables; the mark tells the others that they are all there.
+
+    MLflow would put the artifacts of its own first experiment into the folder
+    that it was called in, and fails there if that one's name has both quotes.
+    """
     mark = database.with_suffix(".ready")
     if database.exists() and mark.exists():
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
-        MlflowClient().search_experiments(max_results=1)
+        SqlAlchemyStore(address, (database.parent / "artifacts").as_uri())
         mark.touch()
 
 

@@ -198,13 +198,13 @@ def _keep_rows(work: Work, rows: pl.LazyFrame, source: Path) -> int:
         if not work.rows.exists():
             with replacing(work.rows) as path:
                 rows.sink_parquet(path, compression="zstd")
-        return pl.scan_parquet(work.rows).select(pl.len()).collect().item()
+        return pl.scan_parquet(work.rows, glob=False).select(pl.len()).collect().item()
     except (pl.exceptions.PolarsError, OSError) as reason:
         raise rows_to_score.unread(source, reason) from None
 
 
 def _part_of(work: Work, place: int) -> pl.DataFrame:
-    return pl.scan_parquet(work.rows).slice(place, PART_ROWS).collect()
+    return pl.scan_parquet(work.rows, glob=False).slice(place, PART_ROWS).collect()
 
 
 def _keep_facts(work: Work, project: Project, contract: Contract) -> None:
@@ -228,7 +228,7 @@ def _ready(work: Work) -> tuple[Contract, Servable, dict[str, pl.DataFrame] | No
         )
     if contract.history is None:
         return contract, servable, None
-    facts = pl.read_parquet(work.facts)
+    facts = pl.read_parquet(work.facts, glob=False)
     return contract, servable, {s: history.timeline(facts, contract, s) for s in history.SCOPES}
 
 
@@ -289,7 +289,7 @@ def _put_together(folder: Path, target: Path) -> None:
     parts = sorted(folder.glob("*.parquet"))
     with replacing(target) as path:
         if target.suffix == ".csv":
-            pl.scan_parquet(parts).sink_csv(path)
+            pl.scan_parquet(parts, glob=False).sink_csv(path)
             return
         writer = None
         try:
