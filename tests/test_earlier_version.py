@@ -12,7 +12,7 @@ from small_house import ROOT, make_project
 from loopbook.loop import replay
 from loopbook.loop.replay_results import LOOP
 from loopbook.models.levels import Recalibrated, Relative
-from loopbook.pipeline import graph
+from loopbook.pipeline import graph, graph_files
 from loopbook.project.errors import BuildFailed, ReplayError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project
@@ -68,7 +68,7 @@ def test_a_graph_that_names_old_modules_is_refused_with_all_of_them(tmp_path):
 def test_every_name_in_the_graphs_of_this_version_exists():
     graphs = sorted(ROOT.glob("pipeline*.yaml"))
     assert len(graphs) == 3
-    assert [graph.absent_names(path) for path in graphs] == [[], [], []]
+    assert [graph_files.absent_names(path) for path in graphs] == [[], [], []]
 
 
 def test_a_replay_that_an_earlier_version_began_is_refused_and_kept(tmp_path):

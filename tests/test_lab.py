@@ -1,6 +1,7 @@
 """JupyterLab on a notebook of the pipeline: real parameters in, the edit alone out."""
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -83,6 +84,17 @@ def test_a_save_leaves_the_edit_and_nothing_that_a_run_made(manager, project):
     assert [line for line in added if "edit" in line] == ['    "# an edit"']
     assert len(added) <= 2  # the edited line, and the one before that now ends in a line break
     assert "/somewhere" not in "\n".join(after)
+
+
+def test_a_notebook_saved_by_another_editor_opens_with_the_kernel_of_this_environment(
+    manager, project
+):
+    """So that JupyterLab does not ask which one to take."""
+    path = project / NOTEBOOK
+    saved = json.loads(path.read_text())
+    gone = {"name": "python3112jvsc74a57bd0", "language": "python", "display_name": "venv"}
+    path.write_text(json.dumps(saved | {"metadata": {"kernelspec": gone}}))
+    assert opened(manager)["content"]["metadata"]["kernelspec"]["name"] == "python3"
 
 
 def test_other_notebooks_keep_their_outputs(manager, project):

@@ -24,8 +24,7 @@ from loopbook.loop import replay_projects, replay_results
 from loopbook.loop.replay_processes import run_lanes
 from loopbook.loop.replay_results import LOOP, SCHEDULED, STEPS, moments, state_of
 from loopbook.loop.scenarios import SCENARIOS
-from loopbook.pipeline import graph as pipeline_graph
-from loopbook.pipeline import runs
+from loopbook.pipeline import graph_files, runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract, read_contract
@@ -178,7 +177,7 @@ def _check_version(folder: Path, policies: Iterable[str]) -> None:
     """Refuse to go on with projects that an earlier loopbook has made, and change nothing."""
     for policy in policies:
         graph = folder / policy / "pipeline.yaml"
-        if graph.exists() and (absent := pipeline_graph.absent_names(graph)):
+        if graph.exists() and (absent := graph_files.absent_names(graph)):
             raise ReplayError(
                 f"{folder / policy}: made by an earlier loopbook (its pipeline.yaml names "
                 f"{absent[0]}), so this one cannot go on with it; nothing was changed. Keep a copy "

@@ -18,6 +18,7 @@ import nbformat
 from jupyter_server.services.contents.largefilemanager import AsyncLargeFileManager
 from nbformat import NotebookNode
 
+from loopbook.pipeline.notebooks import kernel_of
 from loopbook.project.paths import Project, find_root
 
 PARAMETERS, INJECTED = "parameters", "injected-parameters"
@@ -77,9 +78,11 @@ class PipelineContentsManager(AsyncLargeFileManager):
         model = await super().get(path, content, type, format, require_hash)
         if content and model["type"] == "notebook" and self._is_pipeline_notebook(path):
             task = await self._task_of(path)
-            if task is not None:
-                model["content"] = inject(nbformat.from_dict(model["content"]), task)
-                self.mark_trusted_cells(model["content"], path)
+            opened = nbformat.from_dict(model["content"])
+            if kernel_of(opened) == METADATA["kernelspec"]["name"]:  # whatever an editor saved
+                opened.metadata.kernelspec = nbformat.from_dict(METADATA["kernelspec"])
+            model["content"] = opened if task is None else inject(opened, task)
+            self.mark_trusted_cells(model["content"], path)
         return model
 
     async def save(self, model, path=""):

@@ -17,6 +17,7 @@ from pathlib import Path
 from loopbook.data import landing, served_rows
 from loopbook.data.sources import THE_SOURCE, source_digest, source_files
 from loopbook.models import own_candidates
+from loopbook.pipeline.notebooks import code_of
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.files import read_json, sha256_of, write_json
@@ -170,12 +171,6 @@ def library_digest(project: Project, notebook: Path) -> str:
     for name, path in sorted(modules_of(project, notebook).items()):
         state.update(name.encode() + b"\0" + _module(path)[0] + b"\0")
     return state.hexdigest()
-
-
-def code_of(notebook: Path) -> str:
-    """All the code of a notebook."""
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    return "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "code")
 
 
 def modules_of(project: Project, notebook: Path) -> dict[str, Path]:

@@ -43,6 +43,16 @@ def _root_cause(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def plain_reason(error: BaseException) -> str:
+    """What an error and its causes say, without where in the code they were raised."""
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said += [line for line in ANSI.sub("", str(cause)).splitlines() if line.strip()]
+        cause = cause.__cause__
+    return "\n".join(f"  {line}" for line in dict.fromkeys(said))
+
+
 def _reason(error: PapermillExecutionError) -> str:
     """Our own errors speak for themselves; others come with their last frames."""
     ours = {cls.__name__ for cls in _subclasses(LoopbookError)}

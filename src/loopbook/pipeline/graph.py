@@ -11,15 +11,14 @@ half-written product that counts as whole; and one build runs at a time.
 
 import logging
 import os
-import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import yaml
 from papermill.engines import papermill_engines
 from ploomber.constants import TaskStatus
 from ploomber.dag.dag import DAG
@@ -27,9 +26,9 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
-from loopbook.pipeline import digests, kernels
+from loopbook.pipeline import digests, graph_files, kernels, notebooks
 from loopbook.pipeline.engine import ReportingEngine
-from loopbook.pipeline.failures import describe_failure
+from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
 from loopbook.project.contract import read_contract
@@ -116,10 +115,10 @@ class NotebookExecutor(Executor):
 def _sources_of(todo: list) -> list[str]:
     """The code of some notebooks and of every module of ours that they reach."""
     project = current()
-    notebooks = {Path(task.source.loc) for task in todo}
-    files = {f for notebook in notebooks for f in digests.modules_of(project, notebook).values()}
+    paths = {Path(task.source.loc) for task in todo}
+    files = {f for notebook in paths for f in digests.modules_of(project, notebook).values()}
     modules = [file.read_text(encoding="utf-8") for file in sorted(files)]
-    return [digests.code_of(notebook) for notebook in notebooks] + modules
+    return [notebooks.code_of(notebook) for notebook in paths] + modules
 
 
 def _not_needed(todo: list) -> set[str]:
@@ -180,7 +179,7 @@ def load_graph(
         The contract, env.yaml, a knob or the source is wrong: nothing has run.
     """
     knobs = read_knobs(project.knobs, changes)
-    if absent := absent_names(graph or project.graph):
+    if absent := graph_files.absent_names(graph or project.graph):
         raise BuildFailed(
             f"{(graph or project.graph).name}: names {', '.join(absent)}, which this loopbook does "
             "not have. Nothing was run. Take these names from the file of the same name that "
@@ -189,35 +188,30 @@ def load_graph(
     with _in_folder(project.root):
         try:
             spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
+            graph_files.give_kernels(spec["tasks"], project)
             dag = spec.to_dag()
             dag.render(show_progress=False)
         except DAGRenderError as error:
+            if ours := _loopbook_error(error):
+                raise ours from None
             raise BuildFailed(
                 f"{(graph or project.graph).name}: the graph cannot be rendered.\n{error}"
             ) from None
         except Exception as error:
             if ours := _loopbook_error(error):
                 raise ours from None
-            raise
+            if not _is_about_the_graph(error):
+                raise
+            raise BuildFailed(
+                f"{(graph or project.graph).name}: cannot be used, and nothing was run. "
+                f"Correct it:\n{plain_reason(error)}"
+            ) from None
     return dag
 
 
-def absent_names(graph: Path) -> list[str]:
-    """The dotted names of loopbook in a graph's file that this version does not have.
-
-    A file of an earlier version names modules where they were then.
-    """
-    text = re.sub(r"#.*", "", graph.read_text(encoding="utf-8"))
-    names = re.findall(r"\bloopbook(?:\.\w+)+(?:::\w+)?", text)
-    return [name for name in dict.fromkeys(names) if not _exists(name)]
-
-
-def _exists(name: str) -> bool:
-    module, _, attribute = name.replace("::", ".").rpartition(".")
-    try:
-        return hasattr(import_module(module), attribute)
-    except ModuleNotFoundError:
-        return False
+def _is_about_the_graph(error: BaseException) -> bool:
+    """Whether Ploomber or YAML says that something is wrong with the file or what it names."""
+    return isinstance(error, yaml.YAMLError) or type(error).__module__.startswith("ploomber")
 
 
 def _loopbook_error(error: BaseException | None) -> LoopbookError | None:

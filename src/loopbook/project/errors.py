@@ -22,6 +22,7 @@
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── TemplateError        a project cannot be made or upgraded
+    ├── NotebookError        a notebook's file cannot be read, or is no Python
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped, or may not go on
 
@@ -118,6 +119,10 @@ class KeyStoreError(LoopbookError):
 
 class TemplateError(LoopbookError):
     """A project cannot be made, or upgraded to another loopbook."""
+
+
+class NotebookError(LoopbookError):
+    """The file of a notebook cannot be read."""
 
 
 class BuildRunning(LoopbookError):

@@ -51,6 +51,12 @@ def read_json(path: Path | str) -> Any:
     return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
+def conflict_line(text: str) -> int | None:
+    """The line of the first mark that git leaves of a merge conflict; None where there is none."""
+    marked = (n for n, line in enumerate(text.splitlines(), 1) if line.startswith("<<<<<<< "))
+    return next(marked, None)
+
+
 def sha256_of(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, which are read piece by piece."""
     with Path(path).open("rb") as file:

@@ -6,12 +6,14 @@ knobs and the service's requests say it through `misfits`.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import yaml
 from pydantic import ValidationError
+
+from loopbook.project.files import conflict_line
 
 
 class _UniqueKeys(yaml.SafeLoader):
@@ -21,6 +23,12 @@ class _UniqueKeys(yaml.SafeLoader):
         seen = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                raise yaml.MarkedYAMLError(
+                    problem="found a list or a mapping as a key, expected text; "
+                    "put a value with { } into quotes",
+                    problem_mark=key_node.start_mark,
+                )
             if key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"key {key!r} stands twice; remove one",
@@ -33,7 +41,10 @@ class _UniqueKeys(yaml.SafeLoader):
 def read_mapping(path: Path, error: type[Exception]) -> dict[str, Any]:
     """A YAML file as a dictionary, or `error` with the line that is wrong."""
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)
+        text = path.read_text(encoding="utf-8")
+        if line := conflict_line(text):
+            raise error(f"{path.name}: a merge conflict stands in line {line}. Resolve it.")
+        content = yaml.load(text, Loader=_UniqueKeys)
     except OSError as reason:
         raise error(f"{path}: cannot be read ({reason.strerror}). Put it back.") from None
     except UnicodeDecodeError:
@@ -43,6 +54,8 @@ def read_mapping(path: Path, error: type[Exception]) -> dict[str, Any]:
         where = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(reason, "problem", None) or str(reason)
         raise error(f"{path.name}: {where}{problem}. Correct the YAML.") from None
+    except (ValueError, RecursionError) as reason:  # a day like 2024-13-45, or braces without end
+        raise error(f"{path.name}: {reason}. Correct the YAML.") from None
     if not isinstance(content, dict):
         raise error(f"{path.name}: found {type(content).__name__}, expected keys and values.")
     return content

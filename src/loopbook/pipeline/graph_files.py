@@ -1,0 +1,63 @@
+"""Graph files: what a pipeline.yaml names, and whether all of it is here.
+
+It decides what a person is told of a `pipeline.yaml` that cannot be used. It
+never runs or resolves a graph.
+"""
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from loopbook.pipeline import notebooks
+from loopbook.project.errors import BuildFailed
+from loopbook.project.files import conflict_line
+from loopbook.project.paths import Project
+
+
+def give_kernels(tasks: Iterable[Any], project: Project) -> None:
+    """Let each notebook of Ploomber's tasks run in the kernel that `notebooks.kernel_of` says.
+
+    Raises
+    ------
+    NotebookError
+        If one cannot be read.
+    """
+    for task in tasks:
+        path = project.root / str(task["source"])  # Ploomber has made it absolute
+        if path.suffix == ".ipynb":
+            notebook = notebooks.read_notebook(path)
+            task.data.setdefault("kernelspec_name", notebooks.kernel_of(notebook))
+
+
+def absent_names(graph: Path) -> list[str]:
+    """The dotted names of loopbook in a graph's file that this version does not have.
+
+    A file of an earlier version names modules where they were then.
+    """
+    text = re.sub(r"#.*", "", _text_of(graph))
+    names = re.findall(r"\bloopbook(?:\.\w+)+(?:::\w+)?", text)
+    return [name for name in dict.fromkeys(names) if not _exists(name)]
+
+
+def _text_of(graph: Path) -> str:
+    try:
+        text = graph.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as reason:
+        why = getattr(reason, "strerror", None) or "it is not UTF-8 text"
+        raise BuildFailed(
+            f"{graph.name}: cannot be read ({why}), so nothing was run. "
+            "Put it back, or take the one that comes with this loopbook."
+        ) from None
+    if line := conflict_line(text):
+        raise BuildFailed(f"{graph.name}: a merge conflict stands in line {line}. Resolve it.")
+    return text
+
+
+def _exists(name: str) -> bool:
+    module, _, attribute = name.replace("::", ".").rpartition(".")
+    try:
+        return hasattr(import_module(module), attribute)
+    except ModuleNotFoundError:
+        return False
