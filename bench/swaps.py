@@ -42,7 +42,7 @@ class Outcome:
 def requests_of(row: Mapping[str, Any]) -> list[bytes]:
     """One row in several sizes, as requests of a connection that stays."""
     asked = [urlencode(row | {"size": size}) for size in SIZES]
-    return [f"GET /predict?{query} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for query in asked]
+    return [f"GET /predict?{query} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for query in asked]
 
 
 def measure(

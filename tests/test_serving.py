@@ -517,7 +517,7 @@ def test_the_service_never_unpickles_and_never_imports_a_training_library(house)
         "from loopbook.project import paths\n"
         "from loopbook.serving.app import create_app\n"
         "app = create_app(paths.current(), needs_keys=False, quiet=True)\n"
-        "with TestClient(app) as client:\n"
+        "with TestClient(app, base_url='http://localhost') as client:\n"
         "    assert client.get('/predict?size=1800').status_code == 200\n"
         "heavy = {'mlflow', 'sklearn', 'evidently', 'IPython', 'jupyter_server', 'ploomber', 'skops'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"
@@ -598,6 +598,6 @@ def test_a_body_that_never_comes_is_given_up(tmp_path):
         Running(folder, "--quiet") as service,
         socket.create_connection(("127.0.0.1", service.port), timeout=10) as line,
     ):
-        head = "POST /feedback HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        head = "POST /feedback HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         line.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
         assert b" 504 " in line.recv(200)

@@ -14,8 +14,9 @@ from loopbook.project.contract import read_contract
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
 from loopbook.registry import reader as registry_reader
-from loopbook.serving import api_keys, extension, open_inference
+from loopbook.serving import api_keys, extension, open_inference, origins
 from loopbook.serving.administration import add_administration
+from loopbook.serving.admission import Admission
 from loopbook.serving.documentation import describe
 from loopbook.serving.feedback import add_feedback
 from loopbook.serving.guard import Guard
@@ -34,6 +35,7 @@ def create_app(
     quiet: bool = False,
     pinned: str | None = None,
     extension_module: str | None = None,
+    bound_to: str = "localhost",
 ) -> Guard:
     """The service of a project as an ASGI application.
 
@@ -46,6 +48,8 @@ def create_app(
         The version that answers; None: the champion.
     extension_module : str or None
         The project's module with `extend(app)`, such as `serving.routes`.
+    bound_to : str
+        The address that the server listens on: one of the names of this service.
 
     Raises
     ------
@@ -65,8 +69,19 @@ def create_app(
     app = _application(project, Service(parts, pinned=pinned))
     if extension_module:
         extension.extend(app, extension_module)
-    keys = _keys(project)
-    return Guard(app, metrics=metrics, knobs=knobs, keys=keys, needs_keys=needs_keys, quiet=quiet)
+    return Guard(
+        app,
+        metrics=metrics,
+        knobs=knobs,
+        origins=origins.origins(bound_to),
+        admission=Admission(
+            _keys(project),
+            metrics,
+            needs_keys=needs_keys,
+            requests_per_second=knobs.serve_requests_per_second,
+        ),
+        quiet=quiet,
+    )
 
 
 def _application(project: Project, service: Service) -> FastAPI:
@@ -89,6 +104,7 @@ def _application(project: Project, service: Service) -> FastAPI:
         version="1",
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # such a redirect would repeat whatever Host a caller names
         swagger_ui_parameters={"defaultModelsExpandDepth": 0, "tryItOutEnabled": True},
     )
     app.state.service = service  # for a project's own routes

@@ -3,15 +3,19 @@
 import argparse
 import ipaddress
 import sys
+from functools import partial
 
 import uvicorn
 
 from loopbook.project import paths
 from loopbook.project.errors import LoopbookError
 from loopbook.records import services
+from loopbook.serving import origins
 from loopbook.serving.app import create_app
+from loopbook.serving.connections import Connection, limits
 
 FIRST_PORT = 8000
+KEEP_ALIVE_S = 65  # longer than the 60 s that proxies keep an idle connection for the next request
 
 
 def is_loopback(host: str) -> bool:
@@ -41,7 +45,9 @@ def run(extension: str | None = None) -> None:
             quiet=asked.quiet,
             pinned=asked.version,
             extension_module=extension,
+            bound_to=asked.host,
         )
+        proxies = origins.proxies()
     except LoopbookError as error:
         sys.exit(f"\n{error}")
     port = asked.port or paths.first_free_port(asked.host, FIRST_PORT)
@@ -57,6 +63,11 @@ def run(extension: str | None = None) -> None:
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=10,
+            http=partial(Connection, limits=limits(app.knobs.serve_body_bytes)),
+            ws="none",
+            timeout_keep_alive=KEEP_ALIVE_S,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
         )
     finally:
         services.forget(project)

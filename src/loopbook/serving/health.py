@@ -11,6 +11,7 @@ from loopbook.records import builds
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.serving.exchange import answer_json
+from loopbook.serving.refusals import without_places
 from loopbook.serving.service import Service
 
 
@@ -27,7 +28,8 @@ def add_health(app: FastAPI, service: Service) -> None:
         """Whether it can answer, and the reason if not."""
         ready = service.versions.current is not None
         return answer_json(
-            {"ready": ready, "reason": service.versions.reason}, 200 if ready else 503
+            {"ready": ready, "reason": without_places(service.versions.reason)},
+            200 if ready else 503,
         )
 
     @app.get("/metadata", tags=["health"])

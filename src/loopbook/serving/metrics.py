@@ -35,6 +35,7 @@ METRICS = (
     ),
     Metric("seconds", Histogram, "loopbook_request_seconds", "Time to answer.", ("route",)),
     Metric("errors", Counter, "loopbook_errors", "Answers with an error.", ("code",)),
+    Metric("wrong_keys", Counter, "loopbook_wrong_keys", "Requests with an unknown API key."),
     Metric("predictions", Counter, "loopbook_predictions", "Rows answered.", ("version", "role")),
     Metric("imputed", Counter, "loopbook_imputed", "Rows without a value.", ("feature",)),
     Metric(

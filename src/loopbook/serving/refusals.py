@@ -8,6 +8,7 @@ trace is ever part of it. Its length does not grow with what was sent: the first
 faults are listed and the rest is counted, names and values are cut.
 """
 
+import re
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,6 +21,10 @@ from loopbook.project.mappings import Misfit, misfits
 
 MOST_SHOWN = 40
 LONGEST_NAME = 60
+# what a sentence for the log may name, and a caller is not told; a route is no place
+PLACE = re.compile(
+    r"\w+:///?[^\s,;()'\"]+|(?<![\w.:/])/(?!(?:health|v2|predict|feedback|docs|admin)\b)[^\s,;()'\"]+"
+)
 BRIEF = reprlib.Repr()
 BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother = 2, 60, 60
 
@@ -47,7 +52,11 @@ class ErrorAnswer(BaseModel):
 
 
 class Refusal(Exception):
-    """An answer with an error status."""
+    """An answer with an error status.
+
+    `cause` is for the service's own log: it may name addresses and paths, and
+    no caller is told it.
+    """
 
     def __init__(
         self,
@@ -63,11 +72,20 @@ class Refusal(Exception):
         self.status, self.code, self.message = status, code, message
         self.field, self.hint = field, hint
         self.headers = dict(headers or {})
+        self.cause: str | None = None
         self.details: Sequence[dict[str, Any]] = ()  # the first faults, where there are several
         self.faults = 0  # how many there are
 
+    def because(self, cause: object) -> "Refusal":
+        """Itself, with what the log line says beside it."""
+        self.cause = str(cause)
+        return self
+
     def body(self, request_id: str | None = None) -> bytes:
-        first = {"code": self.code, "message": self.message, "field": self.field, "hint": self.hint}
+        message, hint = self.message, self.hint
+        if self.status >= 500:
+            message, hint = without_places(message), hint and without_places(hint)
+        first = {"code": self.code, "message": message, "field": self.field, "hint": hint}
         details = list(self.details)
         if (more := self.faults - len(details)) > 0:
             details.append({"code": "more_faults", "message": f"and {more:,} more"})
@@ -102,6 +120,11 @@ def _fault(misfit: Misfit, prefix: str, names: dict[str, str]) -> dict[str, Any]
         misfit.kind, "invalid_value"
     )
     return {"code": code, "message": f"{where}: {message}", "field": where, "hint": hint}
+
+
+def without_places(sentence: str) -> str:
+    """A sentence for callers: without the addresses and paths that it names."""
+    return PLACE.sub("…", sentence)
 
 
 def cut(name: str) -> str:

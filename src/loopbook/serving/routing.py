@@ -5,8 +5,9 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from loopbook.serving.exchange import JSON
 from loopbook.serving.refusals import Refusal, of_validation
@@ -34,7 +35,7 @@ def add_error_handlers(app: FastAPI) -> None:
 
 async def refused(request: Request, refusal: Refusal) -> Response:
     state = request.scope["state"]
-    state["refused"] = refusal.code
+    state["refused"], state["cause"] = refusal.code, refusal.cause
     body = refusal.body(state["request_id"])
     return Response(body, refusal.status, headers=refusal.headers, media_type=JSON)
 
@@ -42,8 +43,19 @@ async def refused(request: Request, refusal: Refusal) -> Response:
 async def _unrouted(request: Request, error: HTTPException) -> Response:
     code = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
     headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_methods_of(request))
     refusal = Refusal(error.status_code, code, str(error.detail), hint="see /docs", headers=headers)
     return await refused(request, refusal)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """The methods that some route has for the path of a request; Starlette names the first's."""
+    methods: set[str] = set()
+    for route in iter_route_contexts(request.app.routes):
+        if route.methods and compile_path(route.path or "")[0].match(request.scope["path"]):
+            methods |= set(route.methods)
+    return sorted(methods)
 
 
 async def _broken(request: Request, _: Exception) -> Response:
