@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from loopbook.data import prediction_log, sources, validation
-from loopbook.data.prediction_log import Entry, Truth, key_text
+from loopbook.data.prediction_log import Entry, Truth
 from loopbook.features import history, materialize
 from loopbook.project import clock, contract, paths
 from loopbook.records import roles
@@ -56,7 +56,7 @@ def answer(
         request = {n: row[n] for n in table.features if row[n] is not None}
         if keyed:
             request |= {n: str(row[n]) for n in table.key}
-        key, at = key_text(table, row) if keyed else None, row[clock.EVENT_TS]
+        key, at = log.keys.text(row) if keyed else None, row[clock.EVENT_TS]
         name, now = f"{time.time_ns():020x}{place:012x}", time.time_ns() // 1000
         entries.append(
             Entry(

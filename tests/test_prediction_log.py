@@ -1,20 +1,28 @@
 """The prediction log on both kinds of database: nothing lost, nothing twice, nothing personal."""
 
+import hashlib
+import re
+import stat
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
 import pytest
 from conftest import PostgreSQL
+from hypothesis import given
+from hypothesis import strategies as st
 from small_house import ROOT
 
-from loopbook.data import prediction_log
+from loopbook.data import prediction_log, salt
 from loopbook.data.prediction_log import Entry, Truth
+from loopbook.data.row_keys import RowKeys
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import PredictionLogError
 from loopbook.project.paths import Project
+from loopbook.serving import api_keys
 
 TABLE = read_contract(ROOT / "contract.yaml")
 HOUR = 3_600_000_000
@@ -140,9 +148,122 @@ def test_sensitive_values_are_hashed_or_left_out_by_name_and_by_alias(address, t
     assert "98115" not in text
     assert "rooms" not in text
     assert '"grade":7' in text
-    assert prediction_log.key_text(
-        hiding.model_copy(update={"key": ["zipcode"]}), {"zipcode": "98115"}
-    ) == prediction_log.hashed("98115")
+
+
+def keys_of(folder, *names, **sensitive) -> RowKeys:
+    return RowKeys(contract(**sensitive).model_copy(update={"key": list(names)}), folder)
+
+
+PARTS = st.tuples(*[st.text(alphabet="a|\\1", max_size=4)] * 2)
+
+
+@given(PARTS, PARTS)
+def test_two_keys_that_differ_never_have_one_text(one, other):
+    """`a|b`, `c` and `a`, `b|c` did."""
+    names = ("id", "date")
+    texts = [keys_of(None, *names).text(dict(zip(names, key, strict=True))) for key in (one, other)]
+    assert (texts[0] == texts[1]) == (one == other)
+
+
+def test_a_key_that_needs_no_escape_has_the_text_that_it_always_had(tmp_path):
+    assert keys_of(tmp_path, "id", "date").text({"id": 17, "date": "2015-03-01"}) == "17|2015-03-01"
+    assert keys_of(tmp_path, "id").text({"id": "a|b\\c"}) == "a|b\\c"
+    assert keys_of(tmp_path, "id", "date").text({"id": 17}) is None
+    assert not (tmp_path / salt.FILE).exists()
+
+
+def test_a_hash_is_salted_marked_and_the_same_for_the_same_value_in_one_project(tmp_path):
+    """Without a salt, whoever reads the log could hash all postcodes and look which one is there."""
+    hidden = [keys_of(tmp_path / n, "zipcode", zipcode="hash") for n in ("here", "here", "there")]
+    here, again, there = (keys.text({"zipcode": "98115"}) for keys in hidden)
+    assert here == again != there
+    assert re.fullmatch(r"h1:[0-9a-f]{24}", here)
+    assert "98115" not in here
+    assert stat.S_IMODE((tmp_path / "here" / salt.FILE).stat().st_mode) == 0o600
+
+
+def test_a_team_shares_its_salt_by_a_variable_that_is_no_short_word(tmp_path, monkeypatch):
+    monkeypatch.setenv(salt.VARIABLE, "a secret of the team")
+    one, other = (keys_of(tmp_path / n, "zipcode", zipcode="hash") for n in "ab")
+    assert one.hashed("98115") == other.hashed("98115")
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setenv(salt.VARIABLE, "short")
+    with pytest.raises(PredictionLogError, match="found 5 characters, expected 16 or more"):
+        keys_of(tmp_path, "zipcode", zipcode="hash")
+
+
+def test_processes_that_make_the_salt_at_once_have_one(tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        salts = set(pool.map(lambda _: salt.read_salt(tmp_path), range(40)))
+    assert len(salts) == 1
+    assert [path.name for path in tmp_path.iterdir()] == [salt.FILE]
+
+
+def of_old_form(log):
+    """Let a log stand as an older loopbook left it, and open it again."""
+    with log.database.transaction() as cursor:
+        cursor.execute("DROP TABLE log_form")
+
+
+def test_a_log_of_the_old_form_is_found_by_the_new_keys_with_its_ground_truth(
+    log, address, tmp_path
+):
+    """Of a text that two keys had, the ground truth goes to both, as it did."""
+    sent = [("a|b", "c"), ("a", "b|c"), ("a\\", "c"), ("a", "c")]
+    log.append(
+        [
+            entry(n, key="|".join(key), request=dict(zip(("id", "date"), key, strict=True)))
+            for n, key in enumerate(sent)
+        ]
+    )
+    log.tell([Truth(None, text, 5.0, FIRST, FIRST) for text in ("a|b|c", "a\\|c")])
+    before = everything(log).sort("id")
+    of_old_form(log)
+    again = prediction_log.connect(Project(tmp_path), contract())
+    after = everything(again).sort("id")
+    assert before.drop("key").equals(after.drop("key"))
+    assert after["observed"].to_list() == [5.0, 5.0, 5.0, None]
+    texts = [again.keys.text({"id": i, "date": d}) for i, d in sent]
+    assert after["key"].to_list() == texts
+    assert again.tell([Truth(None, texts[0], 6.0, FIRST + 1, FIRST)]) == ["corrected"]
+    assert everything(again).sort("id")["observed"].to_list() == [6.0, 5.0, 5.0, None]
+    again.close()
+
+
+def test_an_answer_whose_key_was_hashed_without_a_salt_still_gets_its_truth(address, tmp_path):
+    hiding = contract(zipcode="hash").model_copy(update={"key": ["zipcode", "date"]})
+    log = prediction_log.connect(Project(tmp_path), hiding)
+    name, row = f"{time.time_ns()}", {"zipcode": "98115", "date": f"day {time.time_ns()}"}
+    older = hashlib.sha256(b"98115").hexdigest()[:16] + "|" + row["date"]
+    assert log.keys.older(row) == older
+    text = log.keys.text(row)
+    log.append([entry(1, id=name, key=older)])
+    told = Truth(None, text, 5.0, FIRST, FIRST, older)
+    assert log.tell([told]) == ["accepted"]
+    log.append([entry(2, id=f"{name}-new", key=text)])
+    assert log.tell([told, told]) == ["accepted", "unchanged"]
+    count = log.database.sql("SELECT count(*) FROM ground_truth WHERE key IN (?, ?)")
+    assert log.database.read(count, (text, older)) == [(2,)]
+    log.close()
+
+
+def test_log_and_keys_are_their_owners_alone_also_the_files_beside_them(tmp_path):
+    """Those that another loopbook made readable for all are made private."""
+    home = Project(tmp_path)
+    log = prediction_log.connect(home, contract())
+    log.append([entry(1)])
+    keys = api_keys.connect(home)
+    files = sorted(home.var.glob("*.db*"))
+    assert {
+        f"{name}.db{more}" for name in ("keys", "predictions") for more in ("", "-wal", "-shm")
+    } <= {file.name for file in files}
+    for file in files:
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        file.chmod(0o644)
+    others = [prediction_log.connect(home, contract()), api_keys.connect(home).database]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+    for opened in (log, keys.database, *others):
+        opened.close()
 
 
 def test_several_writers_lose_nothing(log, tmp_path):

@@ -10,10 +10,9 @@ The embedded default is SQLite below `var/`; `LOOPBOOK_PREDICTION_LOG` names a
 PostgreSQL database instead.
 """
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
@@ -23,7 +22,9 @@ import numpy as np
 import orjson
 import polars as pl
 
+from loopbook.data import log_migration
 from loopbook.data.log_tables import COLUMNS, TABLES, as_table
+from loopbook.data.row_keys import RowKeys
 from loopbook.project.clock import to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database, connect_database
@@ -65,13 +66,14 @@ class Truth:
     observed: float
     known_us: int
     received_us: int
+    older_key: str | None = None  # as `RowKeys.older`, to find answers from before
 
 
 class PredictionLog:
     """Append-only; safe for several processes."""
 
-    def __init__(self, database: Database, contract: Contract):
-        self.database = database
+    def __init__(self, database: Database, contract: Contract, keys: RowKeys):
+        self.database, self.keys = database, keys
         self.hidden = {
             called: feature.sensitive
             for name, feature in contract.features.items()
@@ -81,6 +83,7 @@ class PredictionLog:
         with database.transaction() as cursor:
             for statement in TABLES:
                 cursor.execute(database.sql(statement))
+        log_migration.migrate(database, contract)
         marks = ", ".join("?" * len(COLUMNS))
         self._put = database.sql(f"INSERT INTO predictions ({', '.join(COLUMNS)}) VALUES ({marks})")
 
@@ -116,7 +119,7 @@ class PredictionLog:
 
     def _shown(self, name: str, value: Any) -> Any:
         if name in self.hidden and value is not None:
-            return hashed(value)
+            return self.keys.hashed(value)
         return value
 
     def tell(self, truths: Sequence[Truth]) -> list[str]:
@@ -128,6 +131,16 @@ class PredictionLog:
             return [self._tell_one(cursor, truth) for truth in truths]
 
     def _tell_one(self, cursor: Any, truth: Truth) -> str:
+        if truth.prediction_id or truth.older_key is None:
+            return self._tell_named(cursor, truth)
+        # answers of one key may stand under both of its texts: the older is told too
+        outcomes = [
+            self._tell_named(cursor, replace(truth, key=key))
+            for key in (truth.key, truth.older_key)
+        ]
+        return next((outcome for outcome in outcomes if outcome != "unknown"), "unknown")
+
+    def _tell_named(self, cursor: Any, truth: Truth) -> str:
         by_id = bool(truth.prediction_id)
         name = truth.prediction_id if by_id else truth.key
         answered = self.database.sql(
@@ -283,21 +296,6 @@ class PredictionLog:
         self.database.close()
 
 
-def key_text(contract: Contract, values: Mapping[str, Any]) -> str | None:
-    """A row's key as one text, or None where a part is missing."""
-    parts = [values.get(name) for name in contract.key]
-    if any(part is None for part in parts):
-        return None
-    hidden = {n for n, f in contract.features.items() if f.sensitive != "no"}
-    named = zip(contract.key, parts, strict=True)
-    return "|".join(hashed(part) if name in hidden else str(part) for name, part in named)
-
-
-def hashed(value: Any) -> str:
-    """What stands in the log for a sensitive value: the same for the same value."""
-    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
-
-
 def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
     return (values[i : i + size] for i in range(0, len(values), size))
 
@@ -310,12 +308,14 @@ def connect(project: Project, contract: Contract) -> PredictionLog:
     PredictionLogError
         If the address is of no known kind, or the server is away.
     """
-    return at(os.environ.get(ADDRESS) or f"sqlite:///{_default_file(project)}", contract)
+    address = os.environ.get(ADDRESS) or f"sqlite:///{_default_file(project)}"
+    return at(address, contract, project.var)
 
 
-def at(address: str, contract: Contract) -> PredictionLog:
-    """The log at an address."""
-    return PredictionLog(connect_database(address, ADDRESS, PredictionLogError), contract)
+def at(address: str, contract: Contract, var: Path) -> PredictionLog:
+    """The log at an address, of the project whose products are below `var`."""
+    keys = RowKeys(contract, var)
+    return PredictionLog(connect_database(address, ADDRESS, PredictionLogError), contract, keys)
 
 
 def connect_if_there(project: Project, contract: Contract) -> PredictionLog | None:

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.data import prediction_log
-from loopbook.data.prediction_log import key_text
+from loopbook.data.row_keys import RowKeys
 from loopbook.features import materialize
 from loopbook.loop import replay_results
 from loopbook.loop import turn as loops
@@ -121,10 +121,10 @@ class Lane:
         self, rows: pl.DataFrame, address: str, policy: str, span: tuple[datetime, datetime]
     ) -> tuple[int, int]:
         """Ask the service about every row that it was not asked about; how many, and how many failed."""
-        known = self._answered(policy, span)
+        known, keys = self._answered(policy, span), RowKeys(self.contract, self.project.var)
         requests = []
         for row in rows.to_dicts():
-            if key_text(self.contract, plain(row)) not in known:
+            if keys.text(plain(row)) not in known:
                 request = {n: row[n] for n in self.contract.features if row[n] is not None}
                 request |= {n: plain(row)[n] for n in self.contract.key}
                 requests.append(request | {"as_of": row[EVENT_TS].isoformat()})

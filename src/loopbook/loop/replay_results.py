@@ -12,7 +12,7 @@ from typing import Any
 import polars as pl
 
 from loopbook.data import prediction_log
-from loopbook.data.prediction_log import key_text
+from loopbook.data.row_keys import RowKeys
 from loopbook.loop.scenarios import SCENARIOS, disturbed
 from loopbook.models import evaluation
 from loopbook.monitoring import performance
@@ -65,7 +65,7 @@ def answers(
     empty = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     if not file.exists():
         return empty
-    log = prediction_log.at(f"sqlite:///{file}", contract)
+    log = prediction_log.at(f"sqlite:///{file}", contract, project.var)
     try:
         parts = [
             part.filter(pl.col("role") == roles.CHAMPION).select(names)
@@ -90,9 +90,10 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     sent = disturbed(
         pl.read_parquet(folder / "rows.parquet", glob=False), scenario, contract, since
     )
-    rows = _observed(sent, contract)
     judged = {
-        policy: answers(project, contract, policy, start, end).join(rows, on="key")
+        policy: answers(project, contract, policy, start, end).join(
+            _observed(sent, contract, project), on="key"
+        )
         for policy, project in projects.items()
     }
     months, last_months = _by_month(judged, contract)
@@ -113,9 +114,10 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     return result
 
 
-def _observed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
-    """The key of each row as the log writes it, and its observed target."""
-    keys = [key_text(contract, plain(row)) for row in rows.to_dicts()]
+def _observed(rows: pl.DataFrame, contract: Contract, project: Project) -> pl.DataFrame:
+    """The key of each row as the log of a project writes it, and its observed target."""
+    of = RowKeys(contract, project.var)
+    keys = [of.text(plain(row)) for row in rows.to_dicts()]
     return rows.with_columns(pl.Series("key", keys)).select("key", contract.target.name)
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from loopbook.project.errors import LoopbookError
+from loopbook.project.files import make_private
 
 T = TypeVar("T")
 KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
@@ -126,7 +127,11 @@ def connect_database(address: str, variable: str, error: type[LoopbookError]) ->
 
 def _sqlite(address: str) -> sqlite3.Connection:
     path = Path(address.removeprefix("sqlite:///"))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    # SQLite gives the files beside it (-wal, -shm) the rights of this one
+    make_private(path)
+    for beside in ("-wal", "-shm"):
+        if (written := path.with_name(path.name + beside)).exists():
+            make_private(written)
     connection = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
     connection.execute("PRAGMA journal_mode = WAL")
     # A commit is in the kernel's hands, so no kill of the process loses it. To

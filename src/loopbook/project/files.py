@@ -10,7 +10,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,39 @@ def write_text(path: Path | str, content: str) -> None:
 def write_json(path: Path | str, content: Any) -> None:
     """Write JSON, whole or not at all. NaN and infinity are refused (ValueError)."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False, sort_keys=False) + "\n")
+
+
+def make_private(path: Path) -> None:
+    """Let only its owner read a file; make it, empty, if it is not there.
+
+    A file that belongs to somebody else stays as it is.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    with suppress(PermissionError):
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+
+
+def write_secret(path: Path, content: bytes) -> bytes:
+    """Write a file that only its owner can read, if it is not there; what is there then.
+
+    Of several processes that do so at once, all get the content of one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    incoming = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    try:
+        file = os.open(incoming, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+        with os.fdopen(file, "wb") as written:
+            written.write(content)
+            written.flush()
+            os.fsync(file)
+        with suppress(FileExistsError):
+            os.link(incoming, path)
+    finally:
+        incoming.unlink(missing_ok=True)
+    make_private(path)
+    return path.read_bytes()
 
 
 def read_json(path: Path | str) -> Any:

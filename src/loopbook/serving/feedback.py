@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
-from loopbook.data.prediction_log import Truth, key_text
+from loopbook.data.prediction_log import Truth
 from loopbook.project.errors import PredictionLogError
 from loopbook.serving.exchange import answer_json, body_of
 from loopbook.serving.refusals import Refusal, of_validation
@@ -38,8 +38,8 @@ def add_feedback(app: FastAPI, service: Service) -> None:
                 503,
                 "log_unavailable",
                 "the prediction log cannot be written, so nothing was taken",
-                hint=str(error),
-            ) from None
+                hint="send it again later; the service's log has the cause",
+            ).because(error) from None
         counts = {name: outcomes.count(name) for name in Told.model_fields if name != "outcomes"}
         if counts["unknown"] == len(outcomes):
             first = asked.truths[0]
@@ -62,10 +62,10 @@ def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
             f"truths.{place}: expected either prediction_id or key",
             field="prediction_id",
         )
-    key = None
+    key, older = None, None
     if truth.key is not None:
         names = list(service.contract.key)
-        key = key_text(service.contract, truth.key)
+        key, older = service.log.keys.text(truth.key), service.log.keys.older(truth.key)
         if key is None or set(truth.key) != set(names):
             raise Refusal(
                 422,
@@ -77,4 +77,4 @@ def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
     if known is not None:
         known = known.replace(tzinfo=UTC) if known.tzinfo is None else known
     known_us = round(known.timestamp() * 1e6) if known else now_us
-    return Truth(truth.prediction_id, key, truth.observed, known_us, now_us)
+    return Truth(truth.prediction_id, key, truth.observed, known_us, now_us, older)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loopbook.data.prediction_log import Entry, key_text
+from loopbook.data.prediction_log import Entry
 from loopbook.project.errors import FeatureStoreError, PredictionLogError
 from loopbook.records import roles
 from loopbook.serving.refusals import Refusal
@@ -85,7 +85,7 @@ class Service:
         if contract.history and self.features:
             record |= self._looked_up(record.get(contract.entity) if contract.entity else None, at)
         return Job(
-            record, request, at, route, key_text(contract, given), started, time.time_ns() // 1000
+            record, request, at, route, self.log.keys.text(given), started, time.time_ns() // 1000
         )
 
     def _looked_up(self, entity: str | None, at: datetime) -> dict[str, float | None]:
@@ -154,8 +154,8 @@ class Service:
                 503,
                 "log_unavailable",
                 "the prediction log cannot be written, so nothing is answered",
-                hint=str(error),
-            ) from None
+                hint="ask again later; the service's log has the cause",
+            ).because(error) from None
         self.metrics.count(entries)
         if self.versions.shadows:
             self._mirror(jobs, answers)

@@ -1,0 +1,69 @@
+"""Log migration: a log that an older loopbook wrote, with keys as they are written now.
+
+Two keys could have one text: `a|b`, `c` and `a`, `b|c`. What was sent is in the
+log, so each such key is written anew from it, with its ground truth. A ground
+truth of which nobody knows to which of two keys it belonged goes to both, as it
+did before. A key with a sensitive part stays: what was sent is not in the log.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from loopbook.data.row_keys import BETWEEN, ESCAPE, escaped
+from loopbook.project.contract import Contract
+from loopbook.project.database import Database
+
+FORM = 2
+DOUBTFUL = f"""SELECT id, key, request FROM predictions WHERE key IS NOT NULL AND (
+    length(key) - length(replace(key, '{BETWEEN}', '')) <> ?
+    OR length(key) <> length(replace(key, '{ESCAPE}', '')))"""
+
+
+def migrate(database: Database, contract: Contract) -> None:
+    """Bring a log to today's form, all or nothing, once; a log that has it is left alone."""
+    with database.transaction() as cursor:
+        cursor.execute("CREATE TABLE IF NOT EXISTS log_form (form INTEGER NOT NULL)")
+        if database.kind == "postgresql":
+            cursor.execute("LOCK TABLE log_form IN EXCLUSIVE MODE")
+        if cursor.execute("SELECT 1 FROM log_form WHERE form >= 2").fetchone():
+            return
+        if len(contract.key) > 1:
+            _escape_keys(database, cursor, contract)
+        cursor.execute(database.sql("INSERT INTO log_form VALUES (?)"), (FORM,))
+
+
+def _escape_keys(database: Database, cursor: Any, contract: Contract) -> None:
+    named = defaultdict(set)
+    doubtful = cursor.execute(database.sql(DOUBTFUL), (len(contract.key) - 1,)).fetchall()
+    for name, key, request in doubtful:
+        parts = _parts(orjson.loads(bytes(request)), contract)
+        if parts is None or BETWEEN.join(parts) != key:
+            continue
+        text = escaped(parts)
+        named[key].add(text)
+        cursor.execute(database.sql("UPDATE predictions SET key = ? WHERE id = ?"), (text, name))
+    for key, texts in named.items():
+        first, *others = sorted(texts)
+        for text in others:
+            copied = (
+                "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
+                "SELECT prediction_id, ?, observed, known_us, received_us FROM ground_truth "
+                "WHERE key = ? ORDER BY seq"
+            )
+            cursor.execute(database.sql(copied), (text, key))
+        cursor.execute(database.sql("UPDATE ground_truth SET key = ? WHERE key = ?"), (first, key))
+
+
+def _parts(request: Mapping[str, Any], contract: Contract) -> list[str] | None:
+    """The key of a request as it was sent, by the names or the aliases of its columns."""
+    parts = []
+    for name in contract.key:
+        feature = contract.features.get(name)
+        value = request.get(name, request.get(feature.alias) if feature and feature.alias else None)
+        if value is None or (feature and feature.sensitive != "no"):
+            return None
+        parts.append(str(value))
+    return parts
