@@ -42,12 +42,29 @@ def build(
 
 
 @app.command(epilog="Next: loopbook build")
-def check(changes: Changes = None) -> None:
-    """Check contract, env.yaml, source and graph; run nothing."""
+def check(
+    changes: Changes = None,
+    without_table: Annotated[
+        bool, typer.Option("--without-table", help="Check the files alone; open no table.")
+    ] = False,
+) -> None:
+    """Check contract, env.yaml, graph and table; run nothing.
+
+    The table is read, validated and split as a build would, so that what the
+    build would stop with is said here. A URL or a database is asked as well.
+    """
     from loopbook.pipeline import graph
 
     here = paths.current()
     stale = graph.stale_tasks(here, changes_of(changes))
+    if not without_table:
+        from loopbook.data.rehearsal import rehearse
+        from loopbook.project import clock, contract, knobs
+
+        set_knobs = knobs.read_knobs(here.knobs, changes_of(changes))
+        table = contract.read_contract(here.contract)
+        for line in rehearse(here, table, set_knobs, now=clock.utc_now()).lines():
+            print(line)
     tasks = f"{len(stale)} tasks would run: {', '.join(stale)}" if stale else "nothing would run"
     print(f"contract.yaml, env.yaml and pipeline.yaml are in order; {tasks}.")
     print("Next: loopbook build")

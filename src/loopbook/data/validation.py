@@ -10,19 +10,20 @@ import polars as pl
 
 from loopbook.data import instants, rules, values
 from loopbook.data.single_values import reader
-from loopbook.project.clock import parse_instant
+from loopbook.project.clock import KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import DataError, listed
 
 
 def without_known_faults(rows: pl.DataFrame, contract: Contract) -> tuple[pl.DataFrame, list[dict]]:
-    """Leave out the rows that the contract names as wrong.
+    """Leave out the rows that the contract names as wrong, or as nothing to learn from.
 
     Returns
     -------
     rows, faults
         `faults` has one entry a known fault: `where`, `reason` and `rows`, the
-        number left out, which may be 0.
+        number left out, which may be 0; and one for rows without a target where
+        the contract says that they are dropped.
     """
     faults = []
     for fault in contract.known_faults:
@@ -30,7 +31,25 @@ def without_known_faults(rows: pl.DataFrame, contract: Contract) -> tuple[pl.Dat
         where = {name: str(value) for name, value in fault.where.items()}
         faults.append({"where": where, "reason": fault.reason, "rows": is_fault.sum()})
         rows = rows.filter(~is_fault)
+    if contract.unlabelled == "drop":
+        labelled = rows.filter(~_is_unlabelled(rows, contract))
+        reason = "no target (unlabelled: drop)"
+        where = {contract.target.name: "no value"}
+        faults.append({"where": where, "reason": reason, "rows": rows.height - labelled.height})
+        rows = labelled
     return rows, faults
+
+
+def _is_unlabelled(rows: pl.DataFrame, contract: Contract) -> pl.Series:
+    """Rows without a target, and all versions of a key whose newest has none: it was taken back."""
+    target = rows[contract.target.name]
+    absent = (target.is_null() | (target.is_nan() if target.dtype.is_float() else False)).rename(
+        "_"
+    )
+    if contract.known_time is None or KNOWN_TS not in rows.columns:
+        return absent
+    newest = pl.col("_").sort_by(KNOWN_TS).last().over(contract.key)
+    return rows.with_columns(absent).select(pl.col("_") | newest).to_series()
 
 
 def is_known_fault(rows: pl.DataFrame, contract: Contract) -> pl.Series:
@@ -120,9 +139,14 @@ def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:
 
 def refusal(violations: list[rules.Failure], contract: Contract) -> str:
     """The message about rows that break the contract."""
+    unlabelled = any(
+        (v.rule.column, v.rule.kind) == (contract.target.name, "null") for v in violations
+    )
+    remedy = " Rows without a target can be left out: unlabelled: drop." if unlabelled else ""
     return (
         f"contract '{contract.name}': {len(violations)} rule"
         f"{'s are' if len(violations) != 1 else ' is'} broken.\n"
         f"{listed([str(v) for v in violations])}\n"
         "Correct the rows, widen the rule in contract.yaml, or list single rows under known_faults."
+        f"{remedy}"
     )

@@ -1,0 +1,104 @@
+"""Rehearsal: what a build will say of the table, found out by the build's own steps before it runs.
+
+It decides what is told: how many rows there are, which are left out and why,
+and whether the parts are large enough. It writes nothing and fits nothing.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from loopbook.data import landing, quarantine, served_rows, sources, splits, usable_rows, validation
+from loopbook.data.aside_rows import Reading
+from loopbook.project.contract import Contract
+from loopbook.project.knobs import Knobs, read_as_of
+from loopbook.project.paths import Project
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """The table as a build would take it.
+
+    Attributes
+    ----------
+    read, usable : rows of the source, and those that a build would learn from
+    left_out : sentences about the others
+    parts : rows by part of the split
+    hints : what will not stop the build, and may surprise
+    """
+
+    source: str
+    read: int
+    usable: int
+    as_of: datetime | None
+    parts: dict[str, int]
+    left_out: list[str] = field(default_factory=list)
+    hints: list[str] = field(default_factory=list)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        moment = f" as of {self.as_of:%Y-%m-%d %H:%M} UTC" if self.as_of else ""
+        yield f"{self.source}: {self.read:,} rows, {self.usable:,} usable{moment}."
+        yield from (f"  {sentence}" for sentence in self.left_out)
+        shown = ", ".join(f"{part} {self.parts[part]:,}" for part in splits.PARTS)
+        yield f"  Parts: {shown}."
+        yield from (f"  Note: {hint}" for hint in self.hints)
+
+
+def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetime) -> Rehearsed:
+    """Read, validate and split the table as a build would now.
+
+    Raises
+    ------
+    LoopbookError
+        What the build would stop with, in the same words.
+    """
+    rows_raw = sources.read_source(contract, project.root)
+    known, as_of, served = served_rows.known_rows(
+        project, contract, rows_raw, read_as_of(knobs.as_of), now=now
+    )
+    checked, faults = validation.without_known_faults(known, contract)
+    found = usable_rows.sift(
+        Reading(checked, contract), quarantine.decisions_of(project), share=knobs.quarantine_share
+    )
+    quarantine.refuse_if_broken(found, contract)
+    rows = sources.newest_versions(validation.conform(found.rows, contract), contract)
+    parted, _ = splits.split(
+        rows,
+        contract,
+        validation_days=knobs.validation_days,
+        test_days=knobs.test_days,
+        holdout_share=knobs.holdout_share,
+        least_rows=knobs.gate_min_rows,
+    )
+    ours = 0 if served.rows is None else served.rows.height
+    later = rows_raw.height + ours - known.height
+    told = [f"{later:,} rows were not known yet, or are in both places."] if later else []
+    told += [f"{f['rows']:,} rows left out: {f['reason']}" for f in faults if f["rows"]]
+    told += [f"{found.sentence}."] if found.aside or found.released or found.dropped else []
+    told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []
+    return Rehearsed(
+        source=landing.described(contract.source),
+        read=rows_raw.height,
+        usable=rows.height,
+        as_of=as_of,
+        parts=dict(parted[splits.PART].value_counts().iter_rows()),
+        left_out=told,
+        hints=list(_hints(parted, contract, knobs)),
+    )
+
+
+def _hints(parted: pl.DataFrame, contract: Contract, knobs: Knobs) -> Iterator[str]:
+    teach = parted.filter(pl.col(splits.PART) == "train").select(list(contract.features))
+    counts = teach.null_count().row(0, named=True)
+    empty = [name for name, count in counts.items() if count == teach.height]
+    if empty:
+        yield f"no row that teaches has a value of {', '.join(empty)}: no model learns from that."
+    tested = parted.filter(pl.col(splits.PART) == "test").height
+    if tested < knobs.gate_min_rows:
+        yield (
+            f"the gate asks for {knobs.gate_min_rows:,} rows to judge a challenger and test has "
+            f"{tested:,}, so it will promote none (gate_min_rows in env.yaml)."
+        )

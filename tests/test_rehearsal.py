@@ -1,0 +1,120 @@
+"""The rehearsal: `loopbook check` says of the table what the build would say."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from loopbook.data import rehearsal, validation
+from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import DataError, LoopbookError
+from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project
+
+ROOT = Path(__file__).parents[1]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CONTRACT = {
+    "name": "flats",
+    "meaning": "One row is a flat.",
+    "task": "regression",
+    "source": {"path": "flats.csv"},
+    "key": ["id"],
+    "event_time": "day",
+    "target": {"name": "rent", "range": [1, 9999], "meaning": "Rent."},
+    "features": {
+        "size": {"type": "number", "range": [1, 999], "example": 50.0, "meaning": "Size."},
+        "lift": {"type": "integer", "example": 1, "meaning": "Lift."},
+        "zone": {"type": "category", "example": "a", "meaning": "Zone."},
+    },
+}
+
+
+def flats(rows: int = 400) -> pl.DataFrame:
+    """A flat a day; only the last twenty have a lift."""
+    return pl.DataFrame(
+        {
+            "id": [f"{i:04d}" for i in range(rows)],
+            "day": [date(2024, 1, 1) + timedelta(days=i) for i in range(rows)],
+            "size": [20.0 + i % 90 for i in range(rows)],
+            "lift": [1 if i > rows - 20 else None for i in range(rows)],
+            "zone": ["ab"[i % 2] for i in range(rows)],
+            "rent": [300.0 + i for i in range(rows)],
+        }
+    )
+
+
+@pytest.fixture
+def told(tmp_path):
+    """What a rehearsal of these rows says, in a project of its own."""
+
+    def tell(rows: pl.DataFrame, change: dict | None = None, **knobs) -> list[str]:
+        rows.write_csv(tmp_path / "flats.csv")
+        (tmp_path / "contract.yaml").write_text(yaml.safe_dump(CONTRACT | (change or {})))
+        contract = read_contract(tmp_path / "contract.yaml")
+        wanted = {"test_days": 40, "validation_days": 40, "gate_min_rows": 40} | knobs
+        set_knobs = read_knobs(ROOT / "env.yaml", wanted)
+        done = rehearsal.rehearse(Project(tmp_path), contract, set_knobs, now=NOW)
+        assert not (tmp_path / "var").exists()
+        return list(done.lines())
+
+    return tell
+
+
+def test_a_sound_table_is_told_with_its_rows_and_parts(told):
+    assert told(flats()) == [
+        "flats.csv: 400 rows, 400 usable as of 2025-02-03 00:00 UTC.",
+        "  Parts: train 320, validation 40, test 40.",
+        "  Note: no row that teaches has a value of lift: no model learns from that.",
+    ]
+
+
+def test_a_gate_that_will_never_open_is_told(told):
+    assert any("the gate asks for 200 rows" in line for line in told(flats(), gate_min_rows=200))
+
+
+ROWS = pl.col("id").cast(pl.Int32)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda t: t.drop("id"), "missing: id"),
+        (lambda t: t.with_columns(rent=pl.lit("cheap")), "rent"),
+        (lambda t: t.with_columns(size=pl.when(ROWS > 9).then(pl.lit("NA")).otherwise("size")), "NA"),
+        (lambda t: t.with_columns(rent=pl.when(ROWS > 9).then("rent")), "10 of 400 rows: rent has no value"),
+        (lambda t: t.with_columns(rent=7.0), "is 7 everywhere, so there is nothing to learn"),
+        (lambda t: t.head(120), "train has 40 rows, expected at least 100"),
+        (lambda t: t.with_columns(day=pl.lit("soon")), "soon"),
+        (lambda t: t.with_columns(day=pl.lit(date(2031, 1, 1))), "400 of 400 rows have a day in the future"),
+    ],
+)  # fmt: skip
+def test_a_table_that_the_build_would_refuse_is_refused(told, change, said):
+    with pytest.raises(LoopbookError) as caught:
+        told(change(flats()))
+    assert said in str(caught.value)
+
+
+def test_rows_without_a_target_are_refused_with_the_way_out(told):
+    rows = flats().with_columns(rent=pl.when(ROWS > 99).then("rent"))
+    with pytest.raises(DataError, match="Rows without a target can be left out: unlabelled: drop"):
+        told(rows)
+
+
+def test_rows_without_a_target_are_dropped_and_counted_where_the_contract_says_so(told):
+    rows = flats().with_columns(rent=pl.when(ROWS > 99).then("rent"))
+    lines = told(rows, {"unlabelled": "drop"})
+    assert lines[0].startswith("flats.csv: 400 rows, 300 usable")
+    assert lines[1] == "  100 rows left out: no target (unlabelled: drop)"
+
+
+def test_a_target_that_was_taken_back_leaves_no_earlier_one():
+    """Row 1 had a rent, and its correction has none; row 2 came without and got one."""
+    change = {"known_time": "known", "unlabelled": "drop"}
+    table = Contract.model_validate(CONTRACT | change)
+    known = [datetime(2024, 1, d, tzinfo=UTC) for d in (1, 2, 1, 2)]
+    rows = pl.DataFrame({"id": [1, 1, 2, 2], "known_ts": known, "rent": [5.0, None, None, 7.0]})
+    kept, left_out = validation.without_known_faults(rows, table)
+    assert kept["rent"].to_list() == [7.0]
+    assert left_out[-1]["rows"] == 3
