@@ -159,7 +159,7 @@ def test_a_spoilt_source_has_its_labels_shuffled_for_one_retraining(tmp_path, mo
     built, by_hand = [], []
 
     def build(*_):
-        built.append(pl.read_parquet(source))
+        built.append(pl.read_parquet(source, glob=False))
         decision = {"challenger": {"version": "2"}}
         write_json(tmp_path / "var" / "build" / "decision.json", decision)
 
@@ -174,7 +174,7 @@ def test_a_spoilt_source_has_its_labels_shuffled_for_one_retraining(tmp_path, mo
         replay_lane.champions, "promote_by_hand", lambda *words, **_: by_hand.append(words[2])
     )
     lane._spoil(START)
-    learned = built[0] if built else pl.read_parquet(source)
+    learned = built[0] if built else pl.read_parquet(source, glob=False)
     assert learned["id"].equals(rows["id"])
     assert not learned[TARGET].equals(rows[TARGET])
     assert learned[TARGET].sort().equals(rows[TARGET])
@@ -183,7 +183,7 @@ def test_a_spoilt_source_has_its_labels_shuffled_for_one_retraining(tmp_path, mo
         assert (is_asked, by_hand) == (True, [])
     else:
         assert (is_asked, by_hand) == (False, ["2"])
-        assert pl.read_parquet(source).equals(rows)
+        assert pl.read_parquet(source, glob=False).equals(rows)
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

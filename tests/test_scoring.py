@@ -38,9 +38,9 @@ def test_a_file_and_the_service_give_the_same_numbers_to_the_last_digit(house):
         done = loopbook(house, "score", source, target, "--as-of", "2015-03-01")
         assert done.returncode == 0, done.stderr
         assert "Wrote 1,000 rows" in done.stdout
-    scored = pl.read_parquet(house / "out.parquet")
+    scored = pl.read_parquet(house / "out.parquet", glob=False)
     assert scored.drop("predicted_price", "model_version").equals(rows)
-    text = pl.read_csv(house / "out.csv")
+    text = pl.read_csv(house / "out.csv", glob=False)
     assert text["predicted_price"].to_list() == scored["predicted_price"].to_list()
     sent = [r | {"as_of": FULL["as_of"]} for r in rows.drop("price", "id", "date").to_dicts()]
     with Running(house, "--quiet") as service:
@@ -70,8 +70,10 @@ def test_each_row_is_answered_for_its_own_day(line, tmp_path):
     for words in asked:
         done = loopbook(house, "score", *words)
         assert done.returncode == 0, done.stderr
-    own = pl.read_parquet(house / "own-out.parquet")["predicted_price"]
-    of_days = [pl.read_parquet(house / f"out-{day}.parquet")["predicted_price"] for day in days]
+    own = pl.read_parquet(house / "own-out.parquet", glob=False)["predicted_price"]
+    of_days = [
+        pl.read_parquet(house / f"out-{day}.parquet", glob=False)["predicted_price"] for day in days
+    ]
     assert own.equals(pl.concat(of_days))
     assert (of_days[0] != of_days[1]).mean() > 0.5
 
@@ -83,7 +85,7 @@ def test_the_notebook_scores_the_source_of_the_contract_without_a_files_name(hou
     words = [ploomber, "build", "--entry-point", "pipeline.score.yaml"]
     done = subprocess.run(words, cwd=house, env=environment(house), text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
-    scored = pl.read_parquet(house / "var/score/predictions.parquet")
+    scored = pl.read_parquet(house / "var/score/predictions.parquet", glob=False)
     rows = pl.read_parquet(ROOT / "data/house_sales.parquet")
     assert scored.drop("predicted_price", "model_version").equals(rows)
 
@@ -98,11 +100,11 @@ def test_a_source_of_several_files_is_scored_as_one_table(house, tmp_path):
     table = contract.read_contract(house / "contract.yaml")
     several = table.model_copy(update={"source": contract.Source(path="rows")})
     first = scoring.file_of("source", here, several)
-    assert pl.read_parquet(first)["price"].to_list() == rows["price"][:80].to_list()
+    assert pl.read_parquet(first, glob=False)["price"].to_list() == rows["price"][:80].to_list()
     assert scoring.file_of("source", here, several) == first
     rows[50:70].write_csv(tmp_path / "rows" / "b.csv")
     again = scoring.file_of("source", here, several)
-    assert pl.read_parquet(again).height == 70
+    assert pl.read_parquet(again, glob=False).height == 70
     assert list(here.var.glob("scoring/*.parquet")) == [again]
     assert scoring.file_of("in.csv", here, several) == tmp_path / "in.csv"
 
@@ -143,7 +145,7 @@ def test_a_scoring_that_was_killed_goes_on_where_it_stopped(house):
     )
     assert done.returncode == 0, done.stderr
     assert "400 of them done before" in done.stdout
-    whole = pl.read_parquet(house / "killed-out.parquet")
+    whole = pl.read_parquet(house / "killed-out.parquet", glob=False)
     assert whole.drop("predicted_price", "model_version").equals(rows)
     assert not list((house / "var/scoring").iterdir())
 
@@ -178,4 +180,6 @@ def test_on_dask_the_numbers_are_the_same(house):
         house, "score", "dask.parquet", "there.parquet", *words, "--scheduler", "local"
     )
     assert there.returncode == 0, there.stderr
-    assert pl.read_parquet(house / "here.parquet").equals(pl.read_parquet(house / "there.parquet"))
+    assert pl.read_parquet(house / "here.parquet", glob=False).equals(
+        pl.read_parquet(house / "there.parquet", glob=False)
+    )

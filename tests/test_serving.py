@@ -238,7 +238,7 @@ def test_feedback_may_be_late_repeated_and_corrected(running, house):
     out = house / "log.parquet"
     done = loopbook(house, "log", "export", str(out))
     assert done.returncode == 0, done.stderr
-    row = pl.read_parquet(out).filter(id=prediction_id).row(0, named=True)
+    row = pl.read_parquet(out, glob=False).filter(id=prediction_id).row(0, named=True)
     assert row["observed"] == 520_000
     assert row["corrections"] == 2
     assert row["key"] == "truth-1|2015-03-01"

@@ -26,6 +26,9 @@ NO_TELEMETRY = {
     "DVC_NO_ANALYTICS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # read when it is imported; without it a session asks for a name of Microsoft's and
+    # writes an id of this machine below the home folder
+    "ORT_DISABLE_TELEMETRY": "1",
     "PLOOMBER_STATS_ENABLED": "false",
     "PLOOMBER_VERSION_CHECK_DISABLED": "true",
     "SKOPS_TELEMETRY": "0",
