@@ -27,6 +27,7 @@ from made_once import MANY_SIGNS, copied, made_once
 
 from loopbook.pipeline import graph, runs
 from loopbook.project.paths import Project
+from loopbook.registry.reader import connect
 
 pytestmark = pytest.mark.slow
 # groups of tests for a worker and a copy each
@@ -139,12 +140,14 @@ def loopbook(folder: Path, *words: str, **options) -> subprocess.CompletedProces
     )
 
 
-def would_run(folder: Path, **knobs: object) -> list[str]:
-    """The tasks that a build would run now."""
+def would_run(folder: Path, tracking: str = "", **knobs: object) -> list[str]:
+    """The tasks that a build would run now, by default with the project's own registry."""
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("LOOPBOOK_PROJECT", raising=False)
         for name, value in Project(folder).environment().items():
             patch.setenv(name, value)
+        if tracking:
+            patch.setenv("MLFLOW_TRACKING_URI", tracking)
         return graph.stale_tasks(Project(folder), knobs)
 
 
@@ -291,6 +294,24 @@ def test_a_changed_code_cell_runs_its_task_and_what_follows(restored):
 def test_a_changed_knob_runs_the_task_that_has_it_and_what_follows(built):
     assert would_run(built, gate_margin=0.1) == ["promote"]
     assert would_run(built, test_days=21) == ALL[3:]
+
+
+def test_a_build_against_another_registry_runs_again_what_is_logged_and_its_champion_is_there(
+    of_two,
+):
+    there = f"sqlite:///{of_two.parent}/there/mlflow.db"
+    logged = ["train-baseline", "train-hist_gradient_boosting", "evaluate", "promote"]
+    assert would_run(of_two) == []
+    assert would_run(of_two, tracking=there) == logged
+    assert would_run(of_two) == []
+    own = environment(of_two) | {"MLFLOW_TRACKING_URI": there}
+    done = subprocess.run(
+        [sys.executable, "-m", "loopbook", "build"],
+        cwd=of_two, env=own, text=True, capture_output=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert connect(there).held("small-houses", "champion").number == "1"
+    assert would_run(of_two, tracking=there) == []
 
 
 def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):

@@ -20,6 +20,7 @@ from loopbook.models import own_candidates
 from loopbook.pipeline.notebooks import code_of
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.database import shown
 from loopbook.project.files import read_json, sha256_of, write_json
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
@@ -28,6 +29,8 @@ from loopbook.registry.reader import connect
 
 PACKAGE = "loopbook"
 CANDIDATES = "models.candidates"  # the module that runs a project's own candidates
+LOGS = "registry.tracking"  # who imports it writes to the registry
+PRODUCTS_OF_LOGGING = ("evaluate.ipynb", "evidence.json", "promote.ipynb", "decision.json")
 SHORT = 16
 
 
@@ -45,11 +48,12 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     -------
     dict
         `contract`, `library`, `environment` and, if asked for, `source` and
-        `served` (the ground truth that came back to the service).
+        `served` (the ground truth that came back to the service). A task that
+        logs to the registry has its address too, as `tracking`.
 
     Raises
     ------
-    ContractError, KnobError, SourceError
+    ContractError, KnobError, SourceError, RegistryError
         Before any task runs, since the graph is loaded first.
     """
     project = current()
@@ -62,7 +66,10 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
         "library": library_digest(project, project.root / notebook)[:SHORT],
         "environment": environment_digest(project)[:SHORT],
     }
+    if logs(project, project.root / notebook):
+        answer["tracking"] = _tracking(project)
     if source:
+        _forget_what_the_registry_lost(project, contract)
         answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
         answer["served"] = served_rows.digest_of(project, contract)
     return answer
@@ -117,12 +124,47 @@ def depends_on_champion(notebook: str, rows: str) -> dict[str, str]:
     contract = _contract(project.contract)
     answer = depends_on(notebook)
     held = connect(tracking_address(project)).held(contract.name, CHAMPION)
-    answer["champion"] = held.number if held else "none"
+    # another registry has a version of that number too
+    answer["champion"] = f"{held.number} of run {held.run_id}" if held else "none"
     if rows == THE_SOURCE:
         answer["rows"] = _remembered_source_digest(contract, project)[:SHORT]
     else:
         answer["rows"] = _file_digest(project.root / rows)[:SHORT]
     return answer
+
+
+def logs(project: Project, notebook: Path) -> bool:
+    """Whether a notebook writes to the registry."""
+    return LOGS in modules_of(project, notebook)
+
+
+def _tracking(project: Project) -> str:
+    """Which registry a task logs to: the project's own wherever its folder is, or an address."""
+    address = tracking_address(project)
+    is_own = address == project.environment()["MLFLOW_TRACKING_URI"]
+    return "own" if is_own else shown(address)
+
+
+def _forget_what_the_registry_lost(project: Project, contract: Contract) -> None:
+    """Delete the stamps of training, evaluation and promotion if their version is not there.
+
+    Somebody deleted the registry, or restored an earlier one. What was logged
+    to another address is known by `tracking`.
+    """
+    folder = project.var / "build"
+    try:
+        challenger = read_json(folder / "decision.json")["challenger"]
+        stamp = read_json(folder / ".decision.json.metadata")["params"]["depends_on"]
+        made = (challenger["version"], challenger["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if stamp.get("tracking") != _tracking(project):
+        return
+    there = connect(tracking_address(project)).versions(contract.name)
+    if made not in {(version.number, version.run_id) for version in there}:
+        stamps = [folder / f".{name}.metadata" for name in PRODUCTS_OF_LOGGING]
+        for path in (*stamps, *(folder / "train").glob(".*.metadata")):
+            path.unlink(missing_ok=True)
 
 
 def depends_on_log(notebook: str) -> dict[str, str]:

@@ -35,10 +35,11 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
-from loopbook.project.paths import Project, current
+from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.builds import remember
 from loopbook.records.windows import summary_lines
 from loopbook.registry.owners import refuse_anothers
+from loopbook.registry.reachable import refuse_unusable
 
 RUNNABLE = {TaskStatus.WaitingExecution}
 SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
@@ -65,7 +66,10 @@ class NotebookExecutor(Executor):
         project = current()
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
-            refuse_anothers(project, read_contract(project.contract).name)
+            name = read_contract(project.contract).name
+            if any(digests.logs(project, Path(task.source.loc)) for task in todo):
+                refuse_unusable(tracking_address(project), name)
+            refuse_anothers(project, name)
             with (
                 only_run(project, _folder(dag, project)),
                 _quiet_ploomber(),

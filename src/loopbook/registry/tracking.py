@@ -102,7 +102,7 @@ def log_candidate(
             params=[Param(k, str(v)) for k, v in candidate.params.items()],
             tags=[RunTag(k, v) for k, v in tags.items()],
         )
-        mlflow.log_input(_dataset(snapshot), context="training")
+        _log_dataset(snapshot)
         with tempfile.TemporaryDirectory() as folder:
             (Path(folder) / ONNX).write_bytes(candidate.onnx)
             (Path(folder) / CARD).write_bytes(card)
@@ -119,6 +119,19 @@ def log_candidate(
             ],
         )
     return {"run_id": run_id, "model_uri": model.model_uri, **digests}
+
+
+def _log_dataset(snapshot: Snapshot) -> None:
+    """Name a snapshot as the dataset of the active run.
+
+    MLflow looks whether it knows the dataset and inserts it if not. Of two
+    candidates that do so at one moment the second fails, and finds it when it
+    looks again.
+    """
+    try:
+        mlflow.log_input(_dataset(snapshot), context="training")
+    except MlflowException:
+        mlflow.log_input(_dataset(snapshot), context="training")
 
 
 def _types_of(model: BaseEstimator) -> list[str]:
