@@ -10,7 +10,7 @@ from made_once import MANY_SIGNS
 from mlflow.store.db.utils import _make_parent_dirs_if_sqlite
 from sqlalchemy.engine import make_url
 
-from loopbook.data.formats import scan_files
+from loopbook.data.formats import scan
 from loopbook.project import new, paths
 from loopbook.project.addresses import sqlite_address, sqlite_file
 from loopbook.project.contract import read_contract
@@ -95,8 +95,8 @@ def test_a_path_is_no_pattern_that_reads_a_neighbours_rows(tmp_path, form):
         write = {"parquet": rows.write_parquet, "csv": rows.write_csv, "jsonl": rows.write_ndjson}
         write[form](file)
     for name, value in (("a?", 1.0), ("[x]", 3.0)):
-        table = scan_files([tmp_path / name / f"rows.{form}"], form, contract)
-        assert table.collect()["price"].to_list() == [value]
+        table = scan(tmp_path / name / f"rows.{form}", form, contract)
+        assert table.collect()["price"].cast(float).to_list() == [value]
 
 
 def test_no_file_is_read_as_a_pattern():
