@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,7 @@ import polars as pl
 from loopbook.data import snapshots, sources, splits, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, cards, export, inference
+from loopbook.models import candidates, cards, export, inference, known_answers
 from loopbook.project import clock, contract, paths
 from loopbook.registry import candidate_run, reference, tracking
 from loopbook.registry import reader as registry_reader
@@ -108,7 +109,14 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     model.fit(X, export.from_target_unit(rows[table.target.name].to_numpy(), table))
     model = candidates.in_float32(model)
     graph = export.export(model, table, len(names))
-    answers = inference.predict(inference.session(graph), X[:5])
+    examples = known_answers.rows_with_answers(
+        rows,
+        table,
+        vocabulary,
+        names,
+        fitted=lambda matrix: export.to_target_unit(model.predict(matrix), table),
+        exported=partial(inference.predict, inference.session(graph)),
+    )
     snapshot = snapshots.Snapshot(
         "0" * 64, str(here.root / "none"), 3000, 1, None, None, None, "2015-03-01", ""
     )
@@ -119,7 +127,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
         cards.Fit(candidate, vocabulary, rows, bounds, snapshot),
         parity={"passed": True},
         validation={"mape": 0.1},
-        examples=(X[:5], answers),
+        examples=examples,
     )
     client = tracking.connect(here)
     run = candidate_run.CandidateRun(candidate, model, graph, card, {}, {}, {}, {})

@@ -102,7 +102,15 @@ class MonitorError(LoopbookError):
 
 
 class VersionRefused(RegistryError):
-    """A version may not answer: its files were changed, or do not work."""
+    """A version may not answer: its files were changed, or do not work.
+
+    The message is told to callers: it has no address and no path. `code` is for
+    programs: place, size, digest, card, graph or answers.
+    """
+
+    def __init__(self, message: str, code: str):
+        super().__init__(message)
+        self.code = code
 
 
 class LoopError(LoopbookError):

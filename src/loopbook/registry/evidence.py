@@ -13,6 +13,7 @@ import polars as pl
 from loopbook.models.evaluation import Interval
 from loopbook.models.promotion import Evidence
 from loopbook.registry.challenge import Champion
+from loopbook.registry.service_files import FILE_TAGS
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def make_record(
     champion = opponent.champion
     return {
         "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
-        | {key: run[key] for key in ("onnx_sha256", "card_sha256")},
+        | {key: run[key] for key in FILE_TAGS if key in run},
         "champion": champion
         and {
             "label": champion.label,

@@ -7,19 +7,26 @@ read-only (three tables; a test holds the answers against MLflow's own). It
 never writes.
 """
 
+import json
 import os
 import re
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.database import shown
 from loopbook.project.errors import RegistryError
+from loopbook.registry import artifacts
 
+T = TypeVar("T")
 TIMEOUT_S = 5
+ANSWER_BYTES = 2**24  # of what a tracking server says
+MOST_BYTES = 2**30  # of a file, unless the caller knows better
+DOWNLOAD_S = 300.0
 ONNX, CARD, REFERENCE = "model.onnx", "card.json", "reference.parquet"
 SERVICE = "service"
 BARRED = "barred"  # tag: rolled back, and why
@@ -45,7 +52,9 @@ class Registry(Protocol):
 
     def held(self, name: str, alias: str) -> Version | None: ...
     def versions(self, name: str) -> list[Version]: ...
-    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes: ...
+    def content(
+        self, version: Version, file: str, folder: str = SERVICE, most: int = MOST_BYTES
+    ) -> bytes: ...
 
 
 def connect(address: str) -> Registry:
@@ -87,7 +96,7 @@ class SqlRegistry:
 
         try:
             return self._read(which, about)
-        except (SQLAlchemyError, OSError) as reason:
+        except (SQLAlchemyError, OSError, ImportError, ValueError) as reason:
             cause = str(getattr(reason, "orig", None) or reason).splitlines()[0]
             raise RegistryError(
                 f"registry {shown(self.address)}: cannot be asked ({cause}). "
@@ -101,7 +110,12 @@ class SqlRegistry:
         if file and not file.exists():
             return []
         if self._engine is None:
-            self._engine = sa.create_engine(self.address, poolclass=sa.pool.NullPool)
+            waits = {"timeout": TIMEOUT_S} if path != self.address else {}
+            if self.address.startswith("postgres"):
+                waits = {"connect_timeout": TIMEOUT_S}
+            self._engine = sa.create_engine(
+                self.address, poolclass=sa.pool.NullPool, connect_args=waits
+            )
         selected = sa.text(
             "SELECT v.name, v.version, v.run_id, r.artifact_uri FROM model_versions v "
             f"JOIN runs r ON r.run_uuid = v.run_id {which}"
@@ -114,14 +128,18 @@ class SqlRegistry:
                 Version(
                     *(v.name, str(v.version), v.run_id),
                     dict(connection.execute(tags_of, {"name": v.name, "version": v.version}).all()),
-                    v.artifact_uri,
+                    v.artifact_uri or "",
                 )
                 for v in connection.execute(selected, about).all()
             ]
 
-    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes:
-        """A file of a version's run."""
-        return _local(version, file, folder)
+    def content(
+        self, version: Version, file: str, folder: str = SERVICE, most: int = MOST_BYTES
+    ) -> bytes:
+        """A file of a version's run; one that is larger than `most` is refused unread."""
+        return artifacts.read(
+            version.label, version.artifacts, version.run_id, f"{folder}/{file}", most
+        )
 
 
 class RestRegistry:
@@ -142,68 +160,112 @@ class RestRegistry:
         )
 
     def held(self, name: str, alias: str) -> Version | None:
-        answer = self._ask("registered-models/alias", {"name": name, "alias": alias})
-        return answer and self._as_held(answer["model_version"])
+        return self._told(
+            "registered-models/alias",
+            {"name": name, "alias": alias},
+            lambda answer: self._as_held(answer["model_version"]),
+        )
 
     def versions(self, name: str) -> list[Version]:
         """Every version of a model, the newest first (at most 1,000)."""
         about = {"filter": f"name = '{name}'", "max_results": "1000"}
-        answer = self._ask("model-versions/search", about) or {}
-        registered = [self._as_held(version) for version in answer.get("model_versions", [])]
-        return sorted(registered, key=lambda one: -int(one.number))
+        registered = self._told(
+            "model-versions/search",
+            about,
+            lambda answer: [self._as_held(one) for one in answer.get("model_versions", [])],
+        )
+        return sorted(registered or [], key=lambda one: -int(one.number))
 
     def _as_held(self, version: Mapping[str, Any]) -> Version:
-        run = self._ask("runs/get", {"run_id": version["run_id"]}) or {}
-        tags = {tag["key"]: tag["value"] for tag in version.get("tags", [])}
-        where = run.get("run", {}).get("info", {}).get("artifact_uri", "")
-        number, run_id = str(version["version"]), version["run_id"]
-        return Version(version["name"], number, run_id, tags, where)
+        about = {"run_id": version["run_id"]}
+        where = self._told("runs/get", about, lambda run: run["run"]["info"].get("artifact_uri"))
+        tags = {tag["key"]: tag.get("value", "") for tag in version.get("tags", [])}
+        number = str(int(version["version"]))
+        return Version(version["name"], number, version["run_id"], tags, where or "")
 
-    def content(self, version: Version, file: str, folder: str = SERVICE) -> bytes:
-        """A file of a version's run."""
+    def content(
+        self, version: Version, file: str, folder: str = SERVICE, most: int = MOST_BYTES
+    ) -> bytes:
+        """A file of a version's run; of one that is larger than `most`, the rest is not fetched."""
         parts = urlsplit(version.artifacts)
         if parts.scheme in ("", "file"):
-            return _local(version, file, folder)
+            return artifacts.read(
+                version.label, version.artifacts, version.run_id, f"{folder}/{file}", most
+            )
         if parts.scheme != "mlflow-artifacts":
             raise RegistryError(
                 f"{version.label}: its files are in {parts.scheme}, which the service does not "
                 "read. Let the tracking server hand them out: mlflow server --serve-artifacts"
             )
         path = f"{parts.path.strip('/')}/{folder}/{file}"
-        return self._get(f"/api/2.0/mlflow-artifacts/artifacts/{path}", {}).content
+        artifacts.check_parts(version.label, path)
+        found = self._get(f"/api/2.0/mlflow-artifacts/artifacts/{path}", {}, most=most)
+        if not found.is_success:
+            raise RegistryError(
+                f"{version.label}: the tracking server has no {file}. "
+                "Restore the artifacts of its run, or roll back."
+            )
+        if len(found.content) > most:
+            raise artifacts.too_large(version.label, file, most)
+        return found.content
 
-    def _ask(self, what: str, about: Mapping[str, str]) -> dict[str, Any] | None:
-        answer = self._get(f"/api/2.0/mlflow/{what}", about, missing_is_none=True)
-        return None if answer is None else answer.json()
+    def _told(self, what: str, about: Mapping[str, str], read: Callable[[Any], T]) -> T | None:
+        """What the server says, or None where it says that there is no such thing."""
+        path = f"/api/2.0/mlflow/{what}"
+        answer = self._get(path, about, most=ANSWER_BYTES)
+        if not answer.is_success:
+            return None
+        try:
+            return read(json.loads(answer.content))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+            kind = answer.headers.get("content-type", "no content type")[:60]
+            raise RegistryError(
+                f"registry {shown(self.address)}: answered {path} with something else than an "
+                f"MLflow server does ({kind}, {len(answer.content):,} bytes). "
+                "Correct MLFLOW_TRACKING_URI, or see what stands before the server."
+            ) from None
 
-    def _get(self, path: str, about: Mapping[str, str], *, missing_is_none: bool = False) -> Any:
+    def _get(self, path: str, about: Mapping[str, str], *, most: int) -> "Answer":
+        """An answer; at most one byte more than `most` is taken in."""
         import httpx
 
+        until = time.monotonic() + (TIMEOUT_S if most == ANSWER_BYTES else DOWNLOAD_S)
         try:
-            answer = self.client.get(self.address + path, params=dict(about))
+            with self.client.stream("GET", self.address + path, params=dict(about)) as answer:
+                content = bytearray()
+                for part in answer.iter_bytes():
+                    content += part[: most + 1 - len(content)]
+                    if len(content) > most:
+                        break
+                    if time.monotonic() > until:
+                        raise httpx.ReadTimeout("it trickles")
         except httpx.HTTPError as reason:
             raise RegistryError(
                 f"registry {shown(self.address)}: is away ({type(reason).__name__}). "
                 "Start it, or correct MLFLOW_TRACKING_URI."
             ) from None
-        if answer.is_success:
-            return answer
-        # an alias or a model that is not there is told with 404, or 400 in older servers
-        is_absent = re.search(r"RESOURCE_DOES_NOT_EXIST|not found", answer.text)
-        if missing_is_none and answer.status_code in (400, 404) and is_absent:
-            return None
+        found = Answer(answer.status_code, bytes(content), answer.headers)
+        if found.is_success or found.says_absent:
+            return found
         raise RegistryError(
             f"registry {shown(self.address)}: answered {answer.status_code} to {path}. See its log."
         )
 
 
-def _local(version: Version, file: str, folder: str) -> bytes:
-    parts = urlsplit(version.artifacts)
-    path = Path(unquote(parts.path)) if parts.scheme == "file" else Path(version.artifacts)
-    try:
-        return (path / folder / file).read_bytes()
-    except OSError as reason:
-        raise RegistryError(
-            f"{version.label}: {file} cannot be read ({reason.strerror}). "
-            "Restore the artifacts of its run, or roll back."
-        ) from None
+@dataclass(frozen=True)
+class Answer:
+    """What a tracking server has answered."""
+
+    status: int
+    content: bytes
+    headers: Mapping[str, str]
+
+    @property
+    def is_success(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def says_absent(self) -> bool:
+        """Whether there is no such alias or model: 404, or 400 in older servers."""
+        told = re.search(rb"RESOURCE_DOES_NOT_EXIST|not found", self.content[:10_000])
+        return self.status in (400, 404) and told is not None

@@ -1,11 +1,11 @@
 """A servable version: its graph and card, checked, and how it answers.
 
 It decides what has to hold before a version may answer: both files have the
-digests that the registry holds, the graph runs, and it gives the answers that
-its card says. It never unpickles and never imports a training library.
+sizes and digests that the registry holds, the card and the graph are what they
+must be, and rows whose answers are known are answered so. It never unpickles
+and never imports a training library.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,14 +15,17 @@ import numpy as np
 import onnxruntime
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.inference import predict, session
+from loopbook.models.inference import INPUT, OUTPUT, predict, session
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
 from loopbook.project.formulas import formula_names
+from loopbook.registry.card_file import Examples, read_card, vocabularies
+from loopbook.registry.graph_file import points_elsewhere
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
-from loopbook.registry.service_files import digest_mismatch
+from loopbook.registry.service_files import digest_mismatch, most_bytes
 
-TOLERANCE = 1e-5
+TOLERANCE = 1e-5  # of the graph against itself, on another machine
+KNOWN_TOLERANCE = 2e-4  # of the graph against the fitted pipeline
 WARM_UP_ROWS = 8
 
 
@@ -37,6 +40,7 @@ class Servable:
     vocabularies: Mapping[str, frozenset[str]]
     ranges: Mapping[str, tuple[float, float]]
     hidden: list[int]
+    is_checked_from_rows: bool  # False for a version of an earlier loopbook
 
     @property
     def number(self) -> str:
@@ -102,32 +106,54 @@ def load(registry: Registry, version: Version) -> Servable:
         If a file was changed, or the graph does not answer as its card says.
         Whoever serves goes on with what it has.
     """
-    content = {}
-    for file in (ONNX, CARD):
-        content[file] = registry.content(version, file)
-        if mismatch := digest_mismatch(version, file, content[file]):
-            raise VersionRefused(
-                f"{mismatch} It was changed, so it is refused; restore it, or roll back."
-            )
-    card = json.loads(content[CARD])
-    contract = Contract.model_validate_json(json.dumps(card["contract"]))
-    try:
-        runtime = session(content[ONNX])
-    except Exception as reason:  # ONNX Runtime's errors have no common parent
-        raise VersionRefused(
-            f"{version.label}: its graph cannot be loaded ({str(reason).splitlines()[0]})."
-        ) from None
+    content = {file: _verified(registry, version, file) for file in (CARD, ONNX)}
+    card, contract, examples = read_card(version, content[CARD])
     servable = Servable(
         version,
         card,
         contract,
-        runtime,
-        vocabularies={n: frozenset(v) for n, v in card["categories"].items()},
+        _runtime(version, content[ONNX], len(card["inputs"])),
+        vocabularies=vocabularies(card),
         ranges={n: tuple(f.range) for n, f in contract.features.items() if f.range},
         hidden=_hidden(contract, card["inputs"]),
+        is_checked_from_rows=examples.records is not None,
     )
-    _check_itself(servable)
+    _check_itself(servable, examples)
     return servable
+
+
+def _verified(registry: Registry, version: Version, file: str) -> bytes:
+    """A file of a version, if it is the one that was registered."""
+    content = registry.content(version, file, most=most_bytes(version, file))
+    if mismatch := digest_mismatch(version, file, content):
+        raise VersionRefused(
+            f"{mismatch} It was changed, so it is refused; restore it, or roll back.", "digest"
+        )
+    return content
+
+
+def _runtime(version: Version, graph: bytes, width: int) -> onnxruntime.InferenceSession:
+    """A graph, ready to run, if it takes and gives what a card describes."""
+    try:
+        wrong = "it points at files elsewhere" if points_elsewhere(graph) else None
+        runtime = None if wrong else session(graph)
+    except Exception as reason:  # ONNX Runtime's errors have no common parent
+        wrong = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
+    if not wrong:
+        takes = [(i.name, i.type, i.shape) for i in runtime.get_inputs()]
+        gives = [o.name for o in runtime.get_outputs()]
+        is_known = [(name, kind, shape[1:]) for name, kind, shape in takes] in (
+            [(INPUT, "tensor(float)", [width])],
+            [(INPUT, "tensor(float)", [None])],
+        )
+        if not is_known or OUTPUT not in gives:
+            wrong = (
+                f"it takes {takes!r} and gives {gives!r}, expected {width} numbers a row as "
+                f"{INPUT!r} and {OUTPUT!r}"
+            )
+    if wrong:
+        raise VersionRefused(f"{version.label}: its graph cannot be used ({wrong}).", "graph")
+    return runtime
 
 
 def _hidden(contract: Contract, inputs: Sequence[str]) -> list[int]:
@@ -137,16 +163,41 @@ def _hidden(contract: Contract, inputs: Sequence[str]) -> list[int]:
     return [place for place, name in enumerate(inputs) if name in sensitive | derived]
 
 
-def _check_itself(servable: Servable) -> None:
-    examples = servable.card["examples"]
-    rows = [[np.nan if v is None else v for v in row] for row in examples["features"]]
+def _check_itself(servable: Servable, examples: Examples) -> None:
+    """Rows with known answers, as the graph takes them and as callers send them.
+
+    Only the latter tells of a card whose inputs or categories stand in another
+    order than the graph's.
+    """
+    rows = [[np.nan if v is None else v for v in row] for row in examples.features]
     matrix = np.array(rows, np.float32)
-    for _ in range(WARM_UP_ROWS):
-        servable.predict(matrix[:1])
-    answers, expected = servable.predict(matrix), np.array(examples["prediction"])
-    off = np.abs(answers - expected) / np.maximum(np.abs(expected), 1e-12)
-    if not (off <= TOLERANCE).all():
+    try:
+        for _ in range(WARM_UP_ROWS):
+            servable.predict(matrix[:1])
+        off = _off(servable.predict(matrix), examples.prediction)
+        off_from_rows = 0.0
+        if examples.records is not None:
+            from_rows = servable.matrix(examples.records, examples.at)
+            off_from_rows = _off(servable.predict(from_rows), examples.known)
+    except Exception as reason:  # whatever a card can make a graph or a formula do
+        why = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
         raise VersionRefused(
-            f"{servable.version.label}: answers its own examples otherwise than its card says "
-            f"(off by {np.nanmax(off):.1e}, allowed {TOLERANCE:.0e}), so it is refused."
-        )
+            f"{servable.version.label}: cannot answer its own examples ({why}).", "answers"
+        ) from None
+    for found, allowed, what in (
+        (off, TOLERANCE, "its own examples"),
+        (off_from_rows, KNOWN_TOLERANCE, "rows whose answers are known"),
+    ):
+        if not found <= allowed:
+            raise VersionRefused(
+                f"{servable.version.label}: answers {what} otherwise than its card says "
+                f"(off by {found:.1e}, allowed {allowed:.0e}), so it is refused.",
+                "answers",
+            )
+
+
+def _off(answers: np.ndarray, expected: Sequence[float]) -> float:
+    """The largest relative difference; infinite where an answer is no number."""
+    known = np.array(expected)
+    off = np.abs(answers - known) / np.maximum(np.abs(known), 1e-12)
+    return float(np.max(np.nan_to_num(off, nan=np.inf)))

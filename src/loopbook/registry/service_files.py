@@ -1,13 +1,32 @@
 """Service files: what the registry says about a version's files, held against their bytes.
 
-It decides which tag has which file's digest. What follows from a difference
-is for the caller to say: a build stops, the service goes on with what it has.
+It decides which tag has which file's digest and size, and how much of a file is
+read at most. What follows from a difference is for the caller to say: a build
+stops, the service goes on with what it has.
 """
+
+from collections.abc import Mapping
 
 from loopbook.models.inference import sha256
 from loopbook.registry.reader import CARD, ONNX, REFERENCE, Version
 
 DIGEST_TAGS = {ONNX: "onnx_sha256", CARD: "card_sha256", REFERENCE: "reference_sha256"}
+SIZE_TAGS = {ONNX: "onnx_bytes", CARD: "card_bytes"}
+FILE_TAGS = (*(DIGEST_TAGS[name] for name in SIZE_TAGS), *SIZE_TAGS.values())
+# for versions that an earlier loopbook registered, without their sizes
+LARGEST = {ONNX: 2**29, CARD: 2**26, REFERENCE: 2**29}
+
+
+def file_tags(files: Mapping[str, bytes]) -> dict[str, str]:
+    """The digests and sizes of a version's files as tags."""
+    digests = {DIGEST_TAGS[name]: sha256(content) for name, content in files.items()}
+    return digests | {SIZE_TAGS[name]: str(len(content)) for name, content in files.items()}
+
+
+def most_bytes(version: Version, file: str) -> int:
+    """How much of a file is read: as much as the registry says that it has."""
+    said = version.tags.get(SIZE_TAGS.get(file, ""), "")
+    return int(said) if said.isascii() and said.isdigit() else LARGEST[file]
 
 
 def digest_mismatch(version: Version, file: str, content: bytes) -> str | None:

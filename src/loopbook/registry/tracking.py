@@ -26,7 +26,6 @@ from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
 from loopbook.data.snapshots import Snapshot
-from loopbook.models.inference import sha256
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, current, tracking_address
@@ -34,7 +33,7 @@ from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
-from loopbook.registry.service_files import digest_mismatch
+from loopbook.registry.service_files import FILE_TAGS, digest_mismatch, file_tags
 
 
 def connect(project: Project) -> MlflowClient:
@@ -88,10 +87,10 @@ def log_candidate(
     Returns
     -------
     dict
-        `run_id`, `model_uri`, `onnx_sha256` and `card_sha256`.
+        `run_id`, `model_uri`, and the digests and sizes of the service's files.
     """
     card = json.dumps(candidate.card, indent=2, sort_keys=True).encode()
-    digests = {"onnx_sha256": sha256(candidate.onnx), "card_sha256": sha256(card)}
+    digests = file_tags({ONNX: candidate.onnx, CARD: card})
     tags = {**candidate.tags, **digests, "candidate": candidate.name}
     with mlflow.start_run(experiment_id=experiment, run_name=candidate.name) as run:
         run_id = run.info.run_id
@@ -222,7 +221,7 @@ def register(
     if registered:
         version = registered[0]
     else:
-        digests = {key: logged[key] for key in ("onnx_sha256", "card_sha256")}
+        digests = {key: logged[key] for key in FILE_TAGS if key in logged}
         commit = client.get_run(run_id).data.tags.get("git_commit", "none")
         digests["git_commit"] = commit
         version = client.create_model_version(
