@@ -383,7 +383,11 @@ def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(two_versions, 
         while "loopbook_version_refused{" not in (page := service.http.get("/metrics").text):
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert f'loopbook_version_refused{{version="{challenger.number}"}} 1.0' in page
+        refused = f'loopbook_version_refused{{code="digest",version="{challenger.number}"}} 1.0'
+        assert refused in page
+        (fault,) = service.http.get("/health/ready").json()["not_followed"]
+        assert (fault["version"], fault["code"]) == (challenger.number, "digest")
+        assert "card.json has SHA-256" in fault["reason"]
         assert service.http.get("/metadata").json()["version"] == before
         assert service.http.get("/predict", params=FULL).status_code == 200
         card.write_text(honest)

@@ -95,16 +95,23 @@ class PredictionLog:
                 (digest, orjson.dumps(list(names)).decode()),
             )
 
-    def append(self, entries: Sequence[Entry]) -> None:
+    def append(self, entries: Sequence[Entry], wait_s: float | None = None) -> None:
         """Write answers, all or none; returns when the database has them.
+
+        Parameters
+        ----------
+        wait_s : float or None
+            How long a locked database is waited for; None: as long as `database` says.
 
         Raises
         ------
         PredictionLogError
             If it cannot be written. Then nothing may be answered.
+        Busy
+            If `wait_s` is 0 and somebody else writes just now.
         """
         rows = [self._row(entry) for entry in entries]
-        with self.database.transaction() as cursor:
+        with self.database.transaction(wait_s) as cursor:
             cursor.executemany(self._put, rows)
 
     def _row(self, e: Entry) -> tuple:

@@ -7,6 +7,7 @@ table.
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ from loopbook.project.files import make_private
 
 T = TypeVar("T")
 KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
+WAIT_S = 10.0  # how long a locked database is waited for
+LOOK_AGAIN_S = 0.01
 
 
 def shown(address: str) -> str:
@@ -52,10 +55,19 @@ def told_as(error: type[LoopbookError], what: str, variable: str) -> Iterator[No
         ) from None
 
 
+class Busy(Exception):
+    """Somebody else writes, and whoever asked would not wait."""
+
+
 class Database:
-    """One connection, for any thread, one transaction at a time; renewed when a server was restarted. Statements have `?` for values, `{blob}` and `{serial}` for types."""
+    """One connection, for any thread, one transaction at a time; renewed when a server was restarted. Statements have `?` for values, `{blob}` and `{serial}` for types.
+
+    A locked SQLite database is waited for `wait_s` seconds, here and not in
+    SQLite: it would hold the connection meanwhile, which others read from.
+    """
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
+        self.wait_s = WAIT_S
         self.kind = KINDS[urlsplit(address).scheme]
         self.address, self.variable, self.error = address, variable, error
         self.what = shown(address)
@@ -74,16 +86,38 @@ class Database:
         return text.format(**types).replace("?", "%s")
 
     @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """A cursor; what it did counts when the block ends well, or not at all."""
-        with self._one_at_a_time, self._refusing(), closing(self._lasting(self._begun)) as cursor:
+    def transaction(self, wait_s: float | None = None) -> Iterator[Any]:
+        """A cursor; what it did counts when the block ends well, or not at all.
+
+        With `wait_s` of 0 a transaction that cannot begin at once raises `Busy`.
+        """
+        until = time.monotonic() + (self.wait_s if wait_s is None else wait_s)
+        with self._refusing(), closing(self._alone(until, is_now=wait_s == 0)) as cursor:
             try:
                 yield cursor
+                cursor.execute("COMMIT")
             except BaseException:
                 if self._is_in_transaction(cursor.connection):
                     cursor.execute("ROLLBACK")
                 raise
-            cursor.execute("COMMIT")
+            finally:
+                self._one_at_a_time.release()
+
+    def _alone(self, until: float, *, is_now: bool) -> Any:
+        """A cursor in a transaction, with nobody else's on this connection."""
+        while self._one_at_a_time.acquire(timeout=max(until - time.monotonic(), 0)):
+            try:
+                return self._lasting(self._begun)
+            except BaseException as reason:
+                self._one_at_a_time.release()
+                if not _is_locked(reason) or (not is_now and time.monotonic() >= until):
+                    raise
+            if is_now:
+                break
+            time.sleep(LOOK_AGAIN_S)
+        if is_now:
+            raise Busy
+        raise TimeoutError("another transaction of this program has not ended")
 
     def _begun(self, connection: Any) -> Any:
         cursor = connection.cursor()
@@ -95,8 +129,15 @@ class Database:
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
         """Rows, without a transaction of our own: a reader keeps no writer waiting."""
+        until = time.monotonic() + self.wait_s
         with self._refusing():
-            return self._lasting(lambda held: held.execute(statement, values).fetchall())
+            while True:
+                try:
+                    return self._lasting(lambda held: held.execute(statement, values).fetchall())
+                except sqlite3.OperationalError as reason:
+                    if not _is_locked(reason) or time.monotonic() >= until:
+                        raise
+                time.sleep(LOOK_AGAIN_S)
 
     def _lasting(self, do: Callable[[Any], T]) -> T:
         """What changes nothing, on our connection; if a server has ended that, on another one."""
@@ -132,12 +173,29 @@ def _sqlite(address: str) -> sqlite3.Connection:
     for beside in ("-wal", "-shm"):
         if (written := path.with_name(path.name + beside)).exists():
             make_private(written)
-    connection = sqlite3.connect(path, isolation_level=None, timeout=10, check_same_thread=False)
-    connection.execute("PRAGMA journal_mode = WAL")
+    connection = sqlite3.connect(
+        path, isolation_level=None, timeout=WAIT_S, check_same_thread=False
+    )
+    (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+    if mode == "wal":  # elsewhere a commit can meet a lock too, and SQLite waits better
+        connection.execute("PRAGMA busy_timeout = 0")
     # A commit is in the kernel's hands, so no kill of the process loses it. To
     # survive a power cut as well it would take an fsync (FULL), 10 ms a commit.
     connection.execute("PRAGMA synchronous = NORMAL")
     return connection
+
+
+def is_of_the_rows(reason: BaseException) -> bool:
+    """Whether a database refused what was written, and would take something else."""
+    cause = reason.__context__ or reason  # an error of ours hides the driver's
+    return any(kind.__name__ in ("DataError", "IntegrityError") for kind in type(cause).__mro__)
+
+
+def _is_locked(reason: BaseException) -> bool:
+    """Whether SQLite says that another connection has the database."""
+    if not isinstance(reason, sqlite3.OperationalError):
+        return False
+    return (reason.sqlite_errorcode & 0xFF) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _postgresql(address: str) -> Any:

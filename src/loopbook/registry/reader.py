@@ -13,7 +13,6 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -110,9 +109,9 @@ class SqlRegistry:
         if file and not file.exists():
             return []
         if self._engine is None:
-            waits = {"timeout": TIMEOUT_S} if path != self.address else {}
-            if self.address.startswith("postgres"):
-                waits = {"connect_timeout": TIMEOUT_S}
+            is_postgresql = self.address.startswith("postgres")
+            waits = {"connect_timeout": TIMEOUT_S} if is_postgresql else {}
+            waits = {"timeout": TIMEOUT_S} if file else waits
             self._engine = sa.create_engine(
                 self.address, poolclass=sa.pool.NullPool, connect_args=waits
             )

@@ -1,23 +1,23 @@
 """Administration over HTTP: what only a key of the scope `admin` may do."""
 
-import asyncio
-
 from fastapi import FastAPI, Request, Response
 
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.serving.exchange import answer_json, body_of
+from loopbook.serving.outside import Outside, TooLate, late_refusal
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.service import Service
 
 
 def add_administration(app: FastAPI, service: Service, project: Project) -> None:
     """What only an administrator may do."""
+    records = Outside("the loop's records", limit_s=5.0)
 
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
         """Follow the alias now."""
-        swapped = await asyncio.to_thread(service.versions.refresh, by_hand=True)
+        swapped = await service.watcher.by_hand()
         return answer_json({"swapped": swapped, "version": service.ready().servable.number})
 
     @app.post("/admin/retrain", tags=["administration"])
@@ -33,7 +33,10 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
                 field="reason",
                 hint="say why; it is kept with the turn",
             )
-        asked = await asyncio.to_thread(turn_records.ask, project, "the service", reason)
+        try:
+            asked = await records.ask(turn_records.ask, project, "the service", reason)
+        except TooLate as late:
+            raise late_refusal(late) from None
         return answer_json(asked | {"next": "loopbook loop --once"}, 202)
 
     @app.post("/admin/rollback", tags=["administration"])

@@ -89,10 +89,12 @@ def _application(project: Project, service: Service) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.versions.refresh()
+        await asyncio.gather(service.watcher.begin(), service.lookups.look())
         gc.collect()
         gc.freeze()  # what is there now stays; looking through it again would stop every answer
-        tasks = [asyncio.create_task(watch(service)), asyncio.create_task(service.run_shadow())]
+        every_s = service.knobs.serve_watch_s
+        beside = (service.watcher.watch(), service.lookups.watch(every_s), service.shadows.run())
+        tasks = [asyncio.create_task(work) for work in beside]
         yield
         for task in tasks:
             task.cancel()
@@ -129,10 +131,3 @@ def _keys(project: Project) -> Callable[[], api_keys.KeyStore]:
         return store[0]
 
     return keys
-
-
-async def watch(service: Service) -> None:
-    """Follow the aliases in the background, in a thread, for as long as the service runs."""
-    while True:
-        await asyncio.sleep(service.knobs.serve_watch_s)
-        await asyncio.to_thread(service.versions.refresh)

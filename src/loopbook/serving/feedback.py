@@ -1,6 +1,5 @@
 """Feedback over HTTP: ground truth for earlier answers."""
 
-import asyncio
 import time
 from datetime import UTC
 from typing import Any
@@ -9,7 +8,6 @@ from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
 from loopbook.data.prediction_log import Truth
-from loopbook.project.errors import PredictionLogError
 from loopbook.serving.exchange import answer_json, body_of
 from loopbook.serving.refusals import Refusal, of_validation
 from loopbook.serving.schemas import Feedback, Told
@@ -30,16 +28,7 @@ def add_feedback(app: FastAPI, service: Service) -> None:
             raise of_validation(error) from None
         now = time.time_ns() // 1000
         truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
-        try:
-            outcomes = await asyncio.to_thread(service.log.tell, truths)
-        except PredictionLogError as error:
-            service.metrics.log_errors.inc()
-            raise Refusal(
-                503,
-                "log_unavailable",
-                "the prediction log cannot be written, so nothing was taken",
-                hint="send it again later; the service's log has the cause",
-            ).because(error) from None
+        outcomes = await service.tell(truths)
         counts = {name: outcomes.count(name) for name in Told.model_fields if name != "outcomes"}
         if counts["unknown"] == len(outcomes):
             first = asked.truths[0]

@@ -8,16 +8,14 @@ a query string.
 """
 
 import asyncio
-import sys
 import time
 import uuid
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-import orjson
-
 from loopbook.project.knobs import Knobs
+from loopbook.serving import log_lines
 from loopbook.serving.admission import NOBODY, Admission, client_of
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.origins import Origins
@@ -72,7 +70,10 @@ class Guard:
         except Exception as error:
             # the application has answered already, see `app._broken`
             self._log(
-                "error", request_id=request_id, error=type(error).__name__, where=_where(error)
+                "error",
+                request_id=request_id,
+                error=type(error).__name__,
+                where=log_lines.where(error),
             )
         if refused := scope["state"].get("refused"):
             self.metrics.errors.labels(code=refused).inc()
@@ -151,8 +152,7 @@ class Guard:
 
     def _log(self, event: str, **about: Any) -> None:
         if not self.quiet or event == "error":
-            line = orjson.dumps({"ts": time.time(), "event": event, **about})
-            sys.stderr.write(line.decode() + "\n")
+            log_lines.write(event, **about)
 
 
 def _without_host(
@@ -166,11 +166,3 @@ def _path_of(target: bytes, host: bytes | None) -> bytes:
     parts = urlsplit(target)
     is_here = parts.netloc == host and parts.path
     return parts._replace(scheme=b"", netloc=b"").geturl() if is_here else target
-
-
-def _where(error: BaseException) -> str:
-    """The place of an error, and nothing of its values."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else "unknown"

@@ -55,8 +55,14 @@ METRICS = (
         "refused",
         Gauge,
         "loopbook_version_refused",
-        "1 for a champion whose files are refused.",
-        ("version",),
+        "1 for a champion that is not let in, and why.",
+        ("version", "code"),
+    ),
+    Metric(
+        "looked",
+        Gauge,
+        "loopbook_registry_looked_timestamp_seconds",
+        "When the registry last said who is champion; 0 if it never did.",
     ),
     Metric(
         "reload_failures",
@@ -80,6 +86,12 @@ METRICS = (
         Gauge,
         "loopbook_features_ready",
         "1 if the feature store holds what the version needs.",
+    ),
+    Metric(
+        "features_away",
+        Gauge,
+        "loopbook_features_away",
+        "1 while the feature store is not asked, since it did not answer.",
     ),
     Metric(
         "feature_store_errors",

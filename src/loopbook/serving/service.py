@@ -2,51 +2,33 @@
 
 An answer is prepared (features looked up), computed by one version, written
 to the prediction log, and only then given. Requests that are there together
-are computed and written together. `versions` decides which version answers.
+are computed and written together, and one that breaks fails no other.
+`versions` and `watcher` decide which version answers, `lookups` and
+`log_writer` how long a store or a log is waited for.
 """
 
 import asyncio
-import hashlib
-import os
 import time
-from collections import deque
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
-from loopbook.data.prediction_log import Entry
-from loopbook.project.errors import FeatureStoreError, PredictionLogError
-from loopbook.records import roles
+from loopbook.data.prediction_log import Entry, Truth
+from loopbook.project.errors import PredictionLogError
+from loopbook.serving.answering import Answer, Answering, Job, Made
+from loopbook.serving.log_writer import WAIT_S, LogWriter, log_unavailable
+from loopbook.serving.lookups import Lookup, Lookups
+from loopbook.serving.outside import Outside, TooLate
 from loopbook.serving.refusals import Refusal
+from loopbook.serving.shadows import Shadows
 from loopbook.serving.versions import Deployment, Parts, Versions
+from loopbook.serving.watcher import Watcher
 
 INLINE_ROWS = 64  # more are computed in a thread, so that others need not wait
 
 
-@dataclass(slots=True)
-class Job:
-    """One row to answer."""
-
-    record: dict[str, Any]
-    request: Mapping[str, Any]
-    at: datetime
-    route: str
-    key: str | None
-    started: float
-    received_us: int
-
-
-@dataclass(slots=True)
-class Answer:
-    """One answer, as it is in the log."""
-
-    id: str
-    value: float
-    deployment: Deployment
-    at: datetime
-    notes: dict[str, list[str]]
+Asked = tuple[Sequence[Job], "asyncio.Future[Made]"]
 
 
 class Service:
@@ -54,13 +36,23 @@ class Service:
 
     def __init__(self, parts: Parts, *, pinned: str | None = None):
         self.contract, self.knobs = parts.contract, parts.knobs
-        self.log, self.features, self.metrics = parts.log, parts.features, parts.metrics
+        self.log, self.metrics = parts.log, parts.metrics
         self.versions = Versions(parts, pinned=pinned)
-        self._pending: list[tuple[Job, asyncio.Future]] = []
-        self._shadow: deque[tuple[Job, str]] = deque(maxlen=self.knobs.serve_shadow_queue)
-        self._shadow_waits = asyncio.Event()
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="answers")
-        self._inline = self.log.database.kind == "sqlite"
+        self.watcher = Watcher(self.versions, self.metrics, every_s=self.knobs.serve_watch_s)
+        self.lookups = Lookups(parts.features, parts.contract, parts.metrics)
+        self.writer = LogWriter(parts.log, parts.metrics)
+        self._pending: list[Asked] = []
+        self._tasks: set[asyncio.Task] = set()
+        self.answering = Answering(self.versions, self.knobs)
+        self._computing = Outside("answers", limit_s=self.knobs.serve_timeout_s)
+        self._truths = Outside("ground truth", limit_s=WAIT_S)
+        self.shadows = Shadows(
+            self.answering,
+            self.writer,
+            threads=self._computing,
+            metrics=self.metrics,
+            most=self.knobs.serve_shadow_queue,
+        )
 
     def ready(self) -> Deployment:
         """The version that answers; a Refusal (503) with the reason if there is none."""
@@ -82,20 +74,12 @@ class Service:
         contract = deployment.servable.contract
         at = _utc(at) if at else datetime.now(UTC)
         record = {n: given.get(n) for n in contract.features}
-        if contract.history and self.features:
-            record |= self._looked_up(record.get(contract.entity) if contract.entity else None, at)
-        return Job(
-            record, request, at, route, self.log.keys.text(given), started, time.time_ns() // 1000
-        )
-
-    def _looked_up(self, entity: str | None, at: datetime) -> dict[str, float | None]:
-        if not self.versions.features_fit:
-            return {}  # imputed, and the answer says so
-        try:
-            return self.features.get(entity, at).values
-        except FeatureStoreError:
-            self.metrics.feature_store_errors.inc()
-            return {}
+        received, key = time.time_ns() // 1000, self.log.keys.text(given)
+        job = Job(record, request, at, route, key, started, received)
+        if contract.history:
+            job.entity = record.get(contract.entity) if contract.entity else None
+            job.is_looked_up = self.lookups.has_features(deployment.declared)
+        return job
 
     async def answer(self, jobs: Sequence[Job]) -> list[Answer]:
         """Answers to rows, each in the log before this returns.
@@ -105,152 +89,143 @@ class Service:
         Refusal
             503, if no version is there or the log cannot be written.
         """
-        if len(jobs) > INLINE_ROWS or not self._inline:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, self._compute, list(jobs))
         loop = asyncio.get_running_loop()
-        if not self._pending:
-            loop.call_soon(self._flush)
-        futures = [loop.create_future() for _ in jobs]
-        self._pending += zip(jobs, futures, strict=True)
-        return [await future for future in futures]
+        answered = loop.create_future()
+        if len(jobs) > INLINE_ROWS:
+            self._begin([(jobs, answered)])
+        else:
+            if not self._pending:
+                loop.call_soon(self._flush)
+            self._pending.append((jobs, answered))
+        return [answer for answer, _ in await answered]
 
     def _flush(self) -> None:
-        """Answer all that wait, in one run of the graph and one transaction."""
-        pending, self._pending = self._pending, []
-        try:
-            answers = self._compute([job for job, _ in pending])
-        except Exception as error:
-            for _, future in pending:
-                if not future.done():
-                    future.set_exception(error)
+        """Answer all that wait, in one run of the graph and one transaction.
+
+        What need not wait for a server or a lock is done at once, here: the way
+        to a thread and back would cost more than the answer.
+        """
+        group, self._pending = self._pending, []
+        wanted = _wanted(group)
+        if _rows(group) > INLINE_ROWS or (wanted and not self.lookups.is_immediate):
+            self._begin(group)
             return
-        for (_, future), answer in zip(pending, answers, strict=True):
-            if not future.done():
-                future.set_result(answer)
-
-    def _compute(self, jobs: list[Job]) -> list[Answer]:
-        champion, challenger = self.versions.ready(), self.versions.challenger
-        by: dict[int, tuple[Deployment, str, list[int]]] = {}
-        for place, job in enumerate(jobs):
-            is_canary = challenger is not None and self._is_canary(job)
-            chosen = challenger if is_canary else champion
-            role = roles.CANARY if is_canary else roles.CHAMPION
-            by.setdefault(id(chosen), (chosen, role, []))[2].append(place)
-        answers: list[Answer | None] = [None] * len(jobs)
-        entries: list[Entry] = []
-        for deployment, role, places in by.values():
-            some = [jobs[place] for place in places]
-            for place, (answer, entry) in zip(
-                places, self._answers(deployment, role, some), strict=True
-            ):
-                answers[place] = answer
-                entries.append(entry)
+        if wanted:
+            self.lookups.fill_now(wanted)
+        made = self._made_each(group)
         try:
-            self.log.append(entries)
-        except PredictionLogError as error:
-            self.metrics.log_errors.inc()
-            raise Refusal(
-                503,
-                "log_unavailable",
-                "the prediction log cannot be written, so nothing is answered",
-                hint="ask again later; the service's log has the cause",
-            ).because(error) from None
-        self.metrics.count(entries)
+            is_written = self.writer.write_now(_entries(made))
+        except Exception as error:
+            _settle(group, [error] * len(group))
+            return
+        if is_written:
+            self._give(group, made)
+        else:
+            self._keep(self._log(group, made))
+
+    def _begin(self, group: Sequence[Asked]) -> None:
+        self._keep(self._whole(group))
+
+    def _keep(self, work: Coroutine) -> None:
+        """Run it; the loop itself holds a task only weakly."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _whole(self, group: Sequence[Asked]) -> None:
+        """Answer a group that is large, or has to wait for a server."""
+        try:
+            if wanted := _wanted(group):
+                await self.lookups.fill(wanted)
+            if _rows(group) > INLINE_ROWS:
+                made = await self._computing.ask(self._made_each, group)
+            else:
+                made = self._made_each(group)
+        except Exception as error:
+            _settle(group, [error] * len(group))
+            return
+        await self._log(group, made)
+
+    async def _log(self, group: Sequence[Asked], made: Sequence[Made | Exception]) -> None:
+        """Write answers with the log's next group, and then give them."""
+        try:
+            await self.writer.write(_entries(made))
+        except Exception as error:
+            _settle(group, [error] * len(group))
+            return
+        self._give(group, made)
+
+    def _give(self, group: Sequence[Asked], made: Sequence[Made | Exception]) -> None:
+        """Give answers that are in the log."""
+        _settle(group, made)
+        self.metrics.count(_entries(made))
         if self.versions.shadows:
-            self._mirror(jobs, answers)
-        return answers
+            for (jobs, _), one in zip(group, made, strict=True):
+                if not isinstance(one, Exception):
+                    self.shadows.mirror(jobs, [answer for answer, _ in one])
 
-    def _answers(
-        self, deployment: Deployment, role: str, jobs: Sequence[Job], shadow_of: Sequence[str] = ()
-    ) -> list[tuple[Answer, Entry]]:
-        servable = deployment.servable
-        matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
-        values = servable.predict(matrix)
-        shown = servable.loggable(matrix)
-        now = time.perf_counter()
-        made = []
-        for place, (job, value) in enumerate(zip(jobs, values.tolist(), strict=True)):
-            notes = servable.notes(job.record)
-            answer = Answer(_new_id(), value, deployment, job.at, notes)
-            made.append(
-                (
-                    answer,
-                    Entry(
-                        id=answer.id,
-                        received_us=job.received_us,
-                        as_of_us=round(job.at.timestamp() * 1e6),
-                        model=servable.version.name,
-                        version=servable.number,
-                        role=role,
-                        shadow_of=shadow_of[place] if shadow_of else None,
-                        route=job.route,
-                        key=job.key,
-                        request=job.request,
-                        features=shown[place],
-                        inputs=servable.card_sha256,
-                        notes=notes,
-                        answer=value,
-                        latency_us=round((now - job.started) * 1e6),
-                    ),
-                )
-            )
-        return made
-
-    # -- challenger -------------------------------------------------------
-
-    def _is_canary(self, job: Job) -> bool:
-        """Whether the challenger answers: the same key (or request) always the same way."""
-        if self.knobs.serve_challenger != "canary":
-            return False
-        name = job.key or repr(sorted(job.request.items(), key=lambda pair: pair[0]))
-        digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
-        return int.from_bytes(digest, "big") / 2**64 < self.knobs.serve_canary_share
-
-    def _mirror(self, jobs: Sequence[Job], answers: Sequence[Answer]) -> None:
-        full = len(self._shadow) + len(jobs) - (self._shadow.maxlen or 0)
-        if full > 0:
-            self.metrics.shadow_dropped.inc(full)
-        self._shadow += [(job, answer.id) for job, answer in zip(jobs, answers, strict=True)]
-        self._shadow_waits.set()
-
-    async def run_shadow(self) -> None:
-        """Answer mirrored requests with the shadows, after the client has its answer."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._shadow_waits.wait()
-            while self._shadow:
-                self.metrics.queue.labels(queue="shadow").set(len(self._shadow))
-                part = [self._shadow.popleft() for _ in range(min(len(self._shadow), INLINE_ROWS))]
-                await loop.run_in_executor(self._pool, self._shadowed, part)
-                await asyncio.sleep(0)
-            self._shadow_waits.clear()
-            self.metrics.queue.labels(queue="shadow").set(0)
-
-    def _shadowed(self, part: Sequence[tuple[Job, str]]) -> None:
-        jobs, ids = [job for job, _ in part], [i for _, i in part]
-        for shadow in self.versions.shadows:
-            try:
-                made = self._answers(shadow, roles.SHADOW, jobs, ids)
-                self.log.append([entry for _, entry in made])
-            except Exception:
-                # a failing shadow never fails the request that it mirrors; it is counted
-                self.metrics.shadow_errors.inc(len(jobs))
-
-    # -- state ------------------------------------------------------------
-
-    def feature_age(self) -> timedelta | None:
-        """How long ago the feature store was brought up to date."""
+    def _made_each(self, group: Sequence[Asked]) -> list[Made | Exception]:
+        """The answers of each request; one that breaks fails itself and no other."""
         try:
-            stands_at = self.features.as_of() if self.features else None
-        except FeatureStoreError:
-            return None
-        return datetime.now(UTC) - stands_at if stands_at else None
+            made = self.answering.made([job for jobs, _ in group for job in jobs])
+        except Exception as error:
+            if len(group) == 1:
+                return [error]
+            return [self._made_each([one])[0] for one in group]
+        parts = iter(made)
+        return [list(islice(parts, len(jobs))) for jobs, _ in group]
+
+    # -- ground truth -----------------------------------------------------
+
+    async def tell(self, truths: Sequence[Truth]) -> list[str]:
+        """Append ground truth; what became of each, see `PredictionLog.tell`.
+
+        Raises
+        ------
+        Refusal
+            503, if the log cannot be written, or not in time.
+        """
+        try:
+            return await self._truths.ask(self.log.tell, truths)
+        except (PredictionLogError, TooLate) as reason:
+            self.metrics.log_errors.inc()
+            raise log_unavailable("was taken", reason) from None
 
 
-def _new_id() -> str:
-    """An id that sorts by time: 12 hex digits of milliseconds, 20 of chance (as UUID 7 does)."""
-    return f"{time.time_ns() // 1_000_000:012x}{os.urandom(10).hex()}"
+def _rows(group: Sequence[Asked]) -> int:
+    return sum(len(jobs) for jobs, _ in group)
+
+
+def _wanted(group: Sequence[Asked]) -> list[Lookup]:
+    """The rows of a group that want trailing features."""
+    return [Lookup(j.record, j.entity, j.at) for jobs, _ in group for j in jobs if j.is_looked_up]
+
+
+def _entries(made: Sequence[Made | Exception]) -> list[Entry]:
+    return [entry for one in made if not isinstance(one, Exception) for _, entry in one]
+
+
+def _settle(group: Sequence[Asked], made: Sequence[Made | Exception]) -> None:
+    """Let each request go on with its answers, or with what went wrong."""
+    for (_, answered), one in zip(group, made, strict=True):
+        if answered.done():  # its caller has gone
+            continue
+        if isinstance(one, TooLate):
+            answered.set_exception(_busy())
+        elif isinstance(one, Exception):
+            answered.set_exception(one)
+        else:
+            answered.set_result(one)
+
+
+def _busy() -> Refusal:
+    return Refusal(
+        503,
+        "busy",
+        "the rows wait for others that are computed",
+        hint="try again in a moment, or use loopbook score for a file",
+        headers={"Retry-After": "1"},
+    )
 
 
 def _utc(instant: datetime) -> datetime:

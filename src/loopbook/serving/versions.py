@@ -7,34 +7,37 @@ so that an answer is of one version throughout. It never computes an answer.
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.features.store import FeatureStore, declaration
+from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract
-from loopbook.project.errors import (
-    FeatureStoreError,
-    LoopbookError,
-    RegistryError,
-    VersionRefused,
-)
+from loopbook.project.errors import PredictionLogError, RegistryError, VersionRefused
 from loopbook.project.knobs import Knobs
 from loopbook.records.roles import CHALLENGER, CHAMPION, SHADOW
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
+from loopbook.serving import log_lines
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Schemas
 
 REFUSED_S = 30  # until a version that was refused is tried again
+PREDECESSOR = "predecessor"
+Asked = tuple[str, str | None]  # a version, and when it was promoted
+NOT_OF_CALLERS = "the service's log says why"  # an address or a path may be in the reason
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A version that answers, with the schemas of its contract."""
+    """A version that answers, with the schemas of its contract and the digest of its trailing features."""
 
     servable: Servable
     schemas: Schemas
+    declared: str
 
 
 @dataclass(frozen=True)
@@ -49,56 +52,107 @@ class Parts:
     metrics: Metrics
 
 
+@dataclass(frozen=True)
+class Fault:
+    """Why a version is not let in, or an alias cannot be followed; `reason` may be told to callers."""
+
+    code: str
+    reason: str
+    version: str | None = None
+    since: float = 0.0
+
+
 class Versions:
     """The versions of one process; `service` answers with them."""
 
     def __init__(self, parts: Parts, *, pinned: str | None = None):
         self.contract, self.knobs, self.registry = parts.contract, parts.knobs, parts.registry
-        self.log, self.features, self.metrics = parts.log, parts.features, parts.metrics
+        self.log, self.metrics = parts.log, parts.metrics
         self.pinned = pinned
         self.current: Deployment | None = None
         self.previous: Deployment | None = None
         self.challenger: Deployment | None = None
         self.predecessor: Deployment | None = None  # answers too while the champion is on probation
         self.reason = "no version was loaded yet"
-        self.features_fit = False  # whether the store has what the version that answers needs
-        self._rolled_back_from: str | None = None
-        self._refused: tuple[str, float] | None = None
-        self._one_at_a_time = threading.Lock()
+        self.looked_at: datetime | None = None  # when the registry last said who is champion
+        self.faults: dict[str, Fault] = {}  # by role, of the last look
+        self._refused: dict[str, Fault] = {}  # by version
+        self._asked: Asked = ("", None)  # by the alias, at the last look
+        self._rolled_back_from: Asked | None = None
+        self._looking, self._changing = threading.Lock(), threading.Lock()
 
-    def refresh(self, *, by_hand: bool = False) -> bool:
+    def refresh(self, by_hand: bool = False) -> bool:
         """Follow the aliases once; True if another version answers now.
 
-        Whatever goes wrong, the version that answers goes on. A version that
-        was refused is tried again after a while, or at once `by_hand`.
+        Whatever goes wrong, the version that answers goes on, and `faults` has
+        the reason. A version that was refused is tried again after a while, or
+        at once `by_hand`. It may take as long as the registry does, and keeps
+        nobody waiting but another look.
         """
-        with self._one_at_a_time:
+        with self._looking:
             if by_hand:
-                self._refused = None
-            swapped = self._follow_champion()
-            self._follow_challenger()
-            self._follow_predecessor()
-            self._check_features()
-        return swapped
+                self._refused.clear()
+            before = self.current
+            self._follow(CHAMPION, self._follow_champion)
+            if self.knobs.serve_challenger != "off":
+                self._follow(CHALLENGER, self._follow_challenger)
+            self._follow(PREDECESSOR, self._follow_predecessor)
+            return self.current is not before
 
-    def _follow_champion(self) -> bool:
+    def _follow(self, role: str, follow: Callable[[], None]) -> None:
+        """Follow one alias; a fault is counted, kept and told once."""
         try:
-            held = self._wanted()
-        except LoopbookError as error:
-            self.metrics.reload_failed("registry")
-            if self.current is None:
-                self.reason = str(error)
-            return False
+            follow()
+            fault = None
+        except Exception as error:
+            fault = self._fault(error)
+            self.metrics.reload_failed(fault.code if role == CHAMPION else role)
+            told = self.faults.get(role)
+            if (told and (told.code, told.version)) != (fault.code, fault.version):
+                where = (
+                    {} if isinstance(error, RegistryError) else {"where": log_lines.where(error)}
+                )
+                about = {"role": role, "version": fault.version, "code": fault.code}
+                log_lines.write("version not followed", **about, reason=str(error), **where)
+        was = self.faults.pop(role, None)
+        if fault:
+            self.faults[role] = fault
+        elif was:
+            log_lines.write("version followed again", role=role)
+        if role == CHAMPION:
+            self._show(fault)
+
+    def _show(self, fault: Fault | None) -> None:
+        """The metric of a champion that is refused, and why nothing answers yet."""
+        self.metrics.refused.clear()
+        if fault and fault.version:
+            self.metrics.refused.labels(version=fault.version, code=fault.code).set(1)
+        if fault and self.current is None:
+            self.reason = fault.reason
+
+    @staticmethod
+    def _fault(error: Exception) -> Fault:
+        if isinstance(error, _NotLetIn):
+            return error.fault
+        code = "registry" if isinstance(error, RegistryError) else "unexpected"
+        return Fault(code, f"the registry cannot be followed ({code}); {NOT_OF_CALLERS}")
+
+    def _follow_champion(self) -> None:
+        held = self._wanted()
+        self.looked_at = utc_now()
+        self.metrics.looked.set(self.looked_at.timestamp())
         if held is None:
+            self._rolled_back_from = None
             if self.current is None:
                 self.reason = "there is no champion yet; make one: make build"
-            return False
-        answering = self.current.servable.number if self.current else None
-        if held.number == answering:
-            self.metrics.refused.clear()
-        if held.number in (answering, self._rolled_back_from):
-            return False
-        return self._let_in(held)
+            return
+        with self._changing:
+            if self._rolled_back_from != _asked_for(held):  # the alias has moved since
+                self._rolled_back_from = None
+            self._asked = _asked_for(held)
+            if held.number == self._number() or self._rolled_back_from:
+                return
+        self._let_in(held)
 
     def _wanted(self) -> Version | None:
         """The champion, or the version that this process is pinned to."""
@@ -107,33 +161,45 @@ class Versions:
         every = self.registry.versions(self.contract.name)
         return next((held for held in every if held.number == self.pinned), None)
 
-    def _let_in(self, held: Version) -> bool:
-        number, since = self._refused or ("", 0.0)
-        if number == held.number and time.monotonic() - since < REFUSED_S:
-            return False
-        try:
-            deployment = self._deployment(held)
-        except RegistryError as error:
-            if isinstance(error, VersionRefused):
-                self._refused = (held.number, time.monotonic())
-                self.metrics.refused.labels(version=held.number).set(1)
-            self.metrics.reload_failed("artifact")
-            if self.current is None:
-                self.reason = str(error)
-            return False
-        self._refused = None
-        self.metrics.refused.clear()
-        self._swap(deployment)
-        self._rolled_back_from = None
-        return True
+    def _let_in(self, held: Version) -> None:
+        deployment = self._deployment(held)
+        with self._changing:
+            if self._rolled_back_from != _asked_for(held):
+                self._rolled_back_from = None
+                self._swap(deployment)
 
     def _deployment(self, held: Version) -> Deployment:
-        for known in (self.previous, self.challenger, self.predecessor):
+        """A version of this process, or loaded now.
+
+        Raises
+        ------
+        _NotLetIn
+            If it cannot be loaded, or could not a short while ago.
+        """
+        for known in (self.current, self.previous, self.challenger, self.predecessor):
             if known and known.servable.number == held.number:
                 return known
+        refused = self._refused.get(held.number)
+        if refused and time.monotonic() - refused.since < REFUSED_S:
+            raise _NotLetIn(refused)
+        try:
+            deployment = self._loaded(held)
+        except Exception as error:
+            fault = _why(error, held)
+            if fault.code not in ("files", "log"):  # those may be there at the next look
+                self._refused[held.number] = fault
+            raise _NotLetIn(fault, error) from error
+        self._refused.pop(held.number, None)
+        return deployment
+
+    def _loaded(self, held: Version) -> Deployment:
         servable = load(self.registry, held)
+        if not servable.is_checked_from_rows:
+            why = "made by an earlier loopbook: the order of its inputs cannot be checked"
+            log_lines.write("version", version=held.number, reason=why)
         self.log.know_inputs(servable.card_sha256, servable.inputs)
-        return Deployment(servable, Schemas(servable.contract, self.knobs.serve_batch_rows))
+        schemas = Schemas(servable.contract, self.knobs.serve_batch_rows)
+        return Deployment(servable, schemas, declaration(servable.contract))
 
     def _swap(self, deployment: Deployment) -> None:
         before, self.current = self.current, deployment
@@ -147,66 +213,51 @@ class Versions:
     def roll_back(self) -> Deployment:
         """Answer with the previous version again, at once, until the alias moves.
 
+        It waits for no look at the registry that is under way.
+
         Raises
         ------
         Refusal
             If this process has had no other version.
         """
-        if self.current is None or self.previous is None:
-            raise Refusal(
-                409,
-                "no_previous_version",
-                "this process has served no other version",
-                hint="move the alias champion instead",
-            )
-        with self._one_at_a_time:
-            self._rolled_back_from = self.current.servable.number
-            back = self.previous
-            self._swap(back)
-        return back
+        with self._changing:
+            if self.current is None or self.previous is None:
+                raise Refusal(
+                    409,
+                    "no_previous_version",
+                    "this process has served no other version",
+                    hint="move the alias champion instead",
+                )
+            is_asked = self._asked[0] == self.current.servable.number
+            now = _asked_for(self.current.servable.version)
+            self._rolled_back_from = self._asked if is_asked else now
+            self._swap(self.previous)
+            return self.current
 
     def _follow_challenger(self) -> None:
-        if self.knobs.serve_challenger == "off":
-            return
-        try:
-            held = self.registry.held(self.contract.name, CHALLENGER)
-            same = held and self.current and held.number == self.current.servable.number
-            if held is None or same:
-                self.challenger = None
-            elif self.challenger is None or self.challenger.servable.number != held.number:
-                self.challenger = self._deployment(held)
-        except LoopbookError:
-            self.challenger = None
-            self.metrics.reload_failed("challenger")
+        self._follow_beside(CHALLENGER, self.registry.held(self.contract.name, CHALLENGER))
 
     def _follow_predecessor(self) -> None:
-        try:
-            held = None if self.pinned else self.registry.held(self.contract.name, SHADOW)
-            if held is None or self.current is None or held.number == self.current.servable.number:
-                self.predecessor = None
-            elif self.predecessor is None or self.predecessor.servable.number != held.number:
-                self.predecessor = self._deployment(held)
-        except LoopbookError:
-            self.metrics.reload_failed("predecessor")
+        held = None if self.pinned else self.registry.held(self.contract.name, SHADOW)
+        self._follow_beside(PREDECESSOR, held)
+
+    def _follow_beside(self, role: str, held: Version | None) -> None:
+        """Keep or load the version that answers beside the champion; nobody, if it is the champion."""
+        now: Deployment | None = getattr(self, role)
+        if held and now and now.servable.number == held.number != self._number():
+            return
+        setattr(self, role, None)  # whoever it was is not asked for any more
+        if held and self.current and held.number != self._number():
+            setattr(self, role, self._deployment(held))
+
+    def _number(self) -> str | None:
+        return self.current.servable.number if self.current else None
 
     @property
     def shadows(self) -> list[Deployment]:
         """The versions whose answers only the prediction log gets."""
         is_shadow = self.challenger is not None and self.knobs.serve_challenger == "shadow"
         return [d for d in (self.challenger if is_shadow else None, self.predecessor) if d]
-
-    def _check_features(self) -> None:
-        """Whether the store holds the features with which the version that answers was fitted."""
-        if self.features is None or self.current is None:
-            return
-        theirs = declaration(self.current.servable.contract)
-        try:
-            self.features_fit = (
-                self.features.as_of() is not None and declaration(self.contract) == theirs
-            )
-        except FeatureStoreError:
-            self.features_fit = False
-        self.metrics.features_ready.set(self.features_fit)
 
     def ready(self) -> Deployment:
         """The version that answers.
@@ -219,3 +270,28 @@ class Versions:
         if self.current is None:
             raise Refusal(503, "not_ready", self.reason, hint="see /health/ready")
         return self.current
+
+
+class _NotLetIn(Exception):
+    """A version that cannot be loaded."""
+
+    def __init__(self, fault: Fault, error: Exception | None = None):
+        super().__init__(str(error) if error else fault.reason)
+        self.fault = fault
+
+
+def _why(error: Exception, held: Version) -> Fault:
+    """A fault of a version; what is told of it has no address and no path."""
+    number, now = held.number, time.monotonic()
+    if isinstance(error, VersionRefused):
+        return Fault(error.code, str(error), number, now)
+    if isinstance(error, RegistryError):
+        return Fault("files", f"its files cannot be read; {NOT_OF_CALLERS}", number, now)
+    if isinstance(error, PredictionLogError):
+        return Fault("log", f"the log cannot take its inputs; {NOT_OF_CALLERS}", number, now)
+    return Fault("unexpected", f"{type(error).__name__}; {NOT_OF_CALLERS}", number, now)
+
+
+def _asked_for(held: Version) -> Asked:
+    """What the alias asks for: the same version, promoted once more, is asked for anew."""
+    return held.number, held.tags.get("promoted_at")

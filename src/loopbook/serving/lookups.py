@@ -1,0 +1,120 @@
+"""Lookups: the trailing features of a row, and what happens when their store is away.
+
+It decides how long an answer waits for the feature store. A store that has not
+answered in time is left alone: the rows have no trailing features then, which
+their answers say, and only a probe in the background asks it again.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from loopbook.features.store import FeatureStore, declaration
+from loopbook.project.contract import Contract
+from loopbook.project.errors import FeatureStoreError
+from loopbook.serving import log_lines
+from loopbook.serving.metrics import Metrics
+from loopbook.serving.outside import Outside, TooLate
+
+WAIT_S = 0.25  # how long the rows of an answer wait for a server
+PROBE_S = 5.0  # how long the background does
+AGAIN_S = 1.0  # until a store that was away is probed again
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A row whose features are wanted: they are added to `record`."""
+
+    record: dict[str, Any]
+    entity: str | None
+    at: datetime
+
+
+class Lookups:
+    """The feature store as the service reads it; None where the contract has no history."""
+
+    def __init__(self, store: FeatureStore | None, contract: Contract, metrics: Metrics):
+        self.store, self.metrics = store, metrics
+        self.declared = declaration(contract)
+        self.stands_at: datetime | None = None
+        self.is_away = False
+        self._reads = Outside("feature store", limit_s=WAIT_S)
+        self._probes = Outside("feature store's state", limit_s=PROBE_S)
+        # a read of an embedded store is shorter than the way to a thread, and waits for nobody
+        database = getattr(store.backend, "database", None) if store else None
+        self.is_immediate = store is None or (database is not None and database.kind == "sqlite")
+        if store and self.is_immediate:
+            database.wait_s = 0.0
+
+    def has_features(self, declared: str) -> bool:
+        """Whether the store can be asked, and holds the features of this declaration."""
+        return self.stands_at is not None and not self.is_away and declared == self.declared
+
+    @property
+    def state(self) -> str:
+        """In a word: none (the contract has no history), away, empty or ready."""
+        if self.store is None:
+            return "none"
+        return "away" if self.is_away else "ready" if self.stands_at else "empty"
+
+    def age(self) -> timedelta | None:
+        """How long ago the store was brought up to date, as far as it was last heard."""
+        return datetime.now(UTC) - self.stands_at if self.stands_at else None
+
+    def fill_now(self, wanted: Sequence[Lookup]) -> None:
+        """Look features up in this thread."""
+        try:
+            self._give(wanted, self._read(wanted))
+        except FeatureStoreError as reason:
+            self._could_not_read(reason)
+
+    async def fill(self, wanted: Sequence[Lookup]) -> None:
+        """Look features up in a thread; rows of a store that does not answer have none."""
+        try:
+            self._give(wanted, await self._reads.ask(self._read, wanted))
+        except (FeatureStoreError, TooLate) as reason:
+            self._could_not_read(reason)
+
+    def _read(self, wanted: Sequence[Lookup]) -> list[dict[str, float | None]]:
+        return [self.store.get(one.entity, one.at).values for one in wanted]
+
+    @staticmethod
+    def _give(wanted: Sequence[Lookup], found: Sequence[dict[str, float | None]]) -> None:
+        for one, values in zip(wanted, found, strict=True):
+            one.record.update(values)
+
+    def _could_not_read(self, reason: Exception) -> None:
+        self.metrics.feature_store_errors.inc()
+        self._leave_alone(reason)
+
+    def _leave_alone(self, reason: Exception) -> None:
+        if not self.is_away:
+            log_lines.write("feature store away", reason=str(reason))
+        self.is_away = True
+        self.metrics.features_away.set(1)
+
+    async def look(self) -> None:
+        """Ask how the store stands, once."""
+        if self.store is None:
+            return
+        try:
+            stands_at = await self._probes.ask(self.store.as_of)
+        except (FeatureStoreError, TooLate) as reason:
+            self.stands_at = None
+            self._leave_alone(reason)
+            return
+        if self.is_away:
+            log_lines.write("feature store back")
+        self.stands_at, self.is_away = stands_at, False
+        self.metrics.features_away.set(0)
+
+    async def watch(self, every_s: float) -> None:
+        """Ask how the store stands, again and again; sooner while it is away."""
+        while True:
+            await asyncio.sleep(min(AGAIN_S, every_s) if self.is_away else every_s)
+            try:
+                await self.look()
+            except Exception as error:  # whatever it is: the next look may go well
+                log_lines.write("error", error=type(error).__name__, where=log_lines.where(error))
