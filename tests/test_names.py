@@ -196,10 +196,10 @@ def test_a_feature_keeps_its_value_from_a_request_to_the_monitor(kind):
     given = {n: float(i) if kind == "number" else f"v{i}" for i, n in enumerate(some)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        Row = Schemas(table, 10).Row
-    row = Row.model_validate(given | {"size": 3.0, "zone": "b", "as_of": START})
-    assert {n: getattr(row, n) for n in row.model_fields_set if n in given} == given
-    assert set(given) <= set(Row.model_json_schema()["properties"])
+        schemas = Schemas(table, 10)
+    asked = given | {"size": 3.0, "zone": "b", "as_of": START.isoformat()}
+    assert schemas.reader.read(asked) == (asked | {"as_of": START}, [])
+    assert set(given) <= set(schemas.Row.model_json_schema()["properties"])
     inputs = row_features.input_names(table)
     vector = np.array([given.get(n, 3.0) if kind == "number" else i for i, n in enumerate(inputs)])
     request, features = orjson.dumps(given | {"zone": "b"}), vector.astype(np.float32).tobytes()
@@ -271,8 +271,7 @@ def test_a_row_goes_through_whatever_its_target_key_or_time_is_called(role):
 def test_an_alias_is_taken_in_a_request():
     for name in accepted("alias"):
         table = as_role("alias", name)
-        row = Schemas(table, 10).Row.model_validate({name: 3.0})
-        assert row.own == 3.0, name
+        assert Schemas(table, 10).reader.read({name: 3.0}) == ({"own": 3.0}, []), name
 
 
 FORMULAS = st.recursive(

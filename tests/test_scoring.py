@@ -155,7 +155,30 @@ def test_a_scoring_that_was_killed_goes_on_where_it_stopped(house):
     [
         (lambda p: None, "there is no such file"),
         (lambda p: pl.DataFrame({"rooms": [1]}).write_parquet(p), "lacks sqft_living"),
-        (lambda p: pl.DataFrame({"size": ["big"]}).write_parquet(p), "not of its feature's type"),
+        (
+            lambda p: pl.DataFrame({"size": ["9", "big"]}).write_parquet(p),
+            "size is no integer, or beyond 9,007,199,254,740,991 in 1 row; first: row 2 (big)",
+        ),
+        (
+            lambda p: pl.DataFrame({"size": [9, None]}).write_parquet(p),
+            "size has no value in 1 row; first: row 2 (None)",
+        ),
+        (
+            lambda p: pl.DataFrame({"size": [9], "rooms": [3.7]}).write_parquet(p),
+            "rooms is no integer",
+        ),
+        (
+            lambda p: pl.DataFrame({"size": [9], "date": ["2015-02-29"]}).write_parquet(p),
+            "date is not a day",
+        ),
+        (
+            lambda p: pl.DataFrame({"size": [9], "waterfront": [[True]]}).write_parquet(p),
+            "waterfront is of type List(Boolean), expected boolean",
+        ),
+        (
+            lambda p: pl.DataFrame({"size": [9], "sqft_living": [9]}).write_parquet(p),
+            "are the one column",
+        ),
         (lambda p: pl.DataFrame({"size": []}).cast(pl.Int64).write_parquet(p), "found 0 rows"),
         (lambda p: p.write_text("no table"), "cannot be read"),
     ],
@@ -165,9 +188,44 @@ def test_a_file_that_cannot_be_scored_says_why(house, write, told):
     done = loopbook(house, "score", "wrong.parquet", "wrong-out.parquet")
     assert done.returncode == 1
     assert told in done.stderr
+    assert "wrong.parquet" in done.stderr
     assert "Traceback" not in done.stderr
     assert not (house / "wrong-out.parquet").exists()
+    assert not any((house / "var").glob("scoring/*"))
     (house / "wrong.parquet").unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("target", ["out.jsonl", "out", "out.csv"])
+def test_an_output_that_cannot_be_written_is_refused_before_anything_is_computed(house, target):
+    """JSON lines are not written, and CSV holds no lists."""
+    pl.DataFrame({"size": [9], "note": [["a"]]}).write_parquet(house / "nested.parquet")
+    done = loopbook(house, "score", "nested.parquet", target)
+    assert done.returncode == 1
+    told = "cannot hold note" if target.endswith("csv") else "expected .parquet or .csv"
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (house / target).exists()
+
+
+def test_a_file_is_read_in_the_contracts_dialect_and_unknown_categories_are_counted(house):
+    """As the source is: a semicolon and a comma in numbers; spaces and full-width digits are none."""
+    text = (house / "contract.yaml").read_text()
+    dialect = "source:\n  dialect: {separator: ';', decimal_comma: true}\n  path:"
+    (house / "contract.yaml").write_text(text.replace("source:\n  path:", dialect))
+    try:
+        lines = ["id;size;bathrooms;neighbourhood", "07;1800;2,25;98115 ", "08;1800;2,25;981１５"]
+        (house / "comma.csv").write_text("\n".join([*lines, "09;1800;2,25;nowhere"]))
+        done = loopbook(house, "score", "comma.csv", "comma-out.csv", "--as-of", "2015-03-01")
+    finally:
+        (house / "contract.yaml").write_text(text)
+    assert done.returncode == 0, done.stderr
+    assert "Unknown: neighbourhood: 1 row has a category that the model has not seen" in done.stdout
+    assert "first: row 3 ('nowhere')" in done.stdout
+    scored = pl.read_csv(house / "comma-out.csv", schema_overrides={"id": pl.String})
+    assert scored["id"].to_list() == ["07", "08", "09"]
+    assert scored["bathrooms"].to_list() == [2.25] * 3
+    first, second, third = scored["predicted_price"]
+    assert first == second != third
 
 
 def test_on_dask_the_numbers_are_the_same(house):

@@ -12,6 +12,8 @@ from loopbook.data import instants, validation, values
 from loopbook.data.single_values import reader
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.errors import KnobError
+from loopbook.project.knobs import read_moment
 
 BERLIN = "Europe/Berlin"
 TABLE = Contract.model_validate(
@@ -40,9 +42,8 @@ TEXTS = st.text("0123456789.+-eE_ nNaAiIfFtyTrueNA\u00a0\u200b\u2003\x1f\x00Ù£ï¼
 
 def in_a_table(kind: str, column: pl.Series) -> list:
     """What a column means: its values, and REFUSED where a failure names the row."""
-    rows, failures = values.converted(pl.DataFrame({kind: column}), TABLE)
+    rows, failures = validation.checked(pl.DataFrame({kind: column}), TABLE)
     wrong = [any(f.mask[place] for f in failures) for place in range(rows.height)]
-    assert all(rows[kind][place] is None for place, is_wrong in enumerate(wrong) if is_wrong)
     return [
         REFUSED if is_wrong else value for value, is_wrong in zip(rows[kind], wrong, strict=True)
     ]
@@ -147,6 +148,15 @@ def test_a_time_means_the_same_in_a_table_and_alone(texts):
 def test_a_time_is_read_as_databases_and_spreadsheets_write_it(text, meant):
     """Of a time that came twice, the earlier."""
     assert parse_instant(text, BERLIN) == meant
+
+
+@pytest.mark.parametrize(
+    "text", ["0001-01-01", "9999-12-31T23:59:59-12:00", "0001-01-01T00:00+14:00"]
+)
+def test_a_moment_at_an_end_of_the_calendar_is_refused_in_a_sentence(text):
+    """A window before the year 1, or a day after the year 9999, would be none."""
+    with pytest.raises(KnobError, match=r"--as-of .*: expected a day .*, or newest"):
+        read_moment(text, "--as-of")
 
 
 def test_a_day_without_a_midnight_begins_when_the_clocks_went_on():

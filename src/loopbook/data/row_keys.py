@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.data.salt import read_salt
+from loopbook.data.single_values import text_of
 from loopbook.project.contract import Contract
 
 BETWEEN, ESCAPE = "|", "\\"
@@ -46,11 +47,11 @@ class RowKeys:
         if any(part is None for part in parts):
             return None
         named = zip(self.names, parts, strict=True)
-        return together([hashed(v) if n in self.hidden else str(v) for n, v in named])
+        return together([hashed(v) if n in self.hidden else text_of(v) for n, v in named])
 
     def hashed(self, value: Any) -> str:
         """What stands in the log for a sensitive value: the same for the same value and salt."""
-        digest = hmac.new(self._salt, str(value).encode(), hashlib.sha256).hexdigest()
+        digest = hmac.new(self._salt, text_of(value).encode(), hashlib.sha256).hexdigest()
         return HASHED + digest[:24]
 
 

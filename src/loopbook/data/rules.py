@@ -12,12 +12,11 @@ from typing import Any, Literal
 
 import polars as pl
 
-from loopbook.data.single_values import category
+from loopbook.data.single_values import FINITE, category
 from loopbook.project.clock import KNOWN_TS
 from loopbook.project.contract import Contract
 
 FLOATS = (pl.Float32, pl.Float64)
-FINITE = 1.7976931348623157e308  # the largest double
 SHOWN = 3
 SHOWN_CATEGORIES = 8
 LONGEST_SHOWN = 60

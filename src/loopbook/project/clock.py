@@ -6,6 +6,7 @@ It decides how an instant is read and stored. Time is an argument everywhere:
 
 import re
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 EVENT_TS = "event_ts"  # when a row happened
@@ -19,6 +20,7 @@ _TIME = rf"{_HOUR}:{_SIXTY}(?::{_SIXTY}(?:[.,][0-9]{{1,9}})?)?"
 _COMPACT = rf"[0-9]{{8}}T{_HOUR}{_SIXTY}{_SIXTY}"
 TIME = rf"^(?:{DAY}(?:[Tt ]{_TIME}{OFFSET}?)?|{_COMPACT}{OFFSET}?)$"
 _A_TIME = re.compile(TIME)
+FIRST_YEAR, LAST_YEAR = 100, 9899  # a window or a delay is ten years at most
 TIME_EXPECTED = "a day such as 2014-05-02 or an instant such as 2014-05-02T13:00:00Z"
 
 
@@ -47,9 +49,28 @@ def parse_instant(value: str | date | datetime, zone: str | None = None) -> date
         raise ValueError("an instant of the years 1 to 9999") from None
 
 
+def parse_moment(value: Any) -> datetime:
+    """The instant that a person asks to look from, with room for windows on both sides.
+
+    Raises
+    ------
+    ValueError
+        If it is no day and no instant, or too near to an end of the calendar.
+    """
+    try:
+        moment = parse_instant(value)
+    except (ValueError, TypeError, AttributeError):
+        raise ValueError("a day such as 2014-10-01") from None
+    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+        raise ValueError(f"a day of the years {FIRST_YEAR} to {LAST_YEAR}, such as 2014-10-01")
+    return moment
+
+
 def _placed(value: date | datetime, zone: str) -> datetime:
     if not isinstance(value, datetime):
         return first_instant(value, zone)
+    if value.tzinfo is UTC:
+        return value
     if value.tzinfo is not None:
         return value.astimezone(UTC)
     located = value.replace(tzinfo=ZoneInfo(zone))
@@ -61,12 +82,15 @@ def _placed(value: date | datetime, zone: str) -> datetime:
 
 def _read(text: str) -> date | datetime:
     """A text in one of the forms of `TIME`; of a fraction of a second, the microseconds."""
-    plain = f"{text[:10]}{text[10:].replace('UTC', 'Z')}".upper()
-    plain = plain if plain[10:11] != " " else f"{plain[:10]}T{plain[11:]}"
+    plain = text
+    if " " in text or text[10:11] == "t" or text[-1:] in ("z", "C"):
+        plain = f"{text[:10]}{text[10:].replace('UTC', 'Z')}".upper()
+        plain = plain if plain[10:11] != " " else f"{plain[:10]}T{plain[11:]}"
+        plain = plain.replace(" ", "")
     try:
         if not _A_TIME.match(text):
             raise ValueError
-        value = datetime.fromisoformat(plain.replace(" ", ""))
+        value = datetime.fromisoformat(plain)
     except ValueError:
         raise ValueError(TIME_EXPECTED) from None
     return value.date() if len(plain) == len("2014-05-02") else value

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from loopbook.project.clock import parse_instant
+from loopbook.project.clock import parse_moment
 from loopbook.project.errors import KnobError, listed
 from loopbook.project.mappings import Misfit, misfits, read_mapping, sentence
 
@@ -77,14 +77,14 @@ class Knobs(BaseModel):
         if value == NEWEST:
             return NEWEST
         try:
-            return parse_instant(value).isoformat()
-        except (ValueError, TypeError, AttributeError):
-            raise ValueError("expected a day such as 2014-10-01, or newest") from None
+            return parse_moment(value).isoformat()
+        except ValueError as reason:
+            raise ValueError(f"expected {reason}, or newest") from None
 
 
 def read_as_of(value: str) -> datetime | None:
     """The instant of an `as_of` knob in UTC, or None for the newest in the table."""
-    return None if value == NEWEST else parse_instant(value)
+    return None if value == NEWEST else parse_moment(value)
 
 
 def read_moment(text: str, option: str) -> datetime | None:
@@ -97,8 +97,8 @@ def read_moment(text: str, option: str) -> datetime | None:
     """
     try:
         return read_as_of(text)
-    except (ValueError, TypeError):
-        raise KnobError(f"{option} {text}: expected a day such as 2014-10-01, or newest.") from None
+    except ValueError as reason:
+        raise KnobError(f"{option} {text}: expected {reason}, or newest.") from None
 
 
 def read_knobs(path: Path, changes: Mapping[str, Any] | None = None) -> Knobs:

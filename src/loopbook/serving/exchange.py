@@ -1,14 +1,13 @@
 """The exchange: what comes in as it is checked, what goes out as it is written."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from pydantic import BaseModel, ValidationError
 
 from loopbook.serving.reading import read_json, read_query
-from loopbook.serving.refusals import Refusal, of_validation
+from loopbook.serving.refusals import Refusal, of_misfits
 from loopbook.serving.service import Answer, Job, Service
 from loopbook.serving.versions import Deployment
 
@@ -80,25 +79,26 @@ def check_size(service: Service, rows: Sequence[Any]) -> None:
         )
 
 
-def checked(deployment: Deployment, given: Any, *, texts: bool, where: str = "") -> BaseModel:
-    """A row that keeps the contract.
+def checked(deployment: Deployment, given: Any, *, where: str = "") -> dict[str, Any]:
+    """A row that keeps the contract, by its columns.
 
     Raises
     ------
     Refusal
         422 with every fault.
     """
-    schemas = deployment.schemas
-    if isinstance(given, Mapping) and (twice := schemas.twice(given)):
+    if type(given) is not dict:
+        field = where.rstrip(".") or None
+        message = f"{field or 'the row'}: found {type(given).__name__}, expected fields and values"
+        raise Refusal(422, "invalid_value", message, field=field, hint="see /docs")
+    row, wrong = deployment.schemas.reader.read(given)
+    if wrong:
+        raise of_misfits(wrong, where.rstrip("."))
+    if len(row) < len(given):
+        twice = deployment.schemas.reader.twice(given)
         message = f"{where}{twice}: is given by its name and by its alias"
         raise Refusal(422, "given_twice", message, field=twice, hint="give one of them")
-    check = schemas.Row.model_validate_strings if texts else schemas.Row.model_validate
-    try:
-        return check(given)
-    except ValidationError as error:
-        raise of_validation(error, where.rstrip(".")) from None
-    except (OverflowError, TypeError, ValueError):
-        raise Refusal(422, "invalid_value", "a value cannot be read", hint="see /docs") from None
+    return row
 
 
 def answered(answer: Answer) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def jobs_of(
     return [
         service.job(
             deployment,
-            checked(deployment, row, texts=False, where=f"{where}.{place}."),
+            checked(deployment, row, where=f"{where}.{place}."),
             row,
             route,
             started,

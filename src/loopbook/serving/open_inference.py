@@ -18,13 +18,15 @@ from loopbook.serving.service import Service
 
 OUTPUT = "prediction"
 DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "category": "BYTES"}
+INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
+NUMBERS = {*INTEGERS, "FP16", "FP32", "FP64"}
+# what a tensor's values mean is for `request_rows`: 3.0 is the integer 3, and 3.7 is none
 ACCEPTED = {
-    "integer": {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"},
-    "number": {"FP16", "FP32", "FP64"},
-    "boolean": {"BOOL"},
-    "category": {"BYTES"},
+    "integer": {*NUMBERS, "BYTES"},
+    "number": {*NUMBERS, "BYTES"},
+    "boolean": {*NUMBERS, "BYTES", "BOOL"},
+    "category": {*NUMBERS, "BYTES", "BOOL"},
 }
-ACCEPTED["number"] |= ACCEPTED["integer"]
 
 
 class Tensor(BaseModel):

@@ -28,13 +28,13 @@ def add_predictions(app: FastAPI, service: Service) -> None:
         """Answer one row, given as a query."""
         given = query_of(request)
         with_reasons = flag(given.pop("explain", None))
-        return await _one(service, request, given, with_reasons=with_reasons, texts=True)
+        return await _one(service, request, given, with_reasons=with_reasons)
 
     @app.post("/predict", tags=["predictions"])
     async def predict_body(request: Request) -> Response:
         """Answer one row, given as JSON."""
         with_reasons, given = flag(query_of(request).get("explain")), await body_of(request)
-        return await _one(service, request, given, with_reasons=with_reasons, texts=False)
+        return await _one(service, request, given, with_reasons=with_reasons)
 
     @app.post("/predict/batch", tags=["predictions"])
     async def predict_batch(request: Request) -> Response:
@@ -48,11 +48,9 @@ def add_predictions(app: FastAPI, service: Service) -> None:
         return answer_json({"predictions": [answered(a) for a in await service.answer(jobs)]})
 
 
-async def _one(
-    service: Service, request: Request, given: Any, *, with_reasons: bool, texts: bool
-) -> Response:
+async def _one(service: Service, request: Request, given: Any, *, with_reasons: bool) -> Response:
     deployment = service.ready()
-    row = checked(deployment, given, texts=texts)
+    row = checked(deployment, given)
     started = request.scope["state"]["started"]
     job = service.job(deployment, row, given, "predict", started)
     (answer,) = await service.answer([job])

@@ -98,7 +98,13 @@ def of_validation(
     names: dict[str, str] | None = None,
 ) -> Refusal:
     """Pydantic's errors as a refusal: which field, what was found, what is expected."""
-    found = misfits(error)
+    return of_misfits(misfits(error), prefix, names)
+
+
+def of_misfits(
+    found: Sequence[Misfit], prefix: str = "", names: dict[str, str] | None = None
+) -> Refusal:
+    """All that is wrong with a request, as one refusal."""
     faults = [_fault(misfit, prefix, names or {}) for misfit in found[:MOST_SHOWN]]
     code, message, field, hint = (faults[0][n] for n in ("code", "message", "field", "hint"))
     refusal = Refusal(422, code, message, field=field, hint=hint)

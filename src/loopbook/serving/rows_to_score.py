@@ -112,7 +112,10 @@ def read(
         wanted.append(contract.event_time)
     keyless = contract.model_copy(update={"key": []})  # rows are told by their number
     return values.converted(
-        named.select(dict.fromkeys(wanted)), keyless, wanted, decimal_comma=shape.decimal_comma
+        named.select(list(dict.fromkeys(wanted))),
+        keyless,
+        wanted,
+        decimal_comma=shape.decimal_comma,
     )
 
 

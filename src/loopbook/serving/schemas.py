@@ -1,21 +1,26 @@
 """Schemas: requests and answers, made from the contract of the version that serves.
 
-A feature may be called by its column or by its alias. Unknown fields are
-refused. The examples in the API's documentation are the contract's.
+They describe what `request_rows` reads: a feature may be called by its column
+or by its alias, and unknown fields are refused. The examples in the API's
+documentation are the contract's.
 """
 
-from collections.abc import Mapping
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, create_model
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from loopbook.data.single_values import LARGEST_INTEGER, LONGEST_TEXT, reader
 from loopbook.project.contract import Contract, Feature
+from loopbook.serving.request_rows import AS_OF, RowReader, instant_reader
 
-LARGEST_INTEGER = 2**53  # beyond it a double skips integers
-LONGEST_TEXT = 200
 KeyPart = int | Annotated[str, Field(max_length=LONGEST_TEXT)]
+KeyText = Annotated[str, BeforeValidator(reader("key"), json_schema_input_type=KeyPart)]
+Number = Annotated[float, BeforeValidator(reader("number")), Field(allow_inf_nan=False)]
+Instant = Annotated[
+    datetime | None, BeforeValidator(instant_reader(None), json_schema_input_type=datetime | None)
+]
 
 
 class Contribution(BaseModel):
@@ -39,10 +44,10 @@ class Truth(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    observed: Annotated[float, Field(allow_inf_nan=False)]
+    observed: Number
     prediction_id: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
-    key: dict[str, KeyPart] | None = None
-    known_at: datetime | None = None
+    key: dict[str, KeyText] | None = None
+    known_at: Instant = None
 
 
 class Feedback(BaseModel):
@@ -65,7 +70,7 @@ class Told(BaseModel):
 
 
 class Schemas:
-    """The models of one contract."""
+    """The models of one contract, and the reader of its rows."""
 
     def __init__(self, contract: Contract, largest_batch: int):
         self.contract = contract
@@ -77,12 +82,9 @@ class Schemas:
                 fields[name] = (KeyPart | None, Field(default=None, description=meaning))
         if contract.event_time:
             meaning = "The instant to answer for; now, where it is not given."
-            fields["as_of"] = (datetime | None, Field(default=None, description=meaning))
-        strict = ConfigDict(
-            extra="forbid",
-            coerce_numbers_to_str=True,
-            json_schema_extra={"example": self.example},
-        )
+            fields[AS_OF] = (datetime | None, Field(default=None, description=meaning))
+        strict = ConfigDict(extra="forbid", json_schema_extra={"example": self.example})
+        self.reader = RowReader(contract)
         self.Row = create_model("Row", __config__=strict, **fields)
         rows = Annotated[list[self.Row], Field(min_length=1, max_length=largest_batch)]
         batch = ConfigDict(extra="forbid", json_schema_extra={"example": {"rows": [self.example]}})
@@ -115,14 +117,6 @@ class Schemas:
     def names(self) -> dict[str, str]:
         """From what people may type to the column."""
         return {n: n for n in self.contract.features} | self.contract.aliases
-
-    def twice(self, given: Mapping[str, Any]) -> str | None:
-        """A feature that is given by its name and by its alias, or None."""
-        return next((n for n, alias in self._both if n in given and alias in given), None)
-
-    @cached_property
-    def _both(self) -> list[tuple[str, str]]:
-        return [(name, alias) for alias, name in self.contract.aliases.items()]
 
 
 def _field(name: str, feature: Feature, contract: Contract) -> tuple[Any, Any]:

@@ -21,6 +21,7 @@ from loopbook.serving.log_writer import WAIT_S, LogWriter, log_unavailable
 from loopbook.serving.lookups import Lookup, Lookups
 from loopbook.serving.outside import Outside, TooLate
 from loopbook.serving.refusals import Refusal
+from loopbook.serving.request_rows import AS_OF
 from loopbook.serving.shadows import Shadows
 from loopbook.serving.versions import Deployment, Parts, Versions
 from loopbook.serving.watcher import Watcher
@@ -63,16 +64,16 @@ class Service:
     def job(
         self,
         deployment: Deployment,
-        row: Any,
+        row: Mapping[str, Any],
         request: Mapping[str, Any],
         route: str,
         started: float,
     ) -> Job:
         """A valid row as a job, with its trailing features looked up."""
-        given = {n: getattr(row, n) for n in row.model_fields_set}
-        at = given.pop("as_of", None)
+        given = dict(row)
+        at = given.pop(AS_OF, None)
         contract = deployment.servable.contract
-        at = _utc(at) if at else datetime.now(UTC)
+        at = at or datetime.now(UTC)
         record = {n: given.get(n) for n in contract.features}
         received, key = time.time_ns() // 1000, self.log.keys.text(given)
         job = Job(record, request, at, route, key, started, received)
@@ -226,7 +227,3 @@ def _busy() -> Refusal:
         hint="try again in a moment, or use loopbook score for a file",
         headers={"Retry-After": "1"},
     )
-
-
-def _utc(instant: datetime) -> datetime:
-    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
