@@ -104,6 +104,33 @@ def test_instants_keep_their_zone_and_naive_ones_need_a_contract_that_names_it(t
     assert clocked["event_ts"][0] == datetime(2025, 7, 1, tzinfo=UTC)
 
 
+def test_a_time_that_came_twice_is_the_earlier_one_and_told(tmp_path):
+    """Of three rows, one says no offset at half past two of the night with two of them."""
+    days = ["2024-10-27 02:30", "2024-10-27 02:30+01", "2024-10-27 03:30"]
+    ROWS.with_columns(day=pl.Series(days)).write_csv(tmp_path / "a.csv")
+    berlin = of(path="a.csv").model_copy(update={"time_zone": "Europe/Berlin"})
+    found = sources.read(berlin, tmp_path)
+    hours = sources.with_clock(found.rows, berlin)["event_ts"].dt.hour()
+    assert hours.to_list() == [0, 1, 2]
+    (doubt,) = sources.times_in_doubt(found)
+    assert str(doubt) == (
+        "1 of 3 rows: day is a time that the clocks of Europe/Berlin showed twice; "
+        "the earlier instant is meant; first: id 001 (2024-10-27 02:30)"
+    )
+
+
+def test_a_folder_may_hold_files_with_their_columns_in_another_order(tmp_path):
+    """With a byte order mark, another line end, another separator, and a column that is ignored."""
+    folder = tmp_path / "sales"
+    folder.mkdir()
+    ROWS[:1].write_csv(folder / "a.csv")
+    other = ROWS[1:].with_columns(note=pl.lit("x")).select("note", *reversed(ROWS.columns))
+    text = other.write_csv(separator=";").replace("\n", "\r\n")
+    (folder / "b.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    asked = of(path="sales").model_copy(update={"ignored": ["note"]})
+    assert same(sources.read_source(asked, tmp_path))
+
+
 def test_a_row_known_before_it_happened_is_refused():
     both = CONTRACT.model_copy(update={"known_time": "known"})
     rows = ROWS.with_columns(known=pl.col("day") - timedelta(days=1))

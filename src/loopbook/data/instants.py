@@ -13,6 +13,7 @@ from loopbook.project.clock import TIME, TIME_EXPECTED, first_instant
 
 INSTANT = pl.Datetime("us", "UTC")
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+DAYS = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 UNREAD = f"is not {TIME_EXPECTED}"
 UNPLACED = (
     "has timestamps without a zone, so their instants are unknown. "
@@ -74,12 +75,26 @@ def in_utc(times: pl.Series, zone: str | None) -> pl.Series:
     return times.dt.convert_time_zone("UTC")
 
 
-def came_twice(times: pl.Series, zone: str | None) -> pl.Series:
-    """Which naive timestamps the clocks of the zone showed twice; the earlier is meant."""
-    if zone is None or not isinstance(times.dtype, pl.Datetime) or times.dtype.time_zone:
-        return pl.repeat(False, times.len(), dtype=pl.Boolean, eager=True)
-    latest = times.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
-    return (_placed(times, zone) != latest.dt.convert_time_zone("UTC")).fill_null(value=False)
+def came_twice(column: pl.Series, zone: str | None) -> pl.Series:
+    """Which times without an offset the clocks of the zone showed twice; the earlier is meant.
+
+    Parameters
+    ----------
+    column : polars.Series
+        As for `read`, before it is read: an instant no longer shows that it was in doubt.
+    """
+    naive = column
+    if column.dtype == pl.String:
+        fits = column.str.contains(TIME).fill_null(value=False)
+        naive = _naive(_canonical(column.set(~fits, None)))
+    if zone is None or not isinstance(naive.dtype, pl.Datetime) or naive.dtype.time_zone:
+        return pl.repeat(False, column.len(), dtype=pl.Boolean, eager=True)
+    latest = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
+    return (_placed(naive, zone) != latest.dt.convert_time_zone("UTC")).fill_null(value=False)
+
+
+def _naive(plain: pl.Series) -> pl.Series:
+    return plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us")
 
 
 def _placed(times: pl.Series, zone: str) -> pl.Series:
@@ -100,13 +115,16 @@ def _days(days: pl.Series, zone: str) -> pl.Series:
 
 def _from_text(text: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series, pl.Series]:
     """Text as times, and which of it names no zone, and which is a time at all."""
+    if text.null_count() < text.len() and text.str.contains(DAYS).all():  # as most are
+        days = text.str.to_date("%Y-%m-%d", strict=False)
+        return days, pl.repeat(False, text.len(), eager=True), days.is_not_null()
     fits = text.str.contains(TIME).fill_null(value=False)
     is_day = fits & (text.str.len_bytes() == len("2014-05-02")).fill_null(value=False)
     days = text.str.to_date("%Y-%m-%d", strict=False).set(~is_day, None)
     if is_day.sum() == fits.sum():
         return days, pl.repeat(False, text.len(), eager=True), days.is_not_null()
     plain = _canonical(text.set(~fits | is_day, None))
-    naive = plain.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f", strict=False, time_unit="us")
+    naive = _naive(plain)
     placed = plain.str.to_datetime(
         "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us", time_zone="UTC"
     )

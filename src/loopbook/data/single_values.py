@@ -71,13 +71,15 @@ def reader(
         return answer
 
     # what is usual is read without the detours above, to the same answer
-    quick = None if any(map(_is_usual, null_values)) else _QUICK.get(kind)
+    quick = None if any(_is_usual(text, kind) for text in null_values) else _QUICK.get(kind)
     return quick(read, least, most) if quick else read
 
 
-def _is_usual(text: str) -> bool:
-    """Whether a text that stands for no value could be taken for a usual one."""
-    return NUMBER_TEXT.fullmatch(text) is not None or text.isalnum()
+def _is_usual(text: str, kind: Kind) -> bool:
+    """Whether a text that stands for no value could be taken for a usual value of a kind."""
+    if kind in ("integer", "number"):
+        return NUMBER_TEXT.fullmatch(text) is not None
+    return text.isalnum()
 
 
 def _quick_number(read: Callable[[Any], Any], least: float, most: float) -> Callable[[Any], Any]:

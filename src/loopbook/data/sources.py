@@ -11,7 +11,7 @@ from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import formats, headers, instants, landing, validation, values
+from loopbook.data import formats, headers, instants, landing, rules, validation, values
 from loopbook.data.aside_rows import Reading
 from loopbook.data.formats import SUFFIXES, format_of
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
@@ -153,6 +153,23 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
             "or single rows under known_faults."
         )
     return found.rows
+
+
+def times_in_doubt(found: Reading) -> list[rules.Failure]:
+    """Times that the clocks showed twice: no faults, but somebody should know how they were read."""
+    contract, zone = found.contract, found.contract.time_zone
+    doubts = []
+    for name in (contract.event_time, contract.known_time):
+        if name is None or found.raw is None or zone is None:
+            continue
+        column = values.plain(found.raw[name], contract.null_values)
+        mask = instants.came_twice(column, zone)
+        text = f"is a time that the clocks of {zone} showed twice; the earlier instant is meant"
+        rule = rules.Rule(name, "clock", text, pl.lit(mask))
+        doubts += (
+            [values.failure(rule, mask, found.rows, found.raw, contract)] if mask.any() else []
+        )
+    return doubts
 
 
 def _first_line(reason: Exception) -> str:

@@ -19,8 +19,10 @@ from loopbook.data.single_values import (
     LARGEST_INTEGER,
     LONGEST_TEXT,
     NAN,
+    NUMBER_TEXT,
     SPACES,
     TRUTHS,
+    USUAL_TRUTHS,
     WHOLE,
     Kind,
     text_of,
@@ -106,6 +108,27 @@ def _read(
         empty = pl.Series([None], dtype=KINDS.get(kind, pl.String)).new_from_index(0, column.len())
         expected = "a date or a timestamp" if kind == "time" else kind
         return empty, [(f"is of type {column.dtype}, expected {expected}", everywhere)]
+    usual = _USUAL.get(kind)
+    if column.dtype != pl.String or usual is None or decimal_comma:
+        return _read_any(column, kind, contract, decimal_comma)
+    read = usual(column, contract.null_values)
+    rest = column.is_not_null() & read.is_null()
+    if not rest.any():
+        return read, []
+    places = rest.arg_true()
+    some, faults = _read_any(column.filter(rest), kind, contract, decimal_comma)
+    nowhere = pl.repeat(False, column.len(), dtype=pl.Boolean, eager=True)
+    told = [(text, nowhere.scatter(places.filter(mask), True)) for text, mask in faults]
+    return read.scatter(places, some), told
+
+
+def _read_any(
+    column: pl.Series, kind: Kind, contract: Contract, decimal_comma: bool
+) -> tuple[pl.Series, instants.Faults]:
+    """A column of whatever form; `_read` leaves to it what is not written as usual."""
+    if kind in ("category", "key") and column.dtype == pl.String and _are_plain(column):
+        absent = column.is_in(contract.null_values)
+        return (column.set(absent, None) if absent.any() else column), []
     column = plain(column, contract.null_values)
     if kind == "time":
         return instants.read(column, contract.time_zone)
@@ -116,6 +139,48 @@ def _read(
     elif column.dtype == pl.String and kind in ("integer", "number"):
         unread &= ~column.str.to_lowercase().is_in(NAN)
     return read, [(UNREAD[kind], unread)] if unread.any() else []
+
+
+def _are_plain(text: pl.Series) -> bool:
+    """Whether `plain` and `_texts` would leave a column as it is, but for `null_values`."""
+    if text.null_count() == text.len():
+        return True
+    short = text.str.len_bytes().max() <= LONGEST_TEXT
+    return (
+        short
+        and text.str.contains(r"^[!-~](?:[ -~]*[!-~])?$").all()
+        and not text.str.ends_with(".0").any()
+    )
+
+
+def _usual_numbers(text: pl.Series, null_values: Sequence[str]) -> pl.Series:
+    """Numbers as machines write them, without a look at each text; null where one is needed."""
+    return _without(text, null_values).cast(pl.Float64, strict=False).fill_nan(None)
+
+
+def _usual_integers(text: pl.Series, null_values: Sequence[str]) -> pl.Series:
+    whole = _without(text, null_values).cast(pl.Int64, strict=False)
+    beyond = ~whole.is_between(-LARGEST_INTEGER, LARGEST_INTEGER)
+    return whole.set(beyond, None) if beyond.any() else whole
+
+
+def _usual_booleans(text: pl.Series, null_values: Sequence[str]) -> pl.Series:
+    words = {word: truth for word, truth in USUAL_TRUTHS.items() if word not in null_values}
+    return text.replace_strict(words, default=None, return_dtype=pl.Boolean)
+
+
+def _without(text: pl.Series, null_values: Sequence[str]) -> pl.Series:
+    """Without those texts for no value that are numbers, such as -999."""
+    numbers = [value for value in null_values if NUMBER_TEXT.fullmatch(value)]
+    absent = text.is_in(numbers)
+    return text.set(absent, None) if numbers and absent.any() else text
+
+
+_USUAL: dict[str, Callable[[pl.Series, Sequence[str]], pl.Series]] = {
+    "integer": _usual_integers,
+    "number": _usual_numbers,
+    "boolean": _usual_booleans,
+}
 
 
 def plain(column: pl.Series, null_values: Sequence[str] = ()) -> pl.Series:
