@@ -113,3 +113,28 @@ def test_every_key_of_the_contract_is_documented():
     page = (ROOT / "docs/contract.md").read_text()
     documented = {ln.split("`")[1] for ln in page.splitlines() if ln.startswith("| `")}
     assert documented == keys
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda c: c["features"]["grade"].update(range=[1, float("inf")]), "finite number"),
+        (lambda c: c["features"]["floors"].update(example=float("nan")), "expected a"),
+        (lambda c: c["features"]["zipcode"].update(categories=["98115", "98115"]), "stands twice"),
+        (lambda c: c["features"]["zipcode"].update(categories=["1"]), "one of the categories"),
+        (lambda c: c["features"].update({"Preis (€)": c["features"]["grade"]}), "'preis' here"),
+        (lambda c: c["features"]["grade"].update(column="bedrooms"), "lead to one column only"),
+        (lambda c: c.update(headers={"price": "P"}), None),
+        (lambda c: c.update(headers={"colour": "P"}), "headers.colour: no column of that name"),
+        (lambda c: c.update(ignored=["grade"]), "ignored: 'grade' is in use elsewhere"),
+        (lambda c: c["target"].update(name="id"), "'id' is in key"),
+        (lambda c: c["derived"].update({"log_sqft_living": {"formula": "grade", "meaning": "G."}}), "target.per"),
+    ],
+)  # fmt: skip
+def test_what_could_not_be_built_or_served_is_no_contract(written, change, told):
+    if told is None:
+        assert read_contract(written(change)).header_of["price"] == "P"
+        return
+    with pytest.raises(ContractError) as caught:
+        read_contract(written(change))
+    assert told in str(caught.value)

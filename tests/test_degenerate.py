@@ -125,3 +125,16 @@ def test_a_unit_with_dollars_is_drawn_as_it_stands():
         plots.ranking(["$_$", "b"], [1.0, 2.0], "Price ($_/m^$)"),
     ):
         assert figure._repr_png_()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
+def test_a_level_that_has_no_log_is_no_level():
+    """A history of differences can be 0 or below; the graph answers as the model does."""
+    table, X, y = made(150)
+    X = X.copy()
+    X[::3, row_features.input_names(TABLE).index("level")] = np.tile([0.0, -5.0], 25)
+    model = candidates.in_float32(
+        candidates.fit(candidates.build("relative", TABLE, 3), X, y, table)
+    )
+    runtime = inference.session(export.export(model, TABLE, X.shape[1]))
+    assert export.parity(np.exp(model.predict(X)), inference.predict(runtime, X))["passed"]

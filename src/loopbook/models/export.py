@@ -76,8 +76,9 @@ def _shift(model: BaseEstimator) -> list[onnx.NodeProto]:
             helper.make_node("Constant", [], ["place"], value_ints=[model.level]),
             helper.make_node("Constant", [], ["fallback"], value_floats=[model.fallback_]),
             helper.make_node("Gather", [INPUT, "place"], ["found"], axis=1),
-            helper.make_node("IsNaN", ["found"], ["is_missing"]),
-            helper.make_node("Where", ["is_missing", "fallback", "found"], ["level"]),
+            helper.make_node("Constant", [], ["zero"], value_floats=[0.0]),
+            helper.make_node("Greater", ["found", "zero"], ["is_there"]),
+            helper.make_node("Where", ["is_there", "found", "fallback"], ["level"]),
             helper.make_node("Log", ["level"], ["shift"]),
         ]
     return []

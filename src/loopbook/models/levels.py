@@ -22,8 +22,9 @@ class Relative(RegressorMixin, BaseEstimator):
     regressor : estimator
         From the same matrix to the difference of logs.
     level : int
-        The place of the level's column. Where it has no value, the median
-        level of the rows that it was fitted on stands in for it.
+        The place of the level's column. Where it has no value, or none that
+        has a log, the median level of the rows that it was fitted on stands in
+        for it.
     """
 
     def __init__(self, regressor, level: int):
@@ -31,7 +32,7 @@ class Relative(RegressorMixin, BaseEstimator):
         self.level = level
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> "Relative":
-        there = X[:, self.level][np.isfinite(X[:, self.level])]
+        there = X[:, self.level][X[:, self.level] > 0]
         self.fallback_ = float(np.median(there)) if there.size else 1.0
         self.regressor_ = fitted(clone(self.regressor), X, y - self._log_level(X))
         return self
@@ -41,7 +42,7 @@ class Relative(RegressorMixin, BaseEstimator):
 
     def _log_level(self, X: np.ndarray) -> np.ndarray:
         level = X[:, self.level].astype(np.float64)
-        return np.log(np.where(np.isnan(level), self.fallback_, level))
+        return np.log(np.where(level > 0, level, self.fallback_))  # NaN is not above 0 either
 
 
 class Recalibrated(RegressorMixin, BaseEstimator):

@@ -26,7 +26,7 @@ BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longit
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Ranged(Strict):
@@ -101,6 +101,11 @@ class Feature(Ranged):
             raise ValueError(f"range: a {self.type} has none; remove it")
         if self.categories and self.type != "category":
             raise ValueError(f"categories: only for type category, not {self.type}; remove them")
+        twice = [c for c in dict.fromkeys(self.categories or []) if self.categories.count(c) > 1]
+        if twice:
+            raise ValueError(f"categories: {twice[0]!r} stands twice; name each once")
+        if self.categories and self.example not in self.categories:
+            raise ValueError(f"example {self.example!r}: expected one of the categories")
         wanted = {"integer": int, "number": (int, float), "boolean": bool, "category": str}
         is_bool = isinstance(self.example, bool)
         if not isinstance(self.example, wanted[self.type]) or is_bool != (self.type == "boolean"):
