@@ -8,7 +8,7 @@ import pytest
 
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, evaluation, export, inference
-from loopbook.pages import plots
+from loopbook.pages import plots, what_if
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
@@ -138,3 +138,12 @@ def test_a_level_that_has_no_log_is_no_level():
     )
     runtime = inference.session(export.export(model, TABLE, X.shape[1]))
     assert export.parity(np.exp(model.predict(X)), inference.predict(runtime, X))["passed"]
+
+
+def test_an_input_that_no_row_had_has_no_slider():
+    """Moving it would change nothing, and it has no ends."""
+    rows = row_features.with_derived(made(150)[0], TABLE)
+    card = {"reference": export.reference_statistics(rows, TABLE)}
+    seen = [name for name in TABLE.features if what_if._was_seen(card, name)]
+    assert seen == ["size", "one", "zone", "only"]
+    assert what_if._place(card, "lift", 2.0) == "no row that the model learned from had a value"

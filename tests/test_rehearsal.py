@@ -96,6 +96,11 @@ def test_a_table_that_the_build_would_refuse_is_refused(told, change, said):
     assert said in str(caught.value)
 
 
+def test_a_text_that_stands_for_no_value_is_none_where_the_contract_says_so(told):
+    rows = flats().with_columns(lift=pl.when(ROWS > 9).then(pl.lit("NA")).otherwise(pl.lit("-")))
+    assert told(rows, {"null_values": ["NA", "-"]})[0].startswith("flats.csv: 400 rows, 400 usable")
+
+
 def test_rows_without_a_target_are_refused_with_the_way_out(told):
     rows = flats().with_columns(rent=pl.when(ROWS > 99).then("rent"))
     with pytest.raises(DataError, match="Rows without a target can be left out: unlabelled: drop"):

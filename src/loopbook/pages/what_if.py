@@ -28,7 +28,7 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     table = read_contract(project.contract)
     order = {name: place for place, name in enumerate(table.features)}
     names = sorted(servable.contract.features, key=lambda name: order.get(name, len(order)))
-    inputs = {name: _input(servable, name) for name in names}
+    inputs = {name: _input(servable, name) for name in names if _was_seen(servable.card, name)}
     features = feature_store.connect(project, table) if table.history else None
     now = (features and features.as_of()) or _newest(servable.card)
     shown = widgets.HTML()
@@ -60,6 +60,11 @@ def _answer(servable: Servable, record: Mapping[str, Any], now: datetime) -> str
         {name: _place(servable.card, name, value) for name, value in record.items()},
         [f"no value for {name}, so it is imputed" for name in imputed],
     )
+
+
+def _was_seen(card: Mapping[str, Any], name: str) -> bool:
+    """Whether any row that the model learned from had a value; else moving it changes nothing."""
+    return card["reference"].get(name, {}).get("missing_share", 0) < 1
 
 
 def _input(servable: Servable, name: str) -> widgets.Widget:
@@ -104,6 +109,8 @@ def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
         return "no value"
     if "shares" in about:
         return f"{about['shares'].get(value, 0) * 100:.1f} % have it"
+    if about.get("missing_share") == 1:
+        return "no row that the model learned from had a value"
     quantiles = sorted((float(q), v) for q, v in about.get("quantiles", {}).items())
     below = [q for q, limit in quantiles if limit is not None and value >= limit]
     above = [q for q, limit in quantiles if limit is not None and value <= limit]
