@@ -120,6 +120,9 @@ def test_every_key_of_the_contract_is_documented():
     [
         (lambda c: c["features"]["grade"].update(range=[1, float("inf")]), "finite number"),
         (lambda c: c["features"]["floors"].update(example=float("nan")), "expected a"),
+        (lambda c: c["source"].update(dialect={"separator": "€"}), "source.dialect.separator"),
+        (lambda c: c["source"].update(dialect={"separator": "\n"}), "source.dialect.separator"),
+        (lambda c: c["source"].update(dialect={"separator": '"'}), "are both"),
         (lambda c: c["features"]["zipcode"].update(categories=["98115", "98115"]), "stands twice"),
         (lambda c: c["features"]["zipcode"].update(categories=["1"]), "one of the categories"),
         (lambda c: c["features"].update({"Preis (€)": c["features"]["grade"]}), "'preis' here"),

@@ -96,6 +96,12 @@ def test_a_table_that_the_build_would_refuse_is_refused(told, change, said):
     assert said in str(caught.value)
 
 
+def test_a_table_of_the_first_days_is_refused_with_a_sentence(told):
+    """Its windows would begin before the calendar does."""
+    with pytest.raises(LoopbookError, match="train has 0 rows"):
+        told(flats().with_columns(day=pl.lit("0001-01-02")))
+
+
 def test_a_text_that_stands_for_no_value_is_none_where_the_contract_says_so(told):
     rows = flats().with_columns(lift=pl.when(ROWS > 9).then(pl.lit("NA")).otherwise(pl.lit("-")))
     assert told(rows, {"null_values": ["NA", "-"]})[0].startswith("flats.csv: 400 rows, 400 usable")

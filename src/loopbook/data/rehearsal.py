@@ -75,8 +75,8 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
     )
     ours = 0 if served.rows is None else served.rows.height
     later = rows_raw.height + ours - known.height
-    told = [f"{later:,} rows were not known yet, or are in both places."] if later else []
-    told += [f"{f['rows']:,} rows left out: {f['reason']}" for f in faults if f["rows"]]
+    told = [f"{_rows(later)} not known yet, or in both places."] if later else []
+    told += [f"{_rows(f['rows'])} left out: {f['reason']}" for f in faults if f["rows"]]
     told += [f"{found.sentence}."] if found.aside or found.released or found.dropped else []
     told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []
     return Rehearsed(
@@ -88,6 +88,10 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
         left_out=told,
         hints=list(_hints(parted, contract, knobs)),
     )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' if count != 1 else ''}"
 
 
 def _hints(parted: pl.DataFrame, contract: Contract, knobs: Knobs) -> Iterator[str]:

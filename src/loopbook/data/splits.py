@@ -76,13 +76,13 @@ def split(
 
 def _by_time(rows: pl.DataFrame, validation_days: int, test_days: int, least_rows: int):
     newest, oldest = rows[EVENT_TS].max(), rows[EVENT_TS].min()
-    end = newest.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    end = _moved(newest.replace(hour=0, minute=0, second=0, microsecond=0), 1)
     times = rows[EVENT_TS].sort(descending=True)
     least = times[min(least_rows, len(times)) - 1]
     needed = -(-(end - least) // timedelta(days=1))
     days = min(max(test_days, needed), STRETCH * test_days)
-    test_start = end - timedelta(days=days)
-    validation_start = test_start - timedelta(days=validation_days)
+    test_start = _moved(end, -days)
+    validation_start = _moved(test_start, -validation_days)
     part = (
         pl.when(pl.col(EVENT_TS) >= test_start)
         .then(pl.lit("test"))
@@ -92,6 +92,15 @@ def _by_time(rows: pl.DataFrame, validation_days: int, test_days: int, least_row
     )
     bounds = Bounds(oldest, validation_start, test_start, end)
     return rows.with_columns(part.alias(PART)), bounds
+
+
+def _moved(instant: datetime, days: int) -> datetime:
+    """An instant some days later or earlier, as far as the calendar goes."""
+    try:
+        return instant + timedelta(days=days)
+    except OverflowError:
+        end = datetime.max if days > 0 else datetime.min
+        return end.replace(tzinfo=instant.tzinfo)
 
 
 def key_fraction(rows: pl.DataFrame, key: list[str]) -> np.ndarray:

@@ -21,6 +21,7 @@ from loopbook.project.mappings import misfits, read_mapping, sentence
 from loopbook.project.names import Name
 
 Range = Annotated[list[float], Field(min_length=2, max_length=2)]
+Character = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]  # readers of CSV take one byte
 Header = Annotated[str, Field(min_length=1)]
 BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longitude themselves
 
@@ -46,9 +47,15 @@ class Ranged(Strict):
 class Dialect(Strict):
     """How a CSV file is written; without it, the separator is found from the first lines."""
 
-    separator: Annotated[str, Field(min_length=1, max_length=1)]
-    quote: Annotated[str, Field(min_length=1, max_length=1)] = '"'
+    separator: Character
+    quote: Character = '"'
     decimal_comma: bool = False
+
+    @model_validator(mode="after")
+    def _is_unambiguous(self):
+        if self.separator == self.quote:
+            raise ValueError(f"separator and quote are both {self.quote!r}; change one")
+        return self
 
 
 class Source(Strict):
