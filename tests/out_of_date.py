@@ -19,7 +19,7 @@ from served import answer, sales
 from small_house import environment, loopbook, set_knobs
 
 from loopbook.data import prediction_log, served_rows
-from loopbook.project import contract
+from loopbook.project import clock, contract
 from loopbook.project.paths import Project
 from loopbook.records import roles
 from loopbook.records import turns as turn_records
@@ -172,7 +172,7 @@ def all_is_right(house: Project, *, champion: str, answers: int, labels: int) ->
     assert (rows.height, rows["id"].n_unique()) == (answers, answers)
     assert (rows["observed"].is_not_null().sum(), rows["corrections"].sum()) == (labels, 0)
     table = contract.read_contract(house.contract)
-    served = served_rows.collect(house, table, None)
+    served = served_rows.collect(house, table, None, now=clock.utc_now())
     assert served.rows.select(table.key).is_unique().all()
     assert served.rows.height + sum(served.left_out.values()) == labels
     assert turn_records.open_turn(house) is None

@@ -1,14 +1,16 @@
 """The grown table: what came back from the service, each once, and nothing broken."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from made_once import copied
 from served import answer, sales
 
-from loopbook.data import served_rows, sources
+from loopbook.data import quarantine, served_rows, sources
+from loopbook.data.aside_rows import Reading
 from loopbook.data.prediction_log import connect
 from loopbook.project import clock, contract, paths
 from loopbook.records import windows as window_records
@@ -28,7 +30,7 @@ def here(house, monkeypatch):
     monkeypatch.chdir(house)
     for name, value in paths.Project(house).environment().items():
         monkeypatch.setenv(name, value)
-    for stale in house.glob("var/predictions.db*"):
+    for stale in [*house.glob("var/predictions.db*"), *house.glob("var/quarantine.db*")]:
         stale.unlink()
     monkeypatch.setattr(window_records, "listed", lambda _: [])
     return paths.Project(house)
@@ -103,3 +105,65 @@ def test_a_build_knows_that_ground_truth_came(here):
     assert served_rows.digest_of(here, table) == before
     answer(sales(START, END)[3:4], keyed=True)
     assert served_rows.digest_of(here, table) != before
+
+
+def strange(rows: pl.DataFrame, **values: object) -> pl.DataFrame:
+    """Rows of which the first has these values."""
+    first = pl.int_range(pl.len()) == 0
+    return rows.with_columns(
+        pl.when(first).then(pl.lit(value)).otherwise(name).alias(name)
+        for name, value in values.items()
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["<img src=x onerror=alert(1)>", "\x00\x1b[2J", "9" * 5_000, "nan", "98115.5"]
+)
+def test_a_category_that_the_source_could_not_hold_stops_nothing(here, value):
+    """Once answered and given its truth, it ended monitor, features materialize and every build."""
+    answer(sales(START, END)[:20], lambda rows: strange(rows, zipcode=value), keyed=True)
+    known, _, served = grown(here)
+    back = known.filter(pl.col(clock.EVENT_TS) >= START).height
+    assert back + len(served.aside) == 20
+    assert back >= 19
+
+
+@pytest.mark.parametrize("observed", [-5.0, 0.0, 1e308, 1e-300])
+def test_a_truth_that_cannot_be_is_set_aside_and_may_be_looked_at(here, observed):
+    def told(prices):
+        return np.concatenate([[observed], prices[1:]])
+
+    answer(sales(START, END)[:20], truth=told, keyed=True)
+    known, _, served = grown(here)
+    assert known.filter(pl.col(clock.EVENT_TS) >= START).height == 19
+    (entry,) = quarantine.connect(here).waiting()
+    assert entry.row.origin == "served"
+    assert entry.row.reasons[0].startswith("price outside [10,000, 20,000,000]")
+    assert served.left_out["they break the contract"] == 1
+
+
+def test_a_released_served_row_comes_back_and_a_dropped_one_stays_out(here):
+    answer(sales(START, END)[:20], lambda rows: strange(rows, bedrooms=33), keyed=True)
+    grown(here)
+    store = quarantine.connect(here)
+    (entry,) = store.waiting()
+    store.decide([entry.row.id], quarantine.RELEASED, "", now=LATER)
+    known = grown(here)[0].filter(pl.col(clock.EVENT_TS) >= START)
+    assert known["bedrooms"].max() == 33
+    table = contract.read_contract(here.contract)
+    sifted = quarantine.sifted(here, Reading(known, table), share=0, name="table", now=LATER)
+    assert (sifted.rows.height, sifted.released) == (20, 1)
+    store.decide([entry.row.id], quarantine.DROPPED, "", now=LATER)
+    known, _, served = grown(here)
+    assert known.filter(pl.col(clock.EVENT_TS) >= START).height == 19
+    assert served.left_out["a person dropped them"] == 1
+
+
+@pytest.mark.parametrize("day", [date(9999, 12, 31), date(2019, 5, 1)])
+def test_a_day_that_a_request_only_says_does_not_move_a_build(here, day):
+    rows = strange(sales(START, END)[:20], date=day)
+    answer(rows, keyed=True)
+    known, meant, served = grown(here, as_of=None)
+    assert meant <= END
+    assert known[clock.EVENT_TS].max() <= END
+    assert sum(served.left_out.values()) >= 1

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 import polars as pl
 
+from loopbook.data import instants
 from loopbook.data.rules import Failure
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
@@ -42,19 +43,26 @@ class Reading:
     unreadable: Sequence[Failure] = ()
     raw: pl.DataFrame | None = None
 
-    def as_was(self) -> pl.DataFrame:
-        """The contract's columns as they came, the clock as instants where they are known."""
-        rows, raw, contract = self.rows, self.raw, self.contract
-        clock = {contract.event_time: EVENT_TS, contract.known_time: KNOWN_TS}
-        columns = []
-        for name in contract.columns:
-            if raw is not None and name in raw.columns:
-                columns.append(raw[name])
-            elif clock.get(name) in rows.columns:
-                columns.append(rows[clock[name]].alias(name))
-            elif name in rows.columns:
-                columns.append(rows[name])
-        return pl.DataFrame(columns)
+    def as_was(self, places: Sequence[int]) -> list[dict[str, str | None]]:
+        """The contract's columns of some rows as text; times as instants where they can be read.
+
+        What could not be read stands there as it came.
+        """
+        rows, contract = self.rows[list(places)], self.contract
+        shown = rows.select(n for n in contract.columns if n in rows.columns)
+        for name, clock in ((contract.event_time, EVENT_TS), (contract.known_time, KNOWN_TS)):
+            if name and clock in rows.columns:
+                shown = shown.with_columns(rows[clock].alias(name))
+            elif name in shown.columns and shown.schema[name].is_temporal():
+                shown = shown.with_columns(instants.in_utc(rows[name], contract.time_zone))
+        texts = [{n: _text(v) for n, v in row.items()} for row in shown.to_dicts()]
+        if self.raw is None:
+            return texts
+        raw = self.raw[list(places)].select(n for n in shown.columns if n in self.raw.columns)
+        return [
+            {n: _text(was.get(n)) if text is None else text for n, text in row.items()}
+            for row, was in zip(texts, raw.to_dicts(), strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -77,38 +85,38 @@ def entries(reading: Reading, broken: Sequence[Failure], places: Sequence[int]) 
     """The rows at these places, each with what it breaks."""
     contract = reading.contract
     masks = [failure.mask.gather(list(places)).to_list() for failure in broken]
-    shown = reading.as_was()[list(places)].to_dicts()
-    ids = [row_id(values) for values in shown]
+    typed = reading.rows[list(places)].to_dicts()
+    shown = reading.as_was(places)
+    ids = [row_id(texts) for texts in shown]
     times = Counter(ids)
-    for at, (values, name) in enumerate(zip(shown, ids, strict=True)):
+    for at, (texts, values, name) in enumerate(zip(shown, typed, ids, strict=True)):
         its = [failure for failure, mask in zip(broken, masks, strict=True) if mask[at]]
-        reasons = [_reason(failure, values, contract) for failure in its]
+        reasons = [_reason(failure, texts, contract) for failure in its]
         fixed = next((why for f in its if (why := _fixed(f, values, contract))), None)
         if times[name] > 1 and any(failure.rule.kind == "unique" for failure in its):
             fixed = "it stands more than once with the same values"
-        content = {n: HIDDEN if _hides(n, contract) else _text(v) for n, v in values.items()}
-        key = ", ".join(f"{n} {content[n]}" for n in contract.key)
-        yield Row(name, reading.origin, key, key_digest(values, contract), content, reasons, fixed)
+        content = {n: HIDDEN if _hides(n, contract) else text for n, text in texts.items()}
+        key = ", ".join(f"{n} {content.get(n)}" for n in contract.key)
+        yield Row(name, reading.origin, key, key_digest(texts, contract), content, reasons, fixed)
 
 
-def row_id(values: Mapping[str, Any]) -> str:
+def row_id(texts: Mapping[str, str | None]) -> str:
     """A row's id, from all its values."""
-    content = {name: _text(value) for name, value in values.items()}
-    digest = hashlib.sha256(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return digest[:ID_DIGITS]
+    content = orjson.dumps(dict(texts), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(content).hexdigest()[:ID_DIGITS]
 
 
-def key_digest(values: Mapping[str, Any], contract: Contract) -> str:
+def key_digest(texts: Mapping[str, str | None], contract: Contract) -> str:
     """What a row's key is, without saying it."""
-    key = [_text(values.get(name)) for name in contract.key]
+    key = [texts.get(name) for name in contract.key]
     return hashlib.sha256(orjson.dumps(key)).hexdigest()
 
 
-def _reason(failure: Failure, values: Mapping[str, Any], contract: Contract) -> str:
+def _reason(failure: Failure, texts: Mapping[str, str | None], contract: Contract) -> str:
     column = failure.rule.column
-    if column not in values or failure.rule.kind == "null" or _hides(column, contract):
+    text = texts.get(column)
+    if text is None or failure.rule.kind == "unique" or _hides(column, contract):
         return f"{column} {failure.text}"
-    text = _text(values[column]) or ""
     return f"{column} {failure.text} ({text[:SHOWN_VALUE]}{'…' if len(text) > SHOWN_VALUE else ''})"
 
 

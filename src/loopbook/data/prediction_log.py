@@ -13,7 +13,7 @@ PostgreSQL database instead.
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,8 @@ from loopbook.project.paths import Project
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
 EXPORT_ROWS = 20_000
 STRATA = 400
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_US, LAST_US = (to_micros(datetime(y, 1, 1, tzinfo=UTC)) for y in (2, 9998))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,10 +215,25 @@ class PredictionLog:
         )
         return self.database.read(asked, (*last, upper, most))
 
-    def newest(self) -> datetime | None:
-        """The latest `as_of` of any answer, or None if there is none."""
-        latest = self.database.read("SELECT max(as_of_us) FROM predictions")[0][0]
-        return None if latest is None else datetime.fromtimestamp(latest / 1e6, UTC)
+    def newest(self, until: datetime | None = None) -> datetime | None:
+        """The latest `as_of` of any answer, not after `until`; None if there is none."""
+        asked = self.database.sql("SELECT max(as_of_us) FROM predictions WHERE as_of_us <= ?")
+        latest = self.database.read(asked, (to_micros(until) if until else 2**62,))[0][0]
+        return None if latest is None else _instant(latest)
+
+    def dated(self, most: int) -> list[tuple[datetime, datetime]]:
+        """When the last answers were asked for and for which instant, the newest first."""
+        # ids sort by time, and are indexed
+        asked = self.database.sql(
+            "SELECT received_us, as_of_us FROM predictions ORDER BY id DESC LIMIT ?"
+        )
+        rows = self.database.read(asked, (most,))
+        return [(_instant(received), _instant(at)) for received, at in rows]
+
+    def count_from(self, since: datetime) -> int:
+        """How many answers are for `since` or later."""
+        asked = self.database.sql("SELECT count(*) FROM predictions WHERE as_of_us >= ?")
+        return self.database.read(asked, (to_micros(since),))[0][0]
 
     def sample(
         self, since: datetime, until: datetime, *, most_rows: int, seed: int
@@ -301,6 +318,12 @@ class PredictionLog:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _instant(micros: int) -> datetime:
+    """What was logged as an instant, within what a calendar can say."""
+    within = min(max(micros, FIRST_US), LAST_US)
+    return EPOCH + timedelta(microseconds=within)
 
 
 def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:

@@ -8,7 +8,7 @@ are set aside is `usable_rows`'.
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import orjson
@@ -253,6 +253,29 @@ def sifted(
     found = usable_rows.sift(reading, decisions_of(project), share=share)
     if not found.refused:
         keep(project, found.aside, reading=name, now=now, is_whole=is_whole)
+    return found
+
+
+def readable(
+    project: Project, reading: Reading, *, share: float, now: datetime, is_whole: bool = False
+) -> Sifted:
+    """The rows of the source that can be read and are known at some instant.
+
+    Those that break a rule are among them: see `sifted`, which comes after it
+    is known which rows count.
+
+    Raises
+    ------
+    DataError
+        If more than the share cannot be used, with every reason.
+    """
+    failures = [*reading.unreadable, *usable_rows.clock_failures(reading, now)]
+    if reading.contract.known_faults and failures:
+        meant = ~validation.is_known_fault(reading.rows, reading.contract)
+        failures = [replace(failure, mask=failure.mask & meant) for failure in failures]
+    found = usable_rows.sift_broken(reading, decisions_of(project), failures, share=share)
+    refuse_if_broken(found, reading.contract)
+    keep(project, found.aside, reading=usable_rows.READ, now=now, is_whole=is_whole)
     return found
 
 

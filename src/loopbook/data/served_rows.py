@@ -2,19 +2,32 @@
 
 It decides which answered requests become rows of the table: those whose ground
 truth is known, that name their key, and that keep the contract; each key once.
+Rows that break it are set aside, however many they are: they stop nothing.
 What was answered while inputs or ground truth were broken (a window with the
 verdict `investigate`) is left out, so that no model learns from it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import orjson
 import polars as pl
 
-from loopbook.data import instants, prediction_log, rules, sources, validation, values
+from loopbook.data import (
+    instants,
+    loop_clock,
+    prediction_log,
+    quarantine,
+    rules,
+    sources,
+    usable_rows,
+    validation,
+    values,
+)
+from loopbook.data.aside_rows import SERVED, Reading, Row
 from loopbook.data.single_values import text_of
+from loopbook.data.usable_rows import Decisions
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
@@ -22,17 +35,22 @@ from loopbook.records import roles
 from loopbook.records import windows as window_records
 from loopbook.records.verdicts import INVESTIGATE
 
+ASKED = "_asked_ts"  # when a served row was asked; a name that no contract can give
+MOMENT = timedelta(microseconds=1)
+NOTHING_DECIDED = Decisions()
+
 
 @dataclass(frozen=True)
 class Served:
     """Rows with the contract's columns and clock, and why others were left out.
 
     `rows` is None where nothing was served. `left_out` counts answers with
-    ground truth by reason.
+    ground truth by reason; those that a person may let in are `aside`.
     """
 
     rows: pl.DataFrame | None = None
     left_out: dict[str, int] = field(default_factory=dict)
+    aside: list[Row] = field(default_factory=list)
 
     @property
     def sentence(self) -> str:
@@ -50,34 +68,51 @@ def known_rows(
     as_of: datetime | None,
     *,
     now: datetime,
+    is_build: bool = False,
 ) -> tuple[pl.DataFrame, datetime | None, Served]:
     """The grown table: the source's rows and the served ones, each key once, known at `as_of`.
 
     Where both have a key, the source's row is kept. See `sources.known_by`.
+    Served rows that break the contract are kept in the quarantine; those of a
+    build are all that there are.
     """
-    served = _keyed_like(rows_raw, collect(project, contract, as_of), contract)
+    served = collect(project, contract, as_of, now=now)
+    served = _not_later(_keyed_like(rows_raw, served, contract), rows_raw, contract, as_of)
+    quarantine.keep(project, served.aside, reading=SERVED, now=now, is_whole=is_build)
     known, meant = sources.known_by(rows_raw, as_of, contract, now=now, served=served.rows)
     return known, meant, served
 
 
-def collect(project: Project, contract: Contract, as_of: datetime | None) -> Served:
-    """The served rows whose ground truth was known at `as_of` (None: by now)."""
+def collect(
+    project: Project, contract: Contract, as_of: datetime | None, *, now: datetime
+) -> Served:
+    """The served rows whose ground truth was known at `as_of` (None: by now).
+
+    Without an `as_of`, answers count up to the clock of the loop: what is dated
+    otherwise (see `loop_clock`) is left out and counted.
+    """
     log = prediction_log.connect_if_there(project, contract)
     if log is None:
         return Served()
     try:
+        until = as_of or loop_clock.newest(log, now)
         # an answer to come back was given before its ground truth was known
         parts = [
             part.filter(pl.col("observed").is_not_null(), pl.col("role") != roles.SHADOW)
-            for part in log.rows(until=as_of, known_until=as_of)
+            for part in log.rows(until=until and until + MOMENT, known_until=as_of)
         ]
+        later = log.count_from(until + MOMENT) if until and not as_of else 0
     finally:
         log.close()
+    left_out = {"they are dated otherwise": later}
     parts = [part for part in parts if not part.is_empty()]
     if not parts:
-        return Served()
+        return Served(None, left_out)
     names = ("received_ts", "as_of_ts", "known_ts", "request", "key", "observed", "out_of_range")
-    return from_log(pl.concat([p.select(names) for p in parts]), contract, broken_spans(project))
+    answers = pl.concat([p.select(names) for p in parts])
+    decisions = quarantine.decisions_of(project)
+    served = from_log(answers, contract, broken_spans(project), decisions=decisions, now=now)
+    return replace(served, left_out=left_out | served.left_out)
 
 
 def _keyed_like(rows_raw: pl.DataFrame, served: Served, contract: Contract) -> Served:
@@ -89,7 +124,27 @@ def _keyed_like(rows_raw: pl.DataFrame, served: Served, contract: Contract) -> S
     rows = served.rows.with_columns(casts)
     fitting = rows.drop_nulls(names)
     why = "their key is of another type than the source's"
-    return Served(fitting, served.left_out | {why: rows.height - fitting.height})
+    left_out = served.left_out | {why: rows.height - fitting.height}
+    return replace(served, rows=fitting, left_out=left_out)
+
+
+def _not_later(
+    served: Served, rows_raw: pl.DataFrame, contract: Contract, as_of: datetime | None
+) -> Served:
+    """Without an `as_of`, no served row may say that it happened after all others did.
+
+    The newest event is the moment that such a build means: a wrong day in one
+    request would move it.
+    """
+    if served.rows is None or served.rows.is_empty() or as_of or contract.event_time is None:
+        return served
+    asked = served.rows[ASKED].max()
+    newest = sources.newest_event(sources.with_clock(rows_raw, contract))
+    limit = max(moment for moment in (asked, newest) if moment) + timedelta(days=1)
+    kept = served.rows.filter(pl.col(EVENT_TS) <= limit)
+    why = "they say that they happened after they were asked"
+    left_out = served.left_out | {why: served.rows.height - kept.height}
+    return replace(served, rows=kept, left_out=left_out)
 
 
 def digest_of(project: Project, contract: Contract) -> str:
@@ -121,7 +176,12 @@ def broken_spans(project: Project) -> list[tuple[datetime, datetime]]:
 
 
 def from_log(
-    answers: pl.DataFrame, contract: Contract, broken: Sequence[tuple[datetime, datetime]]
+    answers: pl.DataFrame,
+    contract: Contract,
+    broken: Sequence[tuple[datetime, datetime]],
+    *,
+    now: datetime,
+    decisions: Decisions = NOTHING_DECIDED,
 ) -> Served:
     """Logged answers as rows of the contract.
 
@@ -148,16 +208,25 @@ def from_log(
     left_out["asked again"] = sound.height - once.height
     if once.is_empty():
         return Served(None, left_out)
-    rows, broken_rules = validation.checked(
-        _as_rows(once, contract), contract, columns=contract.columns, kinds=rules.OF_A_ROW
+    rows_raw, as_asked, unreadable = _as_rows(once, contract)
+    rows, failures = validation.checked(
+        rows_raw, contract, columns=contract.columns, kinds=rules.OF_A_ROW
     )
-    kept = rows.filter(rules.kept(broken_rules, rows.height))
-    left_out["they break the contract"] = rows.height - kept.height
-    return Served(kept, left_out)
+    reading = Reading(rows, contract, SERVED, raw=as_asked)
+    failures += [*unreadable, *usable_rows.clock_failures(reading, now)]
+    sifted = usable_rows.sift_broken(reading, decisions, failures, share=1)
+    left_out["they break the contract"] = len(sifted.aside)
+    left_out["a person dropped them"] = sifted.dropped
+    return Served(sifted.rows, left_out, sifted.aside)
 
 
-def _as_rows(once: pl.DataFrame, contract: Contract) -> pl.DataFrame:
-    """What was asked and observed, in the contract's columns and as its types; see `values`."""
+def _as_rows(
+    once: pl.DataFrame, contract: Contract
+) -> tuple[pl.DataFrame, pl.DataFrame, list[rules.Failure]]:
+    """What was asked and observed, in the contract's columns and with its clock.
+
+    Then the same without the clock, and the times in it that cannot be read.
+    """
     requests = [orjson.loads(request) for request in once["request"]]
     columns = {contract.target.name: once["observed"]}
     for name in contract.columns:
@@ -169,13 +238,14 @@ def _as_rows(once: pl.DataFrame, contract: Contract) -> pl.DataFrame:
         columns[name] = pl.Series(name, texts, dtype=pl.String)
     rows = pl.DataFrame(columns)
     if contract.event_time is None:
-        return rows
+        return rows, rows, []
     asked, known = once["as_of_ts"], once["known_ts"]
     # a request may say when it happened by another column than `as_of`
-    said, _ = values.converted(rows, contract, [contract.event_time])
+    said, unreadable = values.converted(rows, contract, [contract.event_time])
     happened = instants.in_utc(said[contract.event_time], contract.time_zone)
     happened = happened.zip_with(happened.is_not_null(), asked)
     times = [happened.alias(EVENT_TS), happened.alias(contract.event_time)]
     if contract.known_time:
         times.append(known.alias(contract.known_time))
-    return rows.with_columns(times, pl.max_horizontal(known, happened).alias(KNOWN_TS))
+    both = pl.max_horizontal(known, happened).alias(KNOWN_TS)
+    return rows.with_columns(*times, both, asked.alias(ASKED)), rows, unreadable

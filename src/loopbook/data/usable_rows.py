@@ -8,12 +8,16 @@ are used in spite of their rule, dropped ones never.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 import polars as pl
 
-from loopbook.data import aside_rows, rules
+from loopbook.data import aside_rows, instants, rules
 from loopbook.data.aside_rows import Reading, Row
-from loopbook.data.rules import Failure
+from loopbook.data.rules import Failure, Rule
+from loopbook.project.clock import EVENT_TS, KNOWN_TS
+
+READ, TABLE = "source", "table"  # the readings of a build: as it opens the source, and its rows
 
 
 @dataclass(frozen=True)
@@ -91,7 +95,7 @@ def sift_broken(
     rows, of = reading.rows, reading.rows.height
     out = _dropped(reading, decisions)
     told = {"dropped": int(out.sum())}
-    if of and any(failure.mask.all() for failure in broken):
+    if share < 1 and of and any(failure.mask.all() for failure in broken):
         return Sifted(rows, of, refused=list(broken), **told)
     waiting, released, aside = _judged(reading, decisions, broken, ~out)
     if whole_table and (twice := _repeated(reading, ~(out | waiting))):
@@ -109,6 +113,39 @@ def sift_broken(
         )
         return Sifted(rows, of, refused=list(broken), why=why, **told)
     return Sifted(kept, of, aside, **told)
+
+
+def clock_failures(reading: Reading, now: datetime) -> list[Failure]:
+    """Rows that are known at no instant: without a time, or with one that cannot be.
+
+    Parameters
+    ----------
+    now : datetime in UTC
+        The clock on the wall: no event can be more than a day ahead of it.
+    """
+    rows, contract = reading.rows, reading.contract
+    names = [n for n in (contract.event_time, contract.known_time) if n]
+    if not names or not all(rows.schema[name].is_temporal() for name in names):
+        return []
+    at = {name: instants.in_utc(rows[name], contract.time_zone) for name in names}
+    event = at[contract.event_time]
+    unread = {name: _at([], rows.height) for name in names}
+    for failure in reading.unreadable:
+        if failure.rule.column in unread:
+            unread[failure.rule.column] |= failure.mask
+    found = [(name, "has no value", at[name].is_null() & ~unread[name]) for name in names]
+    ahead = f"lies in the future (after {now:%Y-%m-%d})"
+    found.append((contract.event_time, ahead, event > now + timedelta(days=1)))
+    if contract.known_time:
+        early = f"is before {contract.event_time}"
+        found.append((contract.known_time, early, at[contract.known_time] < event))
+    keys = [name for name in contract.key if name in rows.columns]
+    told = [(n, text, mask.fill_null(value=False)) for n, text, mask in found]
+    return [
+        rules.failed(Rule(n, "clock", text, pl.lit(mask)), mask, rows, rows[n], keys)
+        for n, text, mask in told
+        if mask.any()
+    ]
 
 
 def _table_failures(kept: pl.DataFrame, reading: Reading) -> list[Failure]:
@@ -153,10 +190,15 @@ def _dropped(reading: Reading, decisions: Decisions) -> pl.Series:
     """Which rows a person dropped, whether or not they break a rule still."""
     if not decisions.dropped:
         return _at([], reading.rows.height)
-    contract, was = reading.contract, reading.as_was()
-    keys = was.select(name for name in contract.key if name in was.columns).to_dicts()
-    digests = (aside_rows.key_digest(key, contract) for key in keys)
+    places = range(reading.rows.height)
+    keyed = replace(reading, rows=reading.rows.select(_key_columns(reading)))
+    digests = (aside_rows.key_digest(key, reading.contract) for key in keyed.as_was(places))
     places = [p for p, digest in enumerate(digests) if digest in decisions.dropped_keys]
-    found = zip(places, was[places].to_dicts(), strict=True)
+    found = zip(places, reading.as_was(places), strict=True)
     gone = [place for place, row in found if aside_rows.row_id(row) in decisions.dropped]
     return _at(gone, reading.rows.height)
+
+
+def _key_columns(reading: Reading) -> list[str]:
+    names = (*reading.contract.key, EVENT_TS, KNOWN_TS)
+    return [name for name in names if name in reading.rows.columns]

@@ -1,19 +1,21 @@
 """The feature table: facts from the source into the store, and out of it for people.
 
 It decides what `loopbook features` does. Only rows that keep the contract
-become facts; if one breaks it, nothing is changed.
+become facts; others are set aside, and if they are many, nothing is changed.
 """
 
 from datetime import datetime
 
 import polars as pl
 
-from loopbook.data import served_rows, sources, validation
+from loopbook.data import quarantine, served_rows, sources, validation
+from loopbook.data.aside_rows import Reading
+from loopbook.data.usable_rows import TABLE
 from loopbook.features import history
 from loopbook.features import store as feature_store
 from loopbook.project import clock
 from loopbook.project.contract import Contract, read_contract
-from loopbook.project.knobs import read_moment
+from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
 
 
@@ -27,14 +29,17 @@ def known_facts(
     Raises
     ------
     SourceError, DataError
-        If the source cannot be read, or a known row breaks the contract.
+        If the source cannot be read, or more known rows break the contract than
+        may be set aside.
     """
-    rows_raw = sources.read_source(contract, project.root)
-    known, meant, _ = served_rows.known_rows(
-        project, contract, rows_raw, as_of, now=clock.utc_now()
-    )
+    now, share = clock.utc_now(), read_knobs(project.knobs).quarantine_share
+    reading = sources.read(contract, project.root)
+    readable = quarantine.readable(project, reading, share=share, now=now)
+    known, meant, _ = served_rows.known_rows(project, contract, readable.rows, as_of, now=now)
     kept, _ = validation.without_known_faults(known, contract)
-    return history.facts(validation.conform(kept, contract), contract), meant
+    found = quarantine.sifted(project, Reading(kept, contract), share=share, name=TABLE, now=now)
+    quarantine.refuse_if_broken(found, contract)
+    return history.facts(validation.typed(found.rows, contract), contract), meant
 
 
 def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:

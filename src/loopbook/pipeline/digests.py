@@ -14,7 +14,7 @@ from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-from loopbook.data import landing, served_rows
+from loopbook.data import landing, quarantine, served_rows
 from loopbook.data.sources import THE_SOURCE, source_digest, source_files
 from loopbook.models import own_candidates
 from loopbook.pipeline.notebooks import code_of
@@ -47,9 +47,10 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     Returns
     -------
     dict
-        `contract`, `library`, `environment` and, if asked for, `source` and
-        `served` (the ground truth that came back to the service). A task that
-        logs to the registry has its address too, as `tracking`.
+        `contract`, `library`, `environment` and, if asked for, `source`,
+        `served` (the ground truth that came back to the service) and
+        `quarantine` (what people decided about rows that were set aside). A
+        task that logs to the registry has its address too, as `tracking`.
 
     Raises
     ------
@@ -72,6 +73,7 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
         _forget_what_the_registry_lost(project, contract)
         answer["source"] = _remembered_source_digest(contract, project)[:SHORT]
         answer["served"] = served_rows.digest_of(project, contract)
+        answer["quarantine"] = quarantine.digest_of(project)
     return answer
 
 
