@@ -239,15 +239,15 @@ def test_an_empty_window_says_where_to_look(house):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{house}/var/mlflow/mlflow.db")
         at = datetime(2013, 1, 1, tzinfo=UTC)
-        words = {"window_days": 21, "most_rows": 1000, "seed": 1}
-        rows, reference, facts = windows.collect(here, table, as_of=at, **words)
+        asked, words = windows.Asked(at, at, 21), {"most_rows": 1000, "seed": 1}
+        rows, reference, facts = windows.collect(here, table, asked, **words)
         assert rows.is_empty()
         assert not reference.is_empty()
         assert "nothing was asked from 2012-12-11 to 2013-01-01" in facts["wanting"][0]
         changed = house / "other.yaml"
         text = (house / "contract.yaml").read_text()
         changed.write_text(text.replace("  floors:\n", "  storeys:\n"))
-        _, reference, facts = windows.collect(here, read_contract(changed), as_of=at, **words)
+        _, reference, facts = windows.collect(here, read_contract(changed), asked, **words)
         assert reference.is_empty()
         assert (
             "was built under another contract; its reference lacks storeys" in facts["wanting"][0]

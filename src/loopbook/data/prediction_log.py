@@ -236,7 +236,13 @@ class PredictionLog:
         return self.database.read(asked, (to_micros(since),))[0][0]
 
     def sample(
-        self, since: datetime, until: datetime, *, most_rows: int, seed: int
+        self,
+        since: datetime,
+        until: datetime,
+        *,
+        most_rows: int,
+        seed: int,
+        known_until: datetime | None = None,
     ) -> tuple[pl.DataFrame | None, int]:
         """Answers with `as_of` in `[since, until)`, all or a sample, and how many there are.
 
@@ -253,7 +259,7 @@ class PredictionLog:
         between = self.database.sql(between)
         count = self.database.read(between, (lower, upper))[0][0]
         if count <= most_rows:
-            parts = list(self.rows(since=since, until=until))
+            parts = list(self.rows(since=since, until=until, known_until=known_until))
             return (pl.concat(parts, how="diagonal") if parts else None), count
         draw = np.random.default_rng(seed)
         edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
@@ -266,7 +272,7 @@ class PredictionLog:
                 middle = int(draw.integers(start, end))
                 part = self._after((middle, ""), end, wanted)
                 drawn += part + self._after((start, ""), middle, wanted - len(part))
-        return as_table(drawn, self._truths(drawn), self._inputs()), count
+        return as_table(drawn, self._truths(drawn, known_until), self._inputs()), count
 
     def _inputs(self) -> dict[str, list[str]]:
         rows = self.database.read("SELECT digest, names FROM inputs")

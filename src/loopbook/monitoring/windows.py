@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from loopbook.data import prediction_log
+from loopbook.data import loop_clock, prediction_log, quarantine
 from loopbook.features import history
 from loopbook.features.materialize import known_facts
 from loopbook.monitoring.findings import IS_CURRENT, IS_JUDGED
@@ -54,12 +54,12 @@ class Span:
 
     @property
     def current(self) -> tuple[datetime, datetime]:
-        return self.as_of - timedelta(days=self.days), self.as_of
+        return _before(self.as_of, self.days), self.as_of
 
     @property
     def due(self) -> tuple[datetime, datetime]:
-        end = self.as_of - timedelta(days=self.delay_days)
-        return end - timedelta(days=self.days), end
+        end = _before(self.as_of, self.delay_days)
+        return _before(end, self.days), end
 
     @property
     def whole(self) -> tuple[datetime, datetime]:
@@ -75,21 +75,30 @@ class Span:
         }
 
 
+def _before(moment: datetime, days: float) -> datetime:
+    """Some days earlier, or the beginning of the calendar."""
+    try:
+        return moment - timedelta(days=days)
+    except OverflowError:
+        return datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Which window is asked for. `as_of` None: just after the newest answer by the loop's clock."""
+
+    as_of: datetime | None
+    now: datetime
+    window_days: float
+
+
 def collect(
-    project: Project,
-    contract: Contract,
-    *,
-    as_of: datetime | None,
-    window_days: float,
-    most_rows: int,
-    seed: int,
+    project: Project, contract: Contract, asked: Asked, *, most_rows: int, seed: int
 ) -> tuple[pl.DataFrame, pl.DataFrame, dict[str, Any]]:
     """The window's answers, the champion's reference, and the facts about both.
 
     Parameters
     ----------
-    as_of : datetime in UTC or None
-        None: just after the newest answer in the log.
     most_rows : int
         Of more answers a sample is taken, stratified by time.
 
@@ -99,21 +108,45 @@ def collect(
         See `as_columns` and `reference.freeze`; empty where there is nothing.
     facts : dict
         The spans, the champion, counts, and `wanting`: a sentence for each
-        thing that is not there, with the command that brings it.
+        thing that is not there, with the command that brings it; `otherwise`:
+        how many requests are dated after the window's end and move it not;
+        `set_aside`: how many rows wait in the quarantine.
     """
     log = prediction_log.connect(project, contract)
     try:
-        newest = log.newest()
-        as_of = as_of or (newest + timedelta(microseconds=1) if newest else datetime.now(UTC))
-        span = Span(as_of, window_days, contract.label_delay_days)
-        answers, count = log.sample(*span.whole, most_rows=most_rows, seed=seed)
+        newest = loop_clock.newest(log, asked.now)
+        is_log_empty = newest is None and not log.count()
+        as_of = asked.as_of or (newest + timedelta(microseconds=1) if newest else asked.now)
+        span = Span(as_of, asked.window_days, contract.label_delay_days)
+        answers, count = log.sample(
+            *span.whole, most_rows=most_rows, seed=seed, known_until=span.as_of
+        )
+        # as of a day in the past, what came later is dated well; what has not come is not
+        otherwise = log.count_from(as_of if asked.as_of is None else max(as_of, asked.now))
     finally:
         log.close()
     wanting, champion, reference = _champion(project, contract)
     rows = as_columns(answers, contract, champion.get("version"), span)
-    wanting += _missing_requests(rows, span, is_log_empty=newest is None)
+    wanting += _missing_requests(rows, span, is_log_empty=is_log_empty)
     facts = {"logged": count, "looked_at": rows.height, "champion": champion, "wanting": wanting}
+    facts |= {"otherwise": otherwise, "set_aside": quarantine.waiting_count(project)}
     return rows, reference, span.as_dict() | facts
+
+
+def asides(facts: Mapping[str, Any]) -> list[str]:
+    """What is in no window and no model, as sentences; nothing where nothing is."""
+    told = []
+    if count := facts.get("otherwise"):
+        told.append(
+            f"{count:,} request{'s are' if count != 1 else ' is'} dated otherwise, after "
+            f"{facts['as_of'][:16].replace('T', ' ')} UTC: counted here, in no window"
+        )
+    if count := facts.get("set_aside"):
+        told.append(
+            f"{count:,} row{'s wait' if count != 1 else ' waits'} in the quarantine: "
+            "loopbook quarantine"
+        )
+    return told
 
 
 def _missing_requests(rows: pl.DataFrame, span: Span, *, is_log_empty: bool) -> list[str]:
@@ -216,7 +249,7 @@ def skew(
     dict
         `rows`, `share` (of rows in which any feature differs) and `features`,
         the share by feature; empty if the contract has no trailing features,
-        or an entity that is not logged.
+        or an entity that is not logged; `why` alone if the facts cannot be read.
     """
     if not contract.trailing or rows.is_empty():
         return {}
@@ -225,7 +258,11 @@ def skew(
     if rows.height > SKEW_ROWS:
         picked = np.random.default_rng(seed).choice(rows.height, SKEW_ROWS, replace=False)
         rows = rows[np.sort(picked)]
-    differs = _differences(rows, known_facts(project, contract, as_of)[0], contract)
+    try:
+        facts, _ = known_facts(project, contract, as_of)
+    except LoopbookError as error:  # the answers can be judged without the source
+        return {"why": str(error)}
+    differs = _differences(rows, facts, contract)
     return {
         "rows": rows.height,
         "share": float(np.any(list(differs.values()), axis=0).mean()),
