@@ -195,39 +195,6 @@ def test_a_file_that_cannot_be_scored_says_why(house, write, told):
     (house / "wrong.parquet").unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("target", ["out.jsonl", "out", "out.csv"])
-def test_an_output_that_cannot_be_written_is_refused_before_anything_is_computed(house, target):
-    """JSON lines are not written, and CSV holds no lists."""
-    pl.DataFrame({"size": [9], "note": [["a"]]}).write_parquet(house / "nested.parquet")
-    done = loopbook(house, "score", "nested.parquet", target)
-    assert done.returncode == 1
-    told = "cannot hold note" if target.endswith("csv") else "expected .parquet or .csv"
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not (house / target).exists()
-
-
-def test_a_file_is_read_in_the_contracts_dialect_and_unknown_categories_are_counted(house):
-    """As the source is: a semicolon and a comma in numbers; spaces and full-width digits are none."""
-    text = (house / "contract.yaml").read_text()
-    dialect = "source:\n  dialect: {separator: ';', decimal_comma: true}\n  path:"
-    (house / "contract.yaml").write_text(text.replace("source:\n  path:", dialect))
-    try:
-        lines = ["id;size;bathrooms;neighbourhood", "07;1800;2,25;98115 ", "08;1800;2,25;981１５"]
-        (house / "comma.csv").write_text("\n".join([*lines, "09;1800;2,25;nowhere"]))
-        done = loopbook(house, "score", "comma.csv", "comma-out.csv", "--as-of", "2015-03-01")
-    finally:
-        (house / "contract.yaml").write_text(text)
-    assert done.returncode == 0, done.stderr
-    assert "Unknown: neighbourhood: 1 row has a category that the model has not seen" in done.stdout
-    assert "first: row 3 ('nowhere')" in done.stdout
-    scored = pl.read_csv(house / "comma-out.csv", schema_overrides={"id": pl.String})
-    assert scored["id"].to_list() == ["07", "08", "09"]
-    assert scored["bathrooms"].to_list() == [2.25] * 3
-    first, second, third = scored["predicted_price"]
-    assert first == second != third
-
-
 def test_on_dask_the_numbers_are_the_same(house):
     rows = pl.read_parquet(ROOT / "data/house_sales.parquet").head(500)
     rows.write_parquet(house / "dask.parquet")

@@ -155,7 +155,7 @@ def _begun(
     """The work on a file, begun now or by an earlier call, its height, and unknown categories."""
     servable = champion(project, contract)
     rows, shape = rows_to_score.opened(source, contract)
-    _check_target(rows.collect_schema(), target)
+    _check_target(rows.collect_schema(), source, target)
     folder = project.var / "scoring" / _work_name(source, servable, as_of)
     work = Work(project.root, folder, servable.number, as_of, shape)
     try:
@@ -176,7 +176,7 @@ def _begun(
     return work, total, unknown
 
 
-def _check_target(schema: pl.Schema, target: Path) -> None:
+def _check_target(schema: pl.Schema, source: Path, target: Path) -> None:
     """Refuse what cannot be written there, before anything is computed."""
     if target.suffix not in WRITTEN:
         raise ScoringError(
@@ -187,8 +187,8 @@ def _check_target(schema: pl.Schema, target: Path) -> None:
     nested = [n for n, kind in schema.items() if kind.is_nested() or kind == pl.Binary]
     if target.suffix == ".csv" and nested:
         raise ScoringError(
-            f"{target}: a CSV file cannot hold {', '.join(nested)}, whose values are lists or "
-            "mappings. Name a .parquet file, or leave the column out."
+            f"{source}: {', '.join(nested)} holds lists or mappings, which the CSV file {target} "
+            "cannot hold. Name a .parquet file, or leave the column out."
         )
 
 
