@@ -1,5 +1,6 @@
 """The replay's steps and its scenarios: what they change, and what counts as right."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -12,7 +13,7 @@ from loopbook.loop import replay, replay_lane, replay_projects, replay_results
 from loopbook.loop.replay import Options, default_start, planned
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, disturbed
 from loopbook.project import clock
-from loopbook.project.contract import read_contract
+from loopbook.project.contract import Source, read_contract
 from loopbook.project.errors import ReplayError
 from loopbook.project.files import write_json
 from loopbook.project.knobs import read_knobs
@@ -257,6 +258,21 @@ def test_a_start_that_does_not_fit_the_table_is_refused_with_its_first_and_last_
 ):
     with pytest.raises(ReplayError, match=sentence):
         planned(events(datetime(2025, 3, 10, tzinfo=UTC), 200), options, KNOBS)
+
+
+def test_a_row_that_a_build_sets_aside_ends_no_replay(tmp_path):
+    """One number that cannot be read, and one rule that is broken; the other rows are replayed."""
+    table = TABLE.model_copy(update={"source": Source(path="rows.csv")})
+    rows = pl.read_parquet(ROOT / "data/house_sales.parquet").filter(pl.col("bedrooms") <= 15)
+    texts = rows.head(400).cast(pl.String)
+    first = pl.int_range(pl.len()) == 0
+    second = pl.int_range(pl.len()) == 1
+    texts.with_columns(
+        bedrooms=pl.when(first).then(pl.lit("many")).otherwise("bedrooms"),
+        price=pl.when(second).then(pl.lit("-5")).otherwise("price"),
+    ).write_csv(tmp_path / "rows.csv")
+    shutil.copy(ROOT / "env.yaml", tmp_path)
+    assert replay._rows(Project(tmp_path), table).height == 398
 
 
 def test_a_table_without_events_is_refused():

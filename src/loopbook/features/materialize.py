@@ -10,6 +10,7 @@ import polars as pl
 
 from loopbook.data import quarantine, served_rows, sources, validation
 from loopbook.data.aside_rows import Reading
+from loopbook.data.single_values import category
 from loopbook.data.usable_rows import TABLE
 from loopbook.features import history
 from loopbook.features import store as feature_store
@@ -63,7 +64,7 @@ def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:
 
 def show(project: Project, entity: str, as_of: str) -> list[str]:
     """An entity's trailing features at a moment, computed from the source and as stored."""
-    contract = read_contract(project.contract)
+    contract, entity = read_contract(project.contract), category(entity)
     store = feature_store.connect(project, contract)
     try:
         facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))

@@ -19,7 +19,9 @@ from typing import Any
 import polars as pl
 from filelock import FileLock
 
-from loopbook.data import sources, validation
+from loopbook.data import quarantine, sources, validation
+from loopbook.data.aside_rows import Reading
+from loopbook.data.usable_rows import TABLE
 from loopbook.loop import replay_projects, replay_results
 from loopbook.loop.replay_processes import run_lanes
 from loopbook.loop.replay_results import LOOP, SCHEDULED, STEPS, moments, state_of
@@ -186,10 +188,15 @@ def _check_version(folder: Path, policies: Iterable[str]) -> None:
 
 
 def _rows(project: Project, contract: Contract) -> pl.DataFrame:
-    raw = sources.read_source(contract, project.root)
-    known, _ = sources.known_by(raw, FAR, contract, now=clock.utc_now())
+    """All rows that a build could use, whenever they were known; the others are set aside."""
+    now, share = clock.utc_now(), read_knobs(project.knobs).quarantine_share
+    reading = sources.read(contract, project.root)
+    readable = quarantine.readable(project, reading, share=share, now=now)
+    known, _ = sources.known_by(readable.rows, FAR, contract, now=now)
     kept, _ = validation.without_known_faults(known, contract)
-    return validation.conform(kept, contract)
+    found = quarantine.sifted(project, Reading(kept, contract), share=share, name=TABLE, now=now)
+    quarantine.refuse_if_broken(found, contract)
+    return validation.typed(found.rows, contract)
 
 
 def _prepare(
