@@ -87,7 +87,7 @@ ROWS = pl.col("id").cast(pl.Int32)
         (lambda t: t.with_columns(rent=7.0), "is 7 everywhere, so there is nothing to learn"),
         (lambda t: t.head(120), "train has 40 rows, expected at least 100"),
         (lambda t: t.with_columns(day=pl.lit("soon")), "soon"),
-        (lambda t: t.with_columns(day=pl.lit(date(2031, 1, 1))), "400 of 400 rows have a day in the future"),
+        (lambda t: t.with_columns(day=pl.lit(date(2031, 1, 1))), "400 of 400 rows: day lies in the future"),
     ],
 )  # fmt: skip
 def test_a_table_that_the_build_would_refuse_is_refused(told, change, said):
@@ -100,6 +100,17 @@ def test_a_table_of_the_first_days_is_refused_with_a_sentence(told):
     """Its windows would begin before the calendar does."""
     with pytest.raises(LoopbookError, match="train has 0 rows"):
         told(flats().with_columns(day=pl.lit("0001-01-02")))
+
+
+def test_rows_that_a_build_would_set_aside_are_counted_with_the_first(told):
+    """One cannot be read, one is out of range; nothing is kept (see `told`)."""
+    size = (
+        pl.when(ROWS == 7).then(pl.lit("big")).when(ROWS == 8).then(pl.lit("0")).otherwise("size")
+    )
+    lines = told(flats().with_columns(size=size))
+    assert lines[0].startswith("flats.csv: 400 rows, 398 usable")
+    assert lines[1].startswith("  2 rows would be set aside; first: id 0007: size is no number")
+    assert "id 0008: size outside [1, 999]" in lines[1]
 
 
 def test_a_text_that_stands_for_no_value_is_none_where_the_contract_says_so(told):

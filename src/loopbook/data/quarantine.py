@@ -7,7 +7,9 @@ are set aside is `usable_rows`'.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -22,6 +24,7 @@ from loopbook.project.database import Database, connect_database
 from loopbook.project.errors import DataError, QuarantineError, listed
 from loopbook.project.paths import Project
 
+_IS_LOOKED_AT: ContextVar[bool] = ContextVar("is_looked_at", default=False)
 WAITING, RELEASED, DROPPED = "waiting", "released", "dropped"
 TABLES = (
     """CREATE TABLE IF NOT EXISTS set_aside (
@@ -219,6 +222,16 @@ def waiting_count(project: Project) -> int:
         store.close()
 
 
+@contextmanager
+def looked_at() -> Iterator[None]:
+    """Inside, rows are sifted as ever and none is kept: for whoever only wants to know."""
+    before = _IS_LOOKED_AT.set(True)
+    try:
+        yield
+    finally:
+        _IS_LOOKED_AT.reset(before)
+
+
 def keep(
     project: Project,
     rows: Sequence[Row],
@@ -228,6 +241,8 @@ def keep(
     is_whole: bool = False,
 ) -> None:
     """Set rows aside in a project; without any, no quarantine is made."""
+    if _IS_LOOKED_AT.get():
+        return
     store = connect(project) if rows else connect_if_there(project)
     if store is None:
         return

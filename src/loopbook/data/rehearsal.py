@@ -12,6 +12,8 @@ import polars as pl
 
 from loopbook.data import landing, quarantine, served_rows, sources, splits, usable_rows, validation
 from loopbook.data.aside_rows import Reading
+from loopbook.data.rules import SHOWN
+from loopbook.data.usable_rows import Sifted
 from loopbook.project.contract import Contract
 from loopbook.project.knobs import Knobs, read_as_of
 from loopbook.project.paths import Project
@@ -55,16 +57,19 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
     LoopbookError
         What the build would stop with, in the same words.
     """
-    rows_raw = sources.read_source(contract, project.root)
-    known, as_of, served = served_rows.known_rows(
-        project, contract, rows_raw, read_as_of(knobs.as_of), now=now
-    )
-    checked, faults = validation.without_known_faults(known, contract)
-    found = usable_rows.sift(
-        Reading(checked, contract), quarantine.decisions_of(project), share=knobs.quarantine_share
-    )
+    share = knobs.quarantine_share
+    with quarantine.looked_at():
+        reading = sources.read(contract, project.root)
+        readable = quarantine.readable(project, reading, share=share, now=now)
+        known, as_of, served = served_rows.known_rows(
+            project, contract, readable.rows, read_as_of(knobs.as_of), now=now
+        )
+        checked, faults = validation.without_known_faults(known, contract)
+        found = quarantine.sifted(
+            project, Reading(checked, contract), share=share, name=usable_rows.TABLE, now=now
+        )
     quarantine.refuse_if_broken(found, contract)
-    rows = sources.newest_versions(validation.conform(found.rows, contract), contract)
+    rows = sources.newest_versions(validation.typed(found.rows, contract), contract)
     parted, _ = splits.split(
         rows,
         contract,
@@ -74,20 +79,34 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
         least_rows=knobs.gate_min_rows,
     )
     ours = 0 if served.rows is None else served.rows.height
-    later = rows_raw.height + ours - known.height
+    later = readable.rows.height + ours - known.height
     told = [f"{_rows(later)} not known yet, or in both places."] if later else []
     told += [f"{_rows(f['rows'])} left out: {f['reason']}" for f in faults if f["rows"]]
-    told += [f"{found.sentence}."] if found.aside or found.released or found.dropped else []
+    told += list(_set_aside(readable, found))
     told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []
     return Rehearsed(
         source=landing.described(contract.source),
-        read=rows_raw.height,
+        read=reading.rows.height,
         usable=rows.height,
         as_of=as_of,
         parts=dict(parted[splits.PART].value_counts().iter_rows()),
         left_out=told,
         hints=list(_hints(parted, contract, knobs)),
     )
+
+
+def _set_aside(*sifted: Sifted) -> Iterator[str]:
+    """What a build would set aside, with the first of them, and what people decided."""
+    aside = [row for found in sifted for row in found.aside]
+    if aside:
+        first = "; ".join(f"{row.key}: {', '.join(row.reasons)}" for row in aside[:SHOWN])
+        yield f"{_rows(len(aside))} would be set aside; first: {first}"
+    for count, what in (
+        (sum(found.released for found in sifted), "used because a person let them in"),
+        (sum(found.dropped for found in sifted), "dropped by a person"),
+    ):
+        if count:
+            yield f"{_rows(count)} {what}."
 
 
 def _rows(count: int) -> str:
