@@ -140,3 +140,25 @@ def test_a_target_that_was_taken_back_leaves_no_earlier_one():
     kept, left_out = validation.without_known_faults(rows, table)
     assert kept["rent"].to_list() == [7.0]
     assert left_out[-1]["rows"] == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: t.with_columns(id=pl.struct("id")),
+        lambda t: t.with_columns(rent=pl.concat_list("rent")),
+        lambda t: t.with_columns(zone=pl.col("zone").cast(pl.Binary)),
+        lambda t: t.with_columns(size=pl.duration(days=pl.col("size").cast(pl.Int64))),
+        lambda t: t.with_columns(day=pl.lit(20240101)),
+        lambda t: t.with_columns(rent=pl.lit(None)),
+        lambda t: t.with_columns(rent=pl.lit(float("nan"))),
+        lambda t: t.with_columns(id=pl.lit(None)),
+        lambda t: t.with_columns(id=pl.lit("1")),
+        lambda t: t.clear(),
+    ],
+)
+def test_no_table_ends_in_anything_but_a_sentence(tmp_path, change):
+    change(flats()).write_parquet(tmp_path / "flats.parquet")
+    contract = Contract.model_validate(CONTRACT | {"source": {"path": "flats.parquet"}})
+    with pytest.raises(LoopbookError, match=r"flats.*\n?.*[.)]"):
+        rehearsal.rehearse(Project(tmp_path), contract, read_knobs(ROOT / "env.yaml"), now=NOW)

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+import yaml
 from polars.testing import assert_frame_equal
 from small_house import ROOT, loopbook, make_project
 
@@ -13,7 +14,7 @@ from loopbook.loop import replay, replay_lane, replay_projects, replay_results
 from loopbook.loop.replay import Options, default_start, planned
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, disturbed
 from loopbook.project import clock
-from loopbook.project.contract import Source, read_contract
+from loopbook.project.contract import Contract, Source, read_contract
 from loopbook.project.errors import ReplayError
 from loopbook.project.files import write_json
 from loopbook.project.knobs import read_knobs
@@ -386,3 +387,13 @@ def test_what_cannot_be_replayed_is_told(tmp_path):
         done = loopbook(folder, "replay", *words)
         assert done.returncode == 1
         assert reason in done.stderr
+
+
+def test_a_replayed_project_knows_no_headers_of_the_source_that_it_was_made_from():
+    """Its rows were written under the contract's names."""
+    text = yaml.safe_load((ROOT / "contract.yaml").read_text())
+    text["target"]["column"], text["headers"] = "Preis (€)", {"id": "Nr."}
+    text["features"]["grade"]["column"] = "Note"
+    replay_projects._forget_headers(text)
+    table = Contract.model_validate(text)
+    assert set(table.header_of.items()) == {(name, name) for name in table.columns}
