@@ -8,6 +8,7 @@ import pytest
 
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, evaluation, export, inference
+from loopbook.monitoring import performance
 from loopbook.pages import plots, what_if
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
@@ -147,3 +148,19 @@ def test_an_input_that_no_row_had_has_no_slider():
     seen = [name for name in TABLE.features if what_if._was_seen(card, name)]
     assert seen == ["size", "one", "zone", "only"]
     assert what_if._place(card, "lift", 2.0) == "no row that the model learned from had a value"
+
+
+def test_errors_are_estimated_beside_a_column_that_is_empty_in_the_known_rows():
+    chance = np.random.default_rng(0)
+    known = pl.DataFrame(
+        {
+            "answer": chance.uniform(1, 9, 300),
+            "observed": chance.uniform(1, 9, 300),
+            "lift": pl.Series([None] * 300, dtype=pl.Float64),
+            "none": pl.Series([None] * 300, dtype=pl.String),
+        }
+    )
+    asked = known.head(5).with_columns(lift=1.0, none=pl.lit("x"))
+    guessed = performance.estimated_losses(known, asked, ["lift", "none"], seed=1)
+    assert np.isfinite(guessed).all()
+    assert guessed.shape == (5,)

@@ -114,6 +114,8 @@ def estimated_losses(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=40, random_state=seed
     )
     columns = [_as_numbers(known[name], asked[name]) for name in ("answer", *names)]
+    # what is known of nobody tells nothing, and cannot be binned
+    columns = [pair for pair in columns if not np.isnan(pair[0]).all()]
     model.fit(np.column_stack([column for column, _ in columns]), loss)
     return np.maximum(model.predict(np.column_stack([column for _, column in columns])), 0)
 
