@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from loopbook.data import landing, sources
+from loopbook.data import headers, landing, sources
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
 
@@ -344,6 +344,16 @@ def test_a_header_that_stands_twice_is_refused_by_its_name(tmp_path):
     (tmp_path / "a.csv").write_text("id;day;size;size\n1;2025-01-01;1;2\n")
     with pytest.raises(SourceError, match=r"a\.csv: has size more than once among its 4 columns"):
         read(tmp_path, path="a.csv")
+
+
+@pytest.mark.parametrize("twin", ["size ", "\ufeffsize", "Size m²", "area"])
+def test_a_column_under_two_of_its_names_is_refused_in_a_file_to_score(twin):
+    content = called(size="Size m²")
+    content["features"]["size"]["alias"] = "area"
+    contract = Contract.model_validate(content)
+    assert headers.given_names([twin, "other"], contract, "a.csv") == {twin: "size"}
+    with pytest.raises(SourceError, match=r"a\.csv: has size, .*, which are the one column 'size'"):
+        headers.given_names(["size", twin], contract, "a.csv")
 
 
 def test_a_query_that_gives_a_column_twice_is_refused_by_its_name(tmp_path):

@@ -105,14 +105,11 @@ def quoted(headers: Iterable[str]) -> str:
 
 
 def _found(columns: Sequence[str], known: dict[str, list[str]], where: str) -> dict[str, str]:
-    """From a file's column to its name: by the very text, or else by what is seen of it."""
+    """From a file's column to its name, by what is seen of it."""
     found: dict[str, str] = {}
     for name, texts in known.items():
-        wanted = dict.fromkeys(texts)
-        plain = {plain_header(text) for text in wanted}
-        there = [c for c in columns if c in wanted] or [
-            c for c in columns if plain_header(c) in plain
-        ]
+        plain = {plain_header(text) for text in texts}
+        there = [c for c in columns if plain_header(c) in plain]
         if len(there) > 1:
             raise SourceError(
                 f"{where}: has {quoted(there)}, which are the one column {name!r}. Remove one."
