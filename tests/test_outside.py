@@ -15,8 +15,10 @@ import pytest
 from test_prediction_log import TABLE, entry
 
 from loopbook.data import prediction_log
+from loopbook.features import store as feature_store
 from loopbook.features.store import declaration
 from loopbook.project.errors import FeatureStoreError, PredictionLogError
+from loopbook.project.paths import Project
 from loopbook.serving import log_writer, lookups
 from loopbook.serving.log_writer import LogWriter
 from loopbook.serving.lookups import Lookup, Lookups
@@ -242,6 +244,17 @@ def test_a_feature_store_that_hangs_is_waited_for_once_and_asked_again_in_the_ba
     looks = Lookups(store, TABLE, metrics)
     looks._reads.limit_s = 0.05
     asyncio.run(all_of_it())
+
+
+def test_a_service_begins_also_while_its_feature_store_is_away(tmp_path, monkeypatch):
+    monkeypatch.setenv(feature_store.ADDRESS, "redis://127.0.0.1:9/0")
+    with pytest.raises(FeatureStoreError, match="cannot be used"):
+        feature_store.connect(Project(tmp_path), TABLE)
+    store = feature_store.connect(Project(tmp_path), TABLE, must_be_there=False)
+    looks = Lookups(store, TABLE, Metrics())
+    asyncio.run(looks.look())
+    assert looks.state == "away"
+    assert not looks.has_features(declaration(TABLE))
 
 
 def test_a_refusal_of_the_log_tells_callers_neither_address_nor_cause():

@@ -124,7 +124,9 @@ def test_the_newest_known_truth_counts_by_id_and_by_key_and_corrections_are_kept
     assert (second["observed"], second["corrections"]) == (None, 0)
 
 
-def test_pruning_takes_old_answers_with_their_truth_and_no_others(log):
+def test_pruning_takes_old_answers_with_their_truth_and_no_others(log, monkeypatch):
+    """In several steps, between which others may write."""
+    monkeypatch.setattr(prediction_log, "PRUNED_ROWS", 1)
     log.append([entry(n) for n in range(4)])
     for n in range(4):
         log.tell([Truth(f"id-{n:06d}", None, 1.0, FIRST + 50 * HOUR, FIRST + 50 * HOUR)])

@@ -36,6 +36,7 @@ EXPORT_ROWS = 20_000
 STRATA = 400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_US, LAST_US = (to_micros(datetime(y, 1, 1, tzinfo=UTC)) for y in (2, 9998))
+PRUNED_ROWS = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,23 +304,27 @@ class PredictionLog:
         }
 
     def prune(self, before: datetime) -> int:
-        """Delete answers received before an instant, with the ground truth of them alone."""
-        limit = to_micros(before)
+        """Delete answers received before an instant, with the ground truth of them alone.
+
+        Some thousand at a time, so that a service that writes meanwhile waits
+        for none of it long.
+        """
+        limit, count = to_micros(before), 0
+        oldest = self.database.sql(
+            f"SELECT id FROM predictions WHERE received_us < ? LIMIT {PRUNED_ROWS}"
+        )
+        while True:
+            ids = self.database.read(oldest, (limit,))
+            with self.database.transaction() as cursor:
+                for table, column in (("ground_truth", "prediction_id"), ("predictions", "id")):
+                    gone = self.database.sql(f"DELETE FROM {table} WHERE {column} = ?")
+                    cursor.executemany(gone, ids)
+            count += len(ids)
+            if len(ids) < PRUNED_ROWS:
+                break
         with self.database.transaction() as cursor:
-            count = cursor.execute(
-                self.database.sql("SELECT count(*) FROM predictions WHERE received_us < ?"),
-                (limit,),
-            ).fetchone()[0]
-            cursor.execute(
-                self.database.sql(
-                    "DELETE FROM ground_truth WHERE received_us < ? OR prediction_id IN "
-                    "(SELECT id FROM predictions WHERE received_us < ?)"
-                ),
-                (limit, limit),
-            )
-            cursor.execute(
-                self.database.sql("DELETE FROM predictions WHERE received_us < ?"), (limit,)
-            )
+            old = self.database.sql("DELETE FROM ground_truth WHERE received_us < ?")
+            cursor.execute(old, (limit,))
         return count
 
     def close(self) -> None:

@@ -246,8 +246,11 @@ def declaration(contract: Contract) -> str:
     return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 
-def connect(project: Project, contract: Contract) -> FeatureStore:
+def connect(project: Project, contract: Contract, *, must_be_there: bool = True) -> FeatureStore:
     """The feature store that `LOOPBOOK_FEATURE_STORE` names, or SQLite below `var/`.
+
+    Whoever can go on without its answers leaves out `must_be_there`: a Redis
+    server that is away is then told when it is asked.
 
     Raises
     ------
@@ -273,5 +276,6 @@ def connect(project: Project, contract: Contract) -> FeatureStore:
         import redis
 
         client = redis.Redis.from_url(address, socket_connect_timeout=5, socket_timeout=5)
-        client.ping()
+        if must_be_there:
+            client.ping()
         return FeatureStore(RedisBackend(client, contract.name), contract)

@@ -5,16 +5,15 @@ wrong keys a client, so that nobody can try keys out. A key is looked up in a
 thread, since the store may be locked, and remembered for two seconds.
 """
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from loopbook.project.errors import KeyStoreError
 from loopbook.serving.api_keys import KeyStore
 from loopbook.serving.limits import CALLERS_KEPT, RateLimit, network_of
 from loopbook.serving.metrics import Metrics
+from loopbook.serving.outside import Outside, TooLate
 from loopbook.serving.refusals import Refusal
 
 OPEN = ("/health/", "/v2/health/")
@@ -39,7 +38,7 @@ class Admission:
         self.rates = RateLimit(requests_per_second)
         self.wrong = RateLimit(WRONG_RATE, WRONG_BURST)
         self._known: dict[str, tuple[float, Known]] = {}
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="keys")
+        self._store = Outside("API keys", threads=2, limit_s=3.0)
 
     async def caller(self, scope: Mapping[str, Any], headers: Mapping[bytes, bytes]) -> str:
         """Who asks, if they may; health is open to all.
@@ -107,10 +106,9 @@ class Admission:
         return holder
 
     async def _looked_up(self, secret: str) -> Known | None:
-        loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, lambda: self.keys().scopes(secret))
-        except KeyStoreError as error:
+            return await self._store.ask(lambda: self.keys().scopes(secret))
+        except (KeyStoreError, TooLate) as error:
             raise Refusal(
                 503,
                 "keys_unavailable",

@@ -63,7 +63,9 @@ def create_app(
         knobs=knobs,
         registry=registry_reader.connect(tracking_address(project)),
         log=prediction_log.connect(project, contract),
-        features=feature_store.connect(project, contract) if contract.history else None,
+        features=feature_store.connect(project, contract, must_be_there=False)
+        if contract.history
+        else None,
         metrics=metrics,
     )
     app = _application(project, Service(parts, pinned=pinned))
