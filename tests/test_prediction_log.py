@@ -316,3 +316,21 @@ def test_a_log_goes_on_when_its_server_was_killed_and_started_again(tmp_path, mo
         log.append([entry(3)])
         assert log.count() == 3
         log.close()
+
+
+DAY = 86_400_000_000
+
+
+@pytest.mark.parametrize(
+    ("as_of", "received", "now", "known"),
+    [
+        (100 * DAY, 100 * DAY + 5, 103 * DAY, 103 * DAY),
+        (100 * DAY, 4_000 * DAY, 4_000 * DAY + 600, 107 * DAY),
+        (100 * DAY, 4_000 * DAY, 4_020 * DAY, 120 * DAY),
+        (9_000 * DAY, 4_000 * DAY, 4_001 * DAY, 9_007 * DAY),
+    ],
+    ids=["a live answer", "a minute later", "twenty days later", "a planned one"],
+)
+def test_a_truth_becomes_known_by_the_clock_of_its_answer(as_of, received, now, known):
+    """Never earlier than the label delay: what is known is known at no earlier instant."""
+    assert prediction_log.when_known(now, as_of, received, delay_us=7 * DAY) == known

@@ -1,15 +1,26 @@
 """What cannot be used is set aside with its reasons, stops nothing, and a person decides."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
 from loopbook.cli import main
-from loopbook.data import aside_rows, quarantine, usable_rows, validation, values
+from loopbook.data import (
+    aside_rows,
+    aside_truths,
+    prediction_log,
+    quarantine,
+    usable_rows,
+    validation,
+    values,
+)
 from loopbook.data.aside_rows import Reading
+from loopbook.data.prediction_log import Entry, Truth
 from loopbook.data.usable_rows import Decisions
 from loopbook.project.contract import Contract
 from loopbook.project.errors import DataError, QuarantineError
@@ -31,6 +42,9 @@ TABLE = Contract.model_validate(
         },
     }
 )  # fmt: skip
+
+MADE = {"features": np.array([1], np.float32), "inputs": "d", "notes": {}, "answer": 1.0}
+MADE |= {"latency_us": 1}
 
 
 def flats(rows: int = 200, **broken: tuple[int, object]) -> pl.DataFrame:
@@ -241,3 +255,27 @@ def test_a_person_lists_looks_at_and_decides_about_a_row(here, typed):
     (listed,) = json.loads(typed("--json"))
     assert (listed["state"], listed["content"]["zone"]) == ("released", "a\x1b[2J")
     assert "1 row is dropped" in typed("drop", row.id)
+
+
+def test_a_truth_that_the_target_cannot_be_waits_and_is_in_the_log_once_released(here, typed):
+    told = Truth("p1", None, 5_000.0, None, 10**15)
+    log = prediction_log.connect(here, TABLE)
+    log.know_inputs("d", ["size"])
+    now = 10**15 - 60_000_000
+    entry = Entry("p1", now, now, "m", "1", "champion", None, "predict", None, {}, **MADE)
+    log.append([entry])
+    ((outcome, known),) = log.told([replace(told, is_aside=True)])
+    assert (outcome, known, log.truth_count()[0]) == ("set_aside", None, 0)
+    assert log.told([replace(told, prediction_id="nobody", is_aside=True)])[0][0] == "unknown"
+    assert aside_truths.faults([5.0, 5_000.0, 0.5], TABLE) == [
+        None, "price outside [1, 1,000] (5,000)", "price outside [1, 1,000] (0.5)",
+    ]  # fmt: skip
+    row = aside_truths.as_row(told, aside_truths.faults([5_000.0], TABLE)[0], TABLE)
+    quarantine.keep(here, [row, row], reading="feedback", now=NOW)
+    (waiting,) = quarantine.connect(here).waiting()
+    assert waiting.row.key == "prediction p1"
+    aside_truths.let_in([waiting.row], log, TABLE)
+    aside_truths.let_in([waiting.row], log, TABLE)
+    assert log.truth_count()[0] == 1
+    assert aside_truths.as_row(replace(told, observed=-1.0), "x", TABLE).fixed
+    log.close()

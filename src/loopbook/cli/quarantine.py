@@ -75,10 +75,15 @@ def show(
 @quarantine_app.command(epilog="Next: loopbook build")
 def release(ids: Ids, reason: Reason = "") -> None:
     """Use rows in spite of the rules that they break."""
+    from loopbook.data.aside_rows import FEEDBACK
     from loopbook.data.quarantine import RELEASED
 
     entries = _decide(ids, RELEASED, reason)
+    truths = [entry.row for entry in entries if entry.row.origin == FEEDBACK]
+    _let_in(truths)
     print(f"{_counted(entries)} released, and used from the next build on: loopbook build")
+    if truths:
+        print("Ground truth is in the prediction log now, for monitoring: loopbook monitor")
 
 
 @quarantine_app.command(epilog="Taken back by: loopbook quarantine release ID")
@@ -88,6 +93,21 @@ def drop(ids: Ids, reason: Reason = "") -> None:
 
     entries = _decide(ids, DROPPED, reason)
     print(f"{_counted(entries)} dropped, and left out of every build from now on.")
+
+
+def _let_in(truths: Sequence[Any]) -> None:
+    from loopbook.data import aside_truths, prediction_log
+    from loopbook.project.contract import read_contract
+
+    if not truths:
+        return
+    here = paths.current()
+    contract = read_contract(here.contract)
+    log = prediction_log.connect(here, contract)
+    try:
+        aside_truths.let_in(truths, log, contract)
+    finally:
+        log.close()
 
 
 def table(entries: Sequence[Entry]) -> list[str]:

@@ -34,6 +34,8 @@ from loopbook.project.paths import Project
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
 EXPORT_ROWS = 20_000
 STRATA = 400
+DAY_US = 86_400_000_000
+UNKNOWN, SET_ASIDE = "unknown", "set_aside"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_US, LAST_US = (to_micros(datetime(y, 1, 1, tzinfo=UTC)) for y in (2, 9998))
 PRUNED_ROWS = 5_000
@@ -62,14 +64,19 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """One observed target, for a prediction's id or for all predictions of a key."""
+    """One observed target, for a prediction's id or for all predictions of a key.
+
+    Without `known_us` it became known when it was received, by the clock of its
+    answer: see `when_known`. One that `is_aside` is looked up and not written.
+    """
 
     prediction_id: str | None
     key: str | None
     observed: float
-    known_us: int
+    known_us: int | None
     received_us: int
     older_key: str | None = None  # as `RowKeys.older`, to find answers from before
+    is_aside: bool = False
 
 
 class PredictionLog:
@@ -77,6 +84,7 @@ class PredictionLog:
 
     def __init__(self, database: Database, contract: Contract, keys: RowKeys):
         self.database, self.keys = database, keys
+        self.delay_us = round(contract.label_delay_days * DAY_US)
         self.hidden = {
             called: feature.sensitive
             for name, feature in contract.features.items()
@@ -137,10 +145,14 @@ class PredictionLog:
 
         The same value again changes nothing; another one is a correction.
         """
+        return [outcome for outcome, _ in self.told(truths)]
+
+    def told(self, truths: Sequence[Truth]) -> list[tuple[str, int | None]]:
+        """The same, each with when it became known; None where nothing was written."""
         with self.database.transaction() as cursor:
             return [self._tell_one(cursor, truth) for truth in truths]
 
-    def _tell_one(self, cursor: Any, truth: Truth) -> str:
+    def _tell_one(self, cursor: Any, truth: Truth) -> tuple[str, int | None]:
         if truth.prediction_id or truth.older_key is None:
             return self._tell_named(cursor, truth)
         # answers of one key may stand under both of its texts: the older is told too
@@ -148,30 +160,36 @@ class PredictionLog:
             self._tell_named(cursor, replace(truth, key=key))
             for key in (truth.key, truth.older_key)
         ]
-        return next((outcome for outcome in outcomes if outcome != "unknown"), "unknown")
+        return next((told for told in outcomes if told[0] != UNKNOWN), (UNKNOWN, None))
 
-    def _tell_named(self, cursor: Any, truth: Truth) -> str:
+    def _tell_named(self, cursor: Any, truth: Truth) -> tuple[str, int | None]:
         by_id = bool(truth.prediction_id)
         name = truth.prediction_id if by_id else truth.key
         answered = self.database.sql(
-            f"SELECT 1 FROM predictions WHERE {'id' if by_id else 'key'} = ? LIMIT 1"
+            f"SELECT as_of_us, received_us FROM predictions WHERE {'id' if by_id else 'key'} = ? "
+            "ORDER BY as_of_us DESC LIMIT 1"
         )
-        if not cursor.execute(answered, (name,)).fetchone():
-            return "unknown"
+        answer = cursor.execute(answered, (name,)).fetchone()
+        if answer is None:
+            return UNKNOWN, None
+        if truth.is_aside:
+            return SET_ASIDE, None
         newest = self.database.sql(
-            f"SELECT observed FROM ground_truth WHERE {'prediction_id' if by_id else 'key'} = ? "
-            "ORDER BY known_us DESC, seq DESC LIMIT 1"
+            f"SELECT observed, known_us FROM ground_truth "
+            f"WHERE {'prediction_id' if by_id else 'key'} = ? ORDER BY known_us DESC, seq DESC LIMIT 1"
         )
         before = cursor.execute(newest, (name,)).fetchone()
         if before and before[0] == truth.observed:
-            return "unchanged"
+            return "unchanged", before[1]
+        t, known = truth, truth.known_us
+        if known is None:
+            known = when_known(t.received_us, *answer, delay_us=self.delay_us)
         put = self.database.sql(
             "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
             "VALUES (?, ?, ?, ?, ?)"
         )
-        t = truth
-        cursor.execute(put, (t.prediction_id, t.key, t.observed, t.known_us, t.received_us))
-        return "corrected" if before else "accepted"
+        cursor.execute(put, (t.prediction_id, t.key, t.observed, known, t.received_us))
+        return ("corrected" if before else "accepted"), known
 
     def count(self) -> int:
         """How many answers are in the log."""
@@ -329,6 +347,21 @@ class PredictionLog:
 
     def close(self) -> None:
         self.database.close()
+
+
+def when_known(now_us: int, as_of_us: int, received_us: int, *, delay_us: int) -> int:
+    """When a ground truth without a `known_at` became known, by the clock of its answer.
+
+    An answer for the moment at which it was asked lives by the clock on the
+    wall, and so does its truth: it is known now. An answer for another time (last
+    year's row) has a clock that began with it: its truth is known as much later
+    as it came later, and after the label delay at the earliest. Both are in
+    microseconds, and never earlier than they could have been known.
+    """
+    if abs(as_of_us - received_us) <= DAY_US:
+        return now_us
+    known = as_of_us + max(delay_us, now_us - received_us)
+    return min(max(known, FIRST_US), LAST_US)
 
 
 def _instant(micros: int) -> datetime:

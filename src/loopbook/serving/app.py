@@ -113,8 +113,9 @@ def _application(project: Project, service: Service) -> FastAPI:
     )
     app.state.service = service  # for a project's own routes
     app.router.route_class = Plain
-    for add in (add_predictions, add_feedback, add_health):
+    for add in (add_predictions, add_health):
         add(app, service)
+    add_feedback(app, service, project)
     add_administration(app, service, project)
     add_metrics(app, service, project)
     open_inference.add_routes(app, service)

@@ -1,20 +1,34 @@
-"""Feedback over HTTP: ground truth for earlier answers."""
+"""Feedback over HTTP: ground truth for earlier answers.
 
+It decides what a caller is told of each: what the target cannot be is set
+aside in the project's quarantine, and the others are taken.
+"""
+
+import asyncio
 import time
-from datetime import UTC
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from pydantic import ValidationError
 
-from loopbook.data.prediction_log import Truth
+from loopbook.data import aside_truths, quarantine
+from loopbook.data.aside_rows import FEEDBACK, Row
+from loopbook.data.prediction_log import SET_ASIDE, UNKNOWN, Truth
+from loopbook.project.clock import utc_now
+from loopbook.project.errors import QuarantineError
+from loopbook.project.paths import Project
 from loopbook.serving.exchange import answer_json, body_of
 from loopbook.serving.refusals import Refusal, of_validation
 from loopbook.serving.schemas import Feedback, Told
 from loopbook.serving.service import Service
 
+COUNTED = [name for name in Told.model_fields if name not in ("outcomes", "known_at")]
 
-def add_feedback(app: FastAPI, service: Service) -> None:
+
+def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
     """Observed targets for what was answered."""
 
     @app.post("/feedback", tags=["feedback"])
@@ -28,9 +42,19 @@ def add_feedback(app: FastAPI, service: Service) -> None:
             raise of_validation(error) from None
         now = time.time_ns() // 1000
         truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
-        outcomes = await service.tell(truths)
-        counts = {name: outcomes.count(name) for name in Told.model_fields if name != "outcomes"}
-        if counts["unknown"] == len(outcomes):
+        faults = aside_truths.faults([t.observed for t in truths], service.contract)
+        marked = [replace(t, is_aside=f is not None) for t, f in zip(truths, faults, strict=True)]
+        told = await service.tell(marked)
+        outcomes = [outcome for outcome, _ in told]
+        aside = [
+            aside_truths.as_row(truth, fault, service.contract)
+            for truth, fault, outcome in zip(truths, faults, outcomes, strict=True)
+            if fault and outcome == SET_ASIDE
+        ]
+        if aside:
+            await asyncio.to_thread(_keep, project, aside)
+        counts = {name: outcomes.count(name) for name in COUNTED}
+        if counts[UNKNOWN] == len(outcomes):
             first = asked.truths[0]
             named = first.prediction_id or first.key
             raise Refusal(
@@ -40,7 +64,27 @@ def add_feedback(app: FastAPI, service: Service) -> None:
                 field="prediction_id" if first.prediction_id else "key",
                 hint="use the prediction_id of an answer, or the key that was sent with the row",
             )
-        return answer_json(counts | {"outcomes": outcomes})
+        return answer_json(counts | {"outcomes": outcomes, "known_at": _instants(told)})
+
+
+def _keep(project: Project, aside: Sequence[Row]) -> None:
+    try:
+        quarantine.keep(project, aside, reading=FEEDBACK, now=utc_now())
+    except QuarantineError:
+        raise Refusal(
+            503,
+            "log_unavailable",
+            "the quarantine cannot be written, so what the target cannot be was not kept",
+            hint="send the same again later; what was taken is not taken twice",
+        ) from None
+
+
+def _instants(told: Sequence[tuple[str, int | None]]) -> list[str | None]:
+    """From when on each ground truth counts."""
+    return [
+        None if known is None else datetime.fromtimestamp(known / 1e6, UTC).isoformat()
+        for _, known in told
+    ]
 
 
 def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
@@ -65,5 +109,5 @@ def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
     known = truth.known_at
     if known is not None:
         known = known.replace(tzinfo=UTC) if known.tzinfo is None else known
-    known_us = round(known.timestamp() * 1e6) if known else now_us
+    known_us = round(known.timestamp() * 1e6) if known else None
     return Truth(truth.prediction_id, key, truth.observed, known_us, now_us, older)

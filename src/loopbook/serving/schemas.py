@@ -60,13 +60,19 @@ class Feedback(BaseModel):
 
 
 class Told(BaseModel):
-    """What became of each ground truth, in its order."""
+    """What became of each ground truth, in its order.
+
+    `known_at` is from when on it counts; null where nothing was written. What
+    the target cannot be is `set_aside`, until a person lets it in.
+    """
 
     accepted: int
     corrected: int
     unchanged: int
     unknown: int
-    outcomes: list[Literal["accepted", "corrected", "unchanged", "unknown"]]
+    set_aside: int
+    outcomes: list[Literal["accepted", "corrected", "unchanged", "unknown", "set_aside"]]
+    known_at: list[datetime | None]
 
 
 class Schemas:

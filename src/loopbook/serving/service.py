@@ -178,8 +178,8 @@ class Service:
 
     # -- ground truth -----------------------------------------------------
 
-    async def tell(self, truths: Sequence[Truth]) -> list[str]:
-        """Append ground truth; what became of each, see `PredictionLog.tell`.
+    async def tell(self, truths: Sequence[Truth]) -> list[tuple[str, int | None]]:
+        """Append ground truth; what became of each, see `PredictionLog.told`.
 
         Raises
         ------
@@ -187,7 +187,7 @@ class Service:
             503, if the log cannot be written, or not in time.
         """
         try:
-            return await self._truths.ask(self.log.tell, truths)
+            return await self._truths.ask(self.log.told, truths)
         except (PredictionLogError, TooLate) as reason:
             self.metrics.log_errors.inc()
             raise log_unavailable("was taken", reason) from None
