@@ -254,9 +254,24 @@ def test_feedback_may_be_late_repeated_and_corrected(running, house):
     assert row["observed"] == 520_000
     assert row["corrections"] == 2
     assert row["key"] == "truth-1|2015-03-01"
-    mixed = [{"prediction_id": prediction_id, "observed": 1}, {"prediction_id": "x", "observed": 1}]
+    mixed = [{"prediction_id": name, "observed": 530_000} for name in (prediction_id, "x")]
     answer = running.http.post("/feedback", json={"truths": mixed}).json()
     assert answer["outcomes"] == ["corrected", "unknown"]
+    assert answer["known_at"] == ["2015-03-08T00:00:00+00:00", None]  # the label delay later
+
+
+def test_feedback_that_the_target_cannot_be_is_set_aside_and_kept(running, house):
+    prediction_id = running.http.post("/predict", json=FULL).json()["prediction_id"]
+    truths = [{"prediction_id": prediction_id, "observed": value} for value in (-5, 1e308, 600_000)]
+    answer = running.http.post("/feedback", json={"truths": truths}).json()
+    assert answer["outcomes"] == ["set_aside", "set_aside", "accepted"]
+    assert (answer["set_aside"], answer["accepted"]) == (2, 1)
+    listed = json.loads(loopbook(house, "quarantine", "--json").stdout)
+    kept = [row for row in listed if row["key"] == f"prediction {prediction_id}"]
+    assert [row["origin"] for row in kept] == ["feedback", "feedback"]
+    done = loopbook(house, "quarantine", "release", kept[0]["id"], kept[1]["id"])
+    assert "Traceback" not in done.stderr
+    assert "price has no logarithm" in done.stderr
 
 
 def test_the_open_inference_protocol_with_a_real_client(running):
