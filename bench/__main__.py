@@ -1,4 +1,4 @@
-"""`make bench`: quality beside the peers, scale, joins, the service, swaps under load, monitoring, the graph.
+"""`make bench`: quality beside the peers, scale, joins, the service, swaps under load, monitoring, the graph, abuse.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row.
@@ -8,10 +8,11 @@ import argparse
 from datetime import UTC, datetime
 from functools import partial
 
-from bench import graph, joins, monitoring, quality, scale, service, swaps
+from bench import abuse, graph, joins, monitoring, quality, scale, service, swaps
 
 PARTS = {part.__name__.split(".")[-1]: part for part in (quality, scale, joins, service)}
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
+PARTS |= {"abuse": abuse}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))

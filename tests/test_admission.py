@@ -6,12 +6,13 @@ import threading
 from types import SimpleNamespace
 
 import pytest
+from fastapi import FastAPI, Request
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
 
 from loopbook.project.errors import KeyStoreError, KnobError
-from loopbook.serving import origins
+from loopbook.serving import origins, predictions, routing
 from loopbook.serving.admission import WRONG_BURST, Admission
 from loopbook.serving.guard import Guard
 from loopbook.serving.limits import RateLimit, network_of
@@ -20,6 +21,7 @@ from loopbook.serving.refusals import Refusal, without_places
 
 KNOBS = SimpleNamespace(serve_timeout_s=5, serve_body_bytes=1_000)
 RIGHT = "lb_right"
+NOTHING = SimpleNamespace(servable=None, record=None, at=None)
 
 
 class Store:
@@ -66,7 +68,8 @@ def asked(app: Guard, path="/here", method="GET", client="127.0.0.1", **headers)
         sent.append(message)
 
     async def receive():
-        return {"type": "http.request", "body": b"", "more_body": False}
+        kind = "http.disconnect" if path == "/gone" else "http.request"
+        return {"type": kind, "body": b"", "more_body": False}
 
     scope = {
         "type": "http", "method": method, "path": path, "query_string": query.encode(),
@@ -192,6 +195,49 @@ def test_a_store_of_keys_that_cannot_be_read_is_a_503_and_the_log_has_the_cause(
     assert (status, code) == (503, "keys_unavailable")
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert line["cause"] == str(store.error)
+
+
+def test_a_client_that_went_away_is_no_error_of_the_service(capsys):
+    """Each was an `error` line and an `internal_error`, as if something were broken here."""
+    app = guard()
+    app.app = FastAPI()
+    routing.add_error_handlers(app.app)
+
+    @app.app.post("/gone")
+    async def gone(request: Request):
+        return await request.body()
+
+    asked(app, "/gone", method="POST")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 499)]
+    assert 'loopbook_errors_total{code="client_gone"} 1.0' in app.metrics.page().decode()
+
+
+def test_only_so_many_explanations_wait_and_no_place_is_lost(monkeypatch):
+    """Each computes some 600 rows; who comes too late is told before anything is computed."""
+    free, computed = threading.Event(), []
+
+    def explain(*given):
+        computed.append(given)
+        assert free.wait(20)
+        return {"base": 1.0}
+
+    async def ask(reasons, count: int) -> list:
+        async def one():
+            with reasons.place():
+                return await reasons.of(SimpleNamespace(deployment=NOTHING), NOTHING)
+
+        asked = [asyncio.create_task(one()) for _ in range(count)]
+        await asyncio.sleep(0)
+        free.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    monkeypatch.setattr(predictions, "explain", explain)
+    reasons = predictions.Reasons()
+    for _ in range(2):
+        told = asyncio.run(ask(reasons, predictions.MOST_EXPLAINED + 3))
+        assert [t.status for t in told if isinstance(t, Refusal)] == [503] * 3
+    assert len(computed) == 2 * predictions.MOST_EXPLAINED
 
 
 def test_no_caller_is_told_an_address_or_a_path():

@@ -1,6 +1,9 @@
 """What a query or a body may hold, and that the work to find out is bounded before it begins."""
 
+import asyncio
 import json
+import threading
+from types import SimpleNamespace
 
 import orjson
 import pytest
@@ -8,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from loopbook.serving import reading, refusals, schemas
+from loopbook.serving import exchange, reading, refusals, schemas
 from loopbook.serving.reading import MOST_LEVELS, MOST_NAMES, read_json, read_query
 from loopbook.serving.refusals import Refusal, of_validation
 
@@ -108,6 +111,48 @@ def test_a_refusal_lists_the_first_faults_counts_the_rest_and_cuts_what_is_long(
     assert details[-1] == {"code": "more_faults", "message": "and 1,461 more"}
     assert "observed: found ['y', 'y', " in details[0]["message"]
     assert len(refusal.body()) < 20_000
+
+
+def test_others_are_answered_between_the_rows_of_a_batch(monkeypatch):
+    """A batch of 1,000 rows kept everybody waiting for its whole check."""
+    monkeypatch.setattr(exchange, "checked", lambda *_, **__: None)
+    service = SimpleNamespace(job=lambda *given: given[2])
+    request = SimpleNamespace(scope={"state": {"started": 0.0}})
+    turns = []
+
+    async def other() -> None:
+        while True:
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    async def ask() -> list:
+        beside = asyncio.create_task(other())
+        jobs = await exchange.jobs_of(
+            service, None, range(1_000), request, route="batch", where="rows"
+        )
+        beside.cancel()
+        return jobs
+
+    assert asyncio.run(ask()) == list(range(1_000))
+    assert len(turns) >= 1_000 // exchange.ROWS_AT_ONCE
+
+
+def test_a_large_body_is_read_in_a_thread_and_refused_as_a_small_one():
+    threads = []
+
+    async def ask(body: bytes):
+        return await exchange._read(body)
+
+    def read(body: bytes):
+        threads.append(threading.current_thread())
+        return read_json(body)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(exchange, "read_json", read)
+        for filling in (b"", b" " * exchange.LARGE_BODY):
+            with pytest.raises(Refusal, match="stands more than once"):
+                asyncio.run(ask(b'{"a": 1, "a": 2}' + filling))
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
 
 
 def test_of_many_wrong_truths_the_first_is_told():

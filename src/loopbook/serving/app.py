@@ -17,7 +17,7 @@ from loopbook.registry import reader as registry_reader
 from loopbook.serving import api_keys, extension, open_inference, origins
 from loopbook.serving.administration import add_administration
 from loopbook.serving.admission import Admission
-from loopbook.serving.documentation import describe
+from loopbook.serving.documentation import Document
 from loopbook.serving.feedback import add_feedback
 from loopbook.serving.guard import Guard
 from loopbook.serving.health import add_health, add_metrics
@@ -119,7 +119,7 @@ def _application(project: Project, service: Service) -> FastAPI:
     add_administration(app, service, project)
     add_metrics(app, service, project)
     open_inference.add_routes(app, service)
-    app.openapi = lambda: describe(app, service)
+    app.openapi = Document(app, service)
     add_error_handlers(app)
     return app
 

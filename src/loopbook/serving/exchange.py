@@ -1,6 +1,8 @@
 """The exchange: what comes in as it is checked, what goes out as it is written."""
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -12,6 +14,9 @@ from loopbook.serving.service import Answer, Job, Service
 from loopbook.serving.versions import Deployment
 
 JSON = "application/json"
+ROWS_AT_ONCE = 32  # some three milliseconds
+LARGE_BODY = 100_000
+READERS = ThreadPoolExecutor(1, thread_name_prefix="bodies")  # two would share one interpreter
 
 
 def answer_json(content: Any, status: int = 200) -> Response:
@@ -28,7 +33,7 @@ async def body_of(request: Request) -> Any:
         what holds too much, a name twice or the character NUL.
     """
     _check_type(request.headers.get("content-type"))
-    return read_json(await request.body())
+    return await _read(await request.body())
 
 
 async def json_of(request: Request) -> Any:
@@ -43,7 +48,14 @@ async def json_of(request: Request) -> Any:
         As `body_of`, but a missing content type is JSON.
     """
     _check_type(request.headers.get("content-type", JSON))
-    return read_json(await request.body())
+    return await _read(await request.body())
+
+
+async def _read(body: bytes) -> Any:
+    """A body as values; one of some size in a thread, so that others are answered meanwhile."""
+    if len(body) <= LARGE_BODY:
+        return read_json(body)
+    return await asyncio.get_running_loop().run_in_executor(READERS, read_json, body)
 
 
 def _check_type(given: str | None) -> None:
@@ -127,7 +139,7 @@ def flag(text: str | None) -> bool:
     )
 
 
-def jobs_of(
+async def jobs_of(
     service: Service,
     deployment: Deployment,
     rows: Sequence[Any],
@@ -136,15 +148,14 @@ def jobs_of(
     route: str,
     where: str,
 ) -> list[Job]:
-    """Rows of one request as jobs, each checked; a fault names its row by `where` and place."""
-    started = request.scope["state"]["started"]
-    return [
-        service.job(
-            deployment,
-            checked(deployment, row, where=f"{where}.{place}."),
-            row,
-            route,
-            started,
-        )
-        for place, row in enumerate(rows)
-    ]
+    """Rows of one request as jobs, each checked; a fault names its row by `where` and place.
+
+    Others are answered between some rows and the next ones.
+    """
+    started, jobs = request.scope["state"]["started"], []
+    for place, row in enumerate(rows):
+        if place % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
+            await asyncio.sleep(0)
+        keeps = checked(deployment, row, where=f"{where}.{place}.")
+        jobs.append(service.job(deployment, keeps, row, route, started))
+    return jobs

@@ -43,7 +43,7 @@ async def predict_rows(request: Request, rows: Sequence[Mapping[str, Any]]) -> l
     service = request.app.state.service
     deployment = service.ready()
     check_size(service, rows)
-    jobs = jobs_of(service, deployment, rows, request, route="own", where="rows")
+    jobs = await jobs_of(service, deployment, rows, request, route="own", where="rows")
     return [answered(answer) for answer in await service.answer(jobs)]
 
 

@@ -174,7 +174,7 @@ async def _infer(service: Service, request: Request) -> Response:
     except ValidationError as error:
         raise of_validation(error) from None
     rows = _rows(asked, deployment.schemas.names, deployment.servable.contract.features, service)
-    jobs = jobs_of(service, deployment, rows, request, route="infer", where="inputs")
+    jobs = await jobs_of(service, deployment, rows, request, route="infer", where="inputs")
     answers = await service.answer(jobs)
     version = answers[0].deployment.servable.version
     return answer_json(

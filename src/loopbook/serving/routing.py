@@ -7,6 +7,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 
 from loopbook.serving.exchange import JSON
@@ -30,6 +31,7 @@ def add_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _unrouted)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(Refusal, refused)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -61,6 +63,11 @@ def _methods_of(request: Request) -> list[str]:
 async def _broken(request: Request, _: Exception) -> Response:
     refusal = Refusal(500, "internal_error", "something went wrong here", hint="see the log")
     return await refused(request, refusal)
+
+
+async def _gone(request: Request, _: Exception) -> Response:
+    """Nobody reads this: for the log line and the counts, which would else tell of an error here."""
+    return await refused(request, Refusal(499, "client_gone", "the client ended the connection"))
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
