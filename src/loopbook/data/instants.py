@@ -14,6 +14,7 @@ from loopbook.project.clock import TIME, TIME_EXPECTED, first_instant
 INSTANT = pl.Datetime("us", "UTC")
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 DAYS = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
+USUAL = "^[0-9-]{10}[T ][0-9:]{8}(?:[.][0-9]+)?(?:Z|[+-][0-9:]+)?$"
 UNREAD = f"is not {TIME_EXPECTED}"
 UNPLACED = (
     "has timestamps without a zone, so their instants are unknown. "
@@ -59,7 +60,7 @@ def read(column: pl.Series, zone: str | None) -> tuple[pl.Series, Faults]:
     beyond = ~instants.is_between(FIRST, LAST).fill_null(value=True)
     faults.append(("lies outside the years 1 to 9999", beyond))
     wrong = [(text, mask) for text, mask in faults if mask.any()]
-    if any(text for text, _ in wrong):
+    if wrong:
         times = times.set(there & (instants.is_null() | beyond), None)
     return times, wrong
 
@@ -124,8 +125,9 @@ def _from_text(text: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series,
     if is_day.sum() == fits.sum():
         return days, pl.repeat(False, text.len(), eager=True), days.is_not_null()
     plain = _canonical(text.set(~fits | is_day, None))
-    naive = _naive(plain)
-    placed = plain.str.to_datetime(
+    has_offset = plain.str.contains("T.*(?:Z|[+-][0-9:]+)$").fill_null(value=False)
+    naive = _naive(plain.set(has_offset, None))
+    placed = plain.set(~has_offset, None).str.to_datetime(
         "%Y-%m-%dT%H:%M:%S%.f%#z", strict=False, time_unit="us", time_zone="UTC"
     )
     instants = _placed(naive, zone or "UTC")
@@ -137,10 +139,18 @@ def _from_text(text: pl.Series, zone: str | None) -> tuple[pl.Series, pl.Series,
 
 def _canonical(text: pl.Series) -> pl.Series:
     """Texts in one of the forms of `TIME` in one: 2014-05-02T13:00:00.5+01, or without the offset."""
-    one = pl.col("text").str.replace("UTC", "Z", literal=True).str.replace("^(.{10}) ", "${1}T")
+    one = text.str.replace(" ", "T", literal=True)
+    rest = ~text.str.contains(USUAL).fill_null(value=True)
+    if not rest.any():
+        return one
+    return one.scatter(rest.arg_true(), _rewritten(text.filter(rest)))
+
+
+def _rewritten(text: pl.Series) -> pl.Series:
+    """What is not written as usual: without seconds, without dashes, with spaces or small letters."""
+    one = text.str.replace("UTC", "Z", literal=True).str.replace("^(.{10}) ", "${1}T")
     one = one.str.replace(" ", "", literal=True).str.to_uppercase()
     one = one.str.replace(",", ".", literal=True).str.replace(
         "^([0-9]{4})([0-9]{2})([0-9]{2})T([0-9]{2})([0-9]{2})", "${1}-${2}-${3}T${4}:${5}:"
     )
-    one = one.str.replace("^(.{16})([Z+-].*)?$", "${1}:00${2}")
-    return text.alias("text").to_frame().select(one).to_series().alias(text.name)
+    return one.str.replace("^(.{16})([Z+-].*)?$", "${1}:00${2}")
