@@ -131,6 +131,13 @@ def test_a_folder_may_hold_files_with_their_columns_in_another_order(tmp_path):
     assert same(sources.read_source(asked, tmp_path))
 
 
+def test_an_empty_line_is_no_row(tmp_path):
+    """At the end, as editors leave one, and of separators only, as spreadsheets do."""
+    text = ROWS.write_csv()
+    (tmp_path / "a.csv").write_text(f"{text}\n{',' * (ROWS.width - 1)}\n\n")
+    assert same(read(tmp_path, path="a.csv"))
+
+
 def test_a_row_known_before_it_happened_is_refused():
     both = CONTRACT.model_copy(update={"known_time": "known"})
     rows = ROWS.with_columns(known=pl.col("day") - timedelta(days=1))

@@ -169,6 +169,23 @@ def test_a_day_without_a_midnight_begins_when_the_clocks_went_on():
     assert parse_instant("2018-11-04", "America/Sao_Paulo") == found[0]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [
+        pl.Series([6_000_000, 1], dtype=pl.Int32).cast(pl.Date),
+        pl.Series([10**18, 1], dtype=pl.Int64).cast(pl.Datetime("us")),
+        pl.Series([10**18, 1], dtype=pl.Int64).cast(pl.Datetime("ms", "UTC")),
+        pl.Series(["0000-01-01", "1970-01-02"]),
+        pl.Series(["9999-12-31T23:59:59-12:00", "1970-01-02"]),
+    ],
+    ids=["date", "microseconds", "milliseconds", "year 0", "year 10000"],
+)
+def test_a_stored_time_beyond_the_calendar_is_told_and_ends_in_no_traceback(column):
+    rows, (failure,) = values.converted(pl.DataFrame({"day": column}), TABLE)
+    assert "day lies outside the years 1 to 9999; first: row 1 (" in str(failure)
+    assert rows["day"].is_null().to_list() == [True, False]
+
+
 def test_what_cannot_be_read_is_told_with_its_key_and_text_and_never_called_missing():
     rows = pl.DataFrame(
         {

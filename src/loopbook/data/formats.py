@@ -8,6 +8,7 @@ import glob
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from loopbook.data import headers
 from loopbook.project.contract import Contract, Dialect, Source
@@ -44,7 +45,7 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
         return pl.scan_ndjson(pattern, schema_overrides=texts, infer_schema_length=None)
     dialect = dialect_of(file, contract)
     headers.written(file, dialect)
-    return pl.scan_csv(
+    table = pl.scan_csv(
         file,
         separator=dialect.separator,
         quote_char=dialect.quote,
@@ -56,6 +57,9 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
         raise_if_empty=False,
         glob=False,
     )
+    # an empty line, as editors leave one at the end and spreadsheets a few, is no row
+    is_row = ~pl.all_horizontal(cs.all().is_null())
+    return table.filter(is_row) if len(table.collect_schema()) > 1 else table
 
 
 def dialect_of(file: Path, contract: Contract) -> Dialect:

@@ -5,7 +5,7 @@ the same forms, the same zone for what names none, the earlier instant where the
 clocks showed a time twice. A time that means nothing is null, and told.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
@@ -15,6 +15,7 @@ INSTANT = pl.Datetime("us", "UTC")
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 DAYS = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 USUAL = "^[0-9-]{10}[T ][0-9:]{8}(?:[.][0-9]+)?(?:Z|[+-][0-9:]+)?$"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNREAD = f"is not {TIME_EXPECTED}"
 UNPLACED = (
     "has timestamps without a zone, so their instants are unknown. "
@@ -41,7 +42,9 @@ def read(column: pl.Series, zone: str | None) -> tuple[pl.Series, Faults]:
         Of type Date where all are days, else instants in UTC; from Parquet and
         databases as stored. Null where a fault is told.
     """
-    there = column.is_not_null()
+    there, early_or_late = column.is_not_null(), beyond(column)
+    if early_or_late.any():
+        column = column.set(early_or_late, None)
     faults: Faults = []
     if column.dtype == pl.String:
         times, is_naive, is_sound = _from_text(column, zone)
@@ -49,7 +52,7 @@ def read(column: pl.Series, zone: str | None) -> tuple[pl.Series, Faults]:
     else:
         times = column
         is_naive = there & (isinstance(column.dtype, pl.Datetime) and not column.dtype.time_zone)
-        is_sound = there
+        is_sound = column.is_not_null()
     if zone is None:
         faults.append((UNPLACED, is_naive & is_sound))
         times = times.set(is_naive, None) if is_naive.any() else times
@@ -57,12 +60,24 @@ def read(column: pl.Series, zone: str | None) -> tuple[pl.Series, Faults]:
     if zone is not None:
         skipped = is_naive & is_sound & instants.is_null()
         faults.append((f"is a time that the clocks of {zone} skipped", skipped))
-    beyond = ~instants.is_between(FIRST, LAST).fill_null(value=True)
-    faults.append(("lies outside the years 1 to 9999", beyond))
+    early_or_late |= ~instants.is_between(FIRST, LAST).fill_null(value=True)
+    faults.append(("lies outside the years 1 to 9999", early_or_late))
     wrong = [(text, mask) for text, mask in faults if mask.any()]
     if wrong:
-        times = times.set(there & (instants.is_null() | beyond), None)
+        times = times.set(there & (instants.is_null() | early_or_late), None)
     return times, wrong
+
+
+def beyond(column: pl.Series) -> pl.Series:
+    """Which stored times are of no year that Python and its libraries know; see `LAST`."""
+    if column.dtype == pl.Date:
+        step = timedelta(days=1)
+    elif isinstance(column.dtype, pl.Datetime) and column.dtype.time_unit != "ns":
+        step = timedelta(milliseconds=1) if column.dtype.time_unit == "ms" else timedelta.resolution
+    else:  # what nanoseconds reach is near
+        return pl.repeat(False, column.len(), dtype=pl.Boolean, eager=True)
+    least, most = (FIRST - EPOCH) // step, (LAST - EPOCH) // step
+    return ~column.to_physical().is_between(least, most).fill_null(value=True)
 
 
 def in_utc(times: pl.Series, zone: str | None) -> pl.Series:

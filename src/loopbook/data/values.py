@@ -96,6 +96,8 @@ def failure(
     """Some values that cannot be read, the first of them with their key and as they stand."""
     found = rows_raw[rule.column]
     is_whole = not _can_be(found.dtype, kind_of(rule.column, contract))
+    if instants.beyond(found).any():
+        found = found.to_physical()  # Python has no such dates to show
     keys = [name for name in contract.key if name in typed.columns]
     return rules.failed(rule, mask, typed, None if is_whole else found, keys)
 
