@@ -1,6 +1,7 @@
 """What is written means the same by every door: tables, files to score, requests, facts, feedback."""
 
 import json
+from datetime import UTC, datetime
 from types import SimpleNamespace
 from urllib.parse import urlencode
 
@@ -10,9 +11,11 @@ from pydantic import ValidationError
 
 from loopbook.data import sources, validation
 from loopbook.features import history
+from loopbook.project.clock import from_micros
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import ScoringError, SourceError
 from loopbook.serving import exchange, open_inference, rows_to_score
+from loopbook.serving.feedback import _known_us
 from loopbook.serving.reading import read_json, read_query
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Feedback, Schemas
@@ -202,6 +205,36 @@ def test_a_fact_is_about_the_entity_that_a_request_names(value, meant, tmp_path)
     rows = sources.with_clock(sources.read_source(TABLE, tmp_path), TABLE)
     facts = history.facts(validation.conform(rows, TABLE), TABLE)
     assert facts["entity"].to_list() == [as_json("category", value, None)]
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("2024-07-01 02:00", datetime(2024, 7, 1, tzinfo=UTC)),
+        ("2024-07-01", datetime(2024, 6, 30, 22, tzinfo=UTC)),
+        ("2024-07-01 02:00+0000", datetime(2024, 7, 1, 2, tzinfo=UTC)),
+        ("9999-12-31T23:59:59.999999Z", datetime.max.replace(tzinfo=UTC)),
+        ("9999-12-31T23:59:59-12:00", REFUSED),
+        ("0001-01-01T00:00:00+14:00", REFUSED),
+        ("2024-03-31T02:30:00", REFUSED),
+        (1_425_168_000, REFUSED),
+    ],
+)
+def test_a_time_means_the_same_as_as_of_and_as_known_at(text, meant):
+    """Without an offset it is of the contract's zone; the last microsecond is not rounded up."""
+    table = TABLE.model_copy(update={"time_zone": "Europe/Berlin"})
+    deployment = SimpleNamespace(schemas=Schemas(table, 10))
+    told = {"truths": [{"prediction_id": "p", "observed": 1, "known_at": text}]}
+    try:
+        found = exchange.checked(deployment, {"as_of": text})["as_of"]
+    except Refusal:
+        found = REFUSED
+    try:
+        known = Feedback.model_validate(told).truths[0].known_at
+        known = from_micros(_known_us(SimpleNamespace(contract=table), 0, known))
+    except (ValidationError, Refusal):
+        known = REFUSED
+    assert [found, known] == [meant, meant]
 
 
 @pytest.mark.parametrize(

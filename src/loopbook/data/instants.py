@@ -9,13 +9,12 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
-from loopbook.project.clock import TIME, TIME_EXPECTED, first_instant
+from loopbook.project.clock import EPOCH, TIME, TIME_EXPECTED, first_instant
 
 INSTANT = pl.Datetime("us", "UTC")
 FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 DAYS = "^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 USUAL = "^[0-9-]{10}[T ][0-9:]{8}(?:[.][0-9]+)?(?:Z|[+-][0-9:]+)?$"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 UNREAD = f"is not {TIME_EXPECTED}"
 UNPLACED = (
     "has timestamps without a zone, so their instants are unknown. "

@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import orjson
 
 from loopbook.data import usable_rows, validation
 from loopbook.data.aside_rows import Reading, Row
 from loopbook.data.usable_rows import Decisions, Sifted
-from loopbook.project.clock import to_micros
+from loopbook.project.clock import from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database, connect_database
 from loopbook.project.errors import DataError, QuarantineError, listed
@@ -169,11 +169,8 @@ def _entry(row: tuple, decided: tuple[str, str, int] | None) -> Entry:
     name, origin, reading, key, key_digest, content, reasons, fixed, first, last, _ = row
     aside = Row(name, origin, key, key_digest, orjson.loads(content), orjson.loads(reasons), fixed)
     state, why, at = decided or (WAITING, "", None)
-    return Entry(aside, reading, _instant(first), _instant(last), state, at and _instant(at), why)
-
-
-def _instant(micros: int) -> datetime:
-    return datetime.fromtimestamp(micros / 1e6, UTC)
+    seen = from_micros(first), from_micros(last)
+    return Entry(aside, reading, *seen, state, at and from_micros(at), why)
 
 
 def connect(project: Project) -> Quarantine:

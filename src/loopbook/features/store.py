@@ -16,7 +16,7 @@ import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from math import isnan
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -27,7 +27,7 @@ from loopbook.data.landing import sum_of_hashes
 from loopbook.features import history
 from loopbook.features.backends import Backend, Point, RedisBackend, SqlBackend
 from loopbook.features.history import ENTITY, VALID_FROM
-from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
+from loopbook.project.clock import EVENT_TS, KNOWN_TS, from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import KINDS, connect_database, shown, told_as
 from loopbook.project.errors import FeatureStoreError
@@ -89,7 +89,7 @@ class FeatureStore:
                 f"(declaration {about['declaration'][:12]}…), so its values have another meaning. "
                 f"Fill it again: {REBUILD}"
             )
-        return datetime.fromtimestamp(int(about["as_of"]) / 1e6, UTC)
+        return from_micros(int(about["as_of"]))
 
     def get(self, entity: str | None, at: datetime) -> Looked:
         """The trailing features of an entity at an instant, and whether it is known.

@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 EVENT_TS = "event_ts"  # when a row happened
 KNOWN_TS = "known_ts"  # when it became known
 
@@ -42,7 +43,7 @@ def parse_instant(value: str | date | datetime, zone: str | None = None) -> date
         outside the years 1 to 9999.
     """
     if isinstance(value, str):
-        value = _read(value.strip())
+        value = read_time(value.strip())
     try:
         return _placed(value, zone or "UTC")
     except OverflowError:
@@ -80,8 +81,14 @@ def _placed(value: date | datetime, zone: str) -> datetime:
     return instant
 
 
-def _read(text: str) -> date | datetime:
-    """A text in one of the forms of `TIME`; of a fraction of a second, the microseconds."""
+def read_time(text: str) -> date | datetime:
+    """A text in one of the forms of `TIME`, as it says; of a fraction of a second, the microseconds.
+
+    Raises
+    ------
+    ValueError
+        If it is in none of them.
+    """
     plain = text
     if " " in text or text[10:11] == "t" or text[-1:] in ("z", "C"):
         plain = f"{text[:10]}{text[10:].replace('UTC', 'Z')}".upper()
@@ -115,5 +122,10 @@ def first_instant(day: date, zone: str) -> datetime:
 
 
 def to_micros(instant: datetime) -> int:
-    """An instant as whole microseconds since 1970."""
-    return round(instant.timestamp() * 1_000_000)
+    """An instant as whole microseconds since 1970; a double would round the last of the year 9999 up."""
+    return (instant - EPOCH) // timedelta.resolution
+
+
+def from_micros(micros: int) -> datetime:
+    """The instant of so many microseconds since 1970."""
+    return EPOCH + micros * timedelta.resolution

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from loopbook.data.prediction_log import Entry
+from loopbook.project.clock import to_micros
 from loopbook.project.knobs import Knobs
 from loopbook.records import roles
 from loopbook.serving.versions import Deployment, Versions
@@ -102,7 +103,7 @@ class Answering:
                     Entry(
                         id=answer.id,
                         received_us=job.received_us,
-                        as_of_us=round(job.at.timestamp() * 1e6),
+                        as_of_us=to_micros(job.at),
                         model=servable.version.name,
                         version=servable.number,
                         role=role,

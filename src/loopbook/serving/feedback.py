@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from loopbook.data import aside_truths, quarantine
 from loopbook.data.aside_rows import FEEDBACK, Row
 from loopbook.data.prediction_log import SET_ASIDE, UNKNOWN, Truth
-from loopbook.project.clock import utc_now
+from loopbook.project.clock import from_micros, parse_instant, to_micros, utc_now
 from loopbook.project.errors import QuarantineError
 from loopbook.project.paths import Project
 from loopbook.serving.exchange import answer_json, body_of
@@ -81,10 +81,7 @@ def _keep(project: Project, aside: Sequence[Row]) -> None:
 
 def _instants(told: Sequence[tuple[str, int | None]]) -> list[str | None]:
     """From when on each ground truth counts."""
-    return [
-        None if known is None else datetime.fromtimestamp(known / 1e6, UTC).isoformat()
-        for _, known in told
-    ]
+    return [None if known is None else from_micros(known).isoformat() for _, known in told]
 
 
 def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
@@ -106,8 +103,15 @@ def _truth(service: Service, place: int, truth: Any, now_us: int) -> Truth:
                 f"truths.{place}.key: expected {', '.join(names)}, and nothing else",
                 field="key",
             )
-    known = truth.known_at
-    if known is not None:
-        known = known.replace(tzinfo=UTC) if known.tzinfo is None else known
-    known_us = round(known.timestamp() * 1e6) if known else None
+    known_us = None if truth.known_at is None else _known_us(service, place, truth.known_at)
     return Truth(truth.prediction_id, key, truth.observed, known_us, now_us, older)
+
+
+def _known_us(service: Service, place: int, known: datetime) -> int:
+    """When a truth became known; without an offset, by the contract's zone, as in the table."""
+    try:
+        return to_micros(parse_instant(known, service.contract.time_zone))
+    except ValueError as reason:
+        where = f"truths.{place}.known_at"
+        message = f"{where}: found {known.isoformat()!r}, expected {reason}"
+        raise Refusal(422, "invalid_value", message, field=where) from None

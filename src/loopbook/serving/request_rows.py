@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any
 
 from loopbook.data.single_values import reader
-from loopbook.project.clock import TIME_EXPECTED, parse_instant
+from loopbook.project.clock import TIME_EXPECTED, parse_instant, read_time
 from loopbook.project.contract import Contract, Feature
 from loopbook.project.mappings import Misfit
 
@@ -84,3 +84,13 @@ def instant_reader(zone: str | None) -> Callable[[Any], datetime | None]:
         return parse_instant(value, zone)
 
     return read_instant
+
+
+def time_reader(value: Any) -> datetime | None:
+    """A time in ISO 8601 as it says, with its offset or without one; a day is its midnight."""
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise ValueError(TIME_EXPECTED)
+    time = read_time(value.strip())
+    return time if isinstance(time, datetime) else datetime.combine(time, datetime.min.time())

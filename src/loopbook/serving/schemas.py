@@ -13,13 +13,13 @@ from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field
 
 from loopbook.data.single_values import LARGEST_INTEGER, LONGEST_TEXT, reader
 from loopbook.project.contract import Contract, Feature
-from loopbook.serving.request_rows import AS_OF, RowReader, instant_reader
+from loopbook.serving.request_rows import AS_OF, RowReader, time_reader
 
 KeyPart = int | Annotated[str, Field(max_length=LONGEST_TEXT)]
 KeyText = Annotated[str, BeforeValidator(reader("key"), json_schema_input_type=KeyPart)]
 Number = Annotated[float, BeforeValidator(reader("number")), Field(allow_inf_nan=False)]
 Instant = Annotated[
-    datetime | None, BeforeValidator(instant_reader(None), json_schema_input_type=datetime | None)
+    datetime | None, BeforeValidator(time_reader, json_schema_input_type=datetime | None)
 ]
 
 
