@@ -103,14 +103,6 @@ def _readable(mask: pl.Series, rule: Rule, unreadable: Sequence[Failure]) -> pl.
     return mask
 
 
-def kept(broken: Sequence[Failure], height: int) -> pl.Series:
-    """Whether each of `height` rows breaks none of these rules."""
-    keeps = pl.repeat(True, height, dtype=pl.Boolean, eager=True)
-    for failure in broken:
-        keeps &= ~failure.mask
-    return keeps.alias("keeps")
-
-
 def rules_for(
     schema: pl.Schema,
     contract: Contract,

@@ -131,12 +131,6 @@ def typed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     return values.converted(rows, contract)[0]
 
 
-def keeps_contract(rows: pl.DataFrame, contract: Contract) -> pl.Series:
-    """Whether each row, by itself, keeps every rule of the contract."""
-    broken = checked(rows, contract, columns=contract.columns, kinds=rules.OF_A_ROW)[1]
-    return rules.kept(broken, rows.height)
-
-
 def refusal(violations: list[rules.Failure], contract: Contract) -> str:
     """The message about rows that break the contract."""
     unlabelled = any(
