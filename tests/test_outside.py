@@ -246,6 +246,45 @@ def test_a_feature_store_that_hangs_is_waited_for_once_and_asked_again_in_the_ba
     asyncio.run(all_of_it())
 
 
+def test_a_large_batch_is_no_store_that_hangs(gate):
+    """Its rows are looked up some at a time, each part within the limit of its own."""
+    gate.set()
+    store = Store(gate)
+    looks = Lookups(store, TABLE, Metrics())
+    parts = []
+    read = looks._read
+    looks._read = lambda part: parts.append(len(part)) or read(part)
+
+    async def many() -> list[dict]:
+        await looks.look()
+        rows: list[dict] = [{} for _ in range(1000)]
+        await looks.fill([Lookup(row, "a", NOW) for row in rows])
+        return rows
+
+    assert asyncio.run(many()) == [{"count_30d": 3.0}] * 1000
+    assert max(parts) == lookups.PART_ROWS
+    assert sum(parts) == 1000
+
+
+def test_a_row_that_cannot_be_written_at_all_fails_no_other_of_its_group(tmp_path):
+    """Whatever the driver or the text of a request makes of it."""
+    log = prediction_log.at(f"sqlite:///{tmp_path / 'log.db'}", TABLE, tmp_path)
+    odd = entry(1, key="\ud800")
+
+    async def three():
+        writer = LogWriter(log, Metrics())
+        with pytest.raises(UnicodeEncodeError):
+            writer.write_now([entry(0), odd, entry(2)])
+        tasks = [asyncio.create_task(writer.write([one])) for one in (entry(0), odd, entry(2))]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    first, second, third = asyncio.run(three())
+    assert (first, third) == (None, None)
+    assert second.status == 503
+    assert log.count() == 2
+    log.close()
+
+
 def test_a_service_begins_also_while_its_feature_store_is_away(tmp_path, monkeypatch):
     monkeypatch.setenv(feature_store.ADDRESS, "redis://127.0.0.1:9/0")
     with pytest.raises(FeatureStoreError, match="cannot be used"):

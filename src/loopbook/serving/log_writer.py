@@ -115,7 +115,8 @@ class LogWriter:
         try:
             await self._outside.run(self.log.append, entries, WAIT_S)
         except Exception as reason:
-            if len(group) > 1 and is_of_the_rows(reason):
+            is_away = isinstance(reason, PredictionLogError) and not is_of_the_rows(reason)
+            if len(group) > 1 and not is_away:
                 for one in group:
                     await self._write_group([one])
                 return

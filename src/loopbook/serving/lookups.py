@@ -19,6 +19,7 @@ from loopbook.serving.metrics import Metrics
 from loopbook.serving.outside import Outside, TooLate
 
 WAIT_S = 0.25  # how long the rows of an answer wait for a server
+READS, PART_ROWS = 4, 64  # how many reads at once, each of how many rows
 PROBE_S = 5.0  # how long the background does
 AGAIN_S = 1.0  # until a store that was away is probed again
 
@@ -40,7 +41,8 @@ class Lookups:
         self.declared = declaration(contract)
         self.stands_at: datetime | None = None
         self.is_away = False
-        self._reads = Outside("feature store", limit_s=WAIT_S)
+        self._reads = Outside("feature store", threads=READS, limit_s=WAIT_S)
+        self._turns = asyncio.Semaphore(READS)
         self._probes = Outside("feature store's state", limit_s=PROBE_S)
         # a read of an embedded store is shorter than the way to a thread, and waits for nobody
         database = getattr(store.backend, "database", None) if store else None
@@ -71,11 +73,21 @@ class Lookups:
             self._could_not_read(reason)
 
     async def fill(self, wanted: Sequence[Lookup]) -> None:
-        """Look features up in a thread; rows of a store that does not answer have none."""
-        try:
-            self._give(wanted, await self._reads.ask(self._read, wanted))
-        except (FeatureStoreError, TooLate) as reason:
-            self._could_not_read(reason)
+        """Look features up in threads; rows of a store that does not answer have none.
+
+        The limit is of some rows at a time, and does not count the wait for
+        others: a large batch is no store that hangs.
+        """
+        for start in range(0, len(wanted), PART_ROWS):
+            part = wanted[start : start + PART_ROWS]
+            async with self._turns:
+                if self.is_away:
+                    return
+                try:
+                    self._give(part, await self._reads.ask(self._read, part))
+                except (FeatureStoreError, TooLate) as reason:
+                    self._could_not_read(reason)
+                    return
 
     def _read(self, wanted: Sequence[Lookup]) -> list[dict[str, float | None]]:
         return [self.store.get(one.entity, one.at).values for one in wanted]

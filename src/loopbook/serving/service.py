@@ -116,8 +116,12 @@ class Service:
         made = self._made_each(group)
         try:
             is_written = self.writer.write_now(_entries(made))
-        except Exception as error:
-            _settle(group, [error] * len(group))
+        except Refusal as refusal:
+            _settle(group, [refusal] * len(group))
+            return
+        except Exception:  # a row that cannot be written at all: each by itself, in the thread
+            for asked, one in zip(group, made, strict=True):
+                self._keep(self._log([asked], [one]))
             return
         if is_written:
             self._give(group, made)
