@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from loopbook.data import quarantine
 from loopbook.loop import guards
 from loopbook.loop.guards import Limits
 from loopbook.pipeline import graph
@@ -65,6 +66,8 @@ def _last_lines(project: Project) -> list[str]:
         lines.append(
             f"last turn   as of {last['as_of'][:16]} UTC. {last['outcome']}: {last['reason']}"
         )
+    if count := quarantine.waiting_count(project):
+        lines.append(f"set aside   {count:,} rows wait for a decision: loopbook quarantine")
     if left := turn_records.open_turn(project):
         lines.append(f"open turn   at {left['stage']}; go on with it: loopbook loop --once")
     if asked := turn_records.asked(project):
