@@ -85,7 +85,7 @@ def _reserved_faults(c: "Contract") -> list[str]:
 
     What the file calls the column may stay: `column` and `headers` say it.
     """
-    ours = "is a column of loopbook's own (call it otherwise; column says what the file calls it)"
+    ours = "is a column of loopbook's own"
     answer = f"predicted_{c.target.name}"
     columns = {*c.features, *c.trailing, *c.derived, c.target.name}
     clock = {n for n in (c.event_time, c.known_time) if n}
@@ -98,7 +98,11 @@ def _reserved_faults(c: "Contract") -> list[str]:
     asked = {*c.features, *c.key, *c.aliases}
     taken |= dict.fromkeys(asked & REQUESTS, "has a meaning in requests")
     taken |= dict.fromkeys({*c.features, *c.key} & ATTRIBUTES, "has a meaning in the service")
-    return [f"features: {name!r} {why}; choose another" for name, why in sorted(taken.items())]
+    kept = "; choose another (column or headers can say that the file calls it so)"
+    return [
+        f"features: {name!r} {why}{kept if name in c.columns else '; choose another'}"
+        for name, why in sorted(taken.items())
+    ]
 
 
 def _role_faults(c: "Contract") -> list[str]:
