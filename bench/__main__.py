@@ -1,4 +1,5 @@
-"""`make bench`: quality beside the peers, scale, joins, the service, swaps under load, monitoring, the graph, abuse.
+"""`make bench`: quality beside the peers, scale, joins, the service, swaps under load,
+monitoring, the graph, reliability, abuse.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row.
@@ -8,11 +9,21 @@ import argparse
 from datetime import UTC, datetime
 from functools import partial
 
-from bench import abuse, graph, joins, monitoring, quality, scale, service, swaps
+from bench import (
+    abuse,
+    graph,
+    joins,
+    monitoring,
+    quality,
+    reliability,
+    scale,
+    service,
+    swaps,
+)
 
 PARTS = {part.__name__.split(".")[-1]: part for part in (quality, scale, joins, service)}
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
-PARTS |= {"abuse": abuse}
+PARTS |= {"reliability": reliability, "abuse": abuse}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))

@@ -116,6 +116,10 @@ def test_a_notebook_of_another_language_keeps_its_kernel():
 WRONG_GRAPHS = {
     "a merge conflict stands in line 1": "<<<<<<< HEAD\n=======\n>>>>>>> theirs\n",
     "Got invalid YAML": "tasks: [",
+    "is empty": "\n",
+    "KeyError: 'source'": "tasks: [{name: a, product: {nb: x}}]",
+    "unexpected keyword argument 'nope'": GRAPH.replace("workers: 2", "nope: 2"),
+    "has no attribute 'items'": GRAPH.replace("name: a,", "name: a, params: text,"),
     "cannot be used": "tasks: a",
     "Missing": GRAPH.replace("product: {nb: var/build/a.ipynb}", "params: {}"),
     "none.ipynb": GRAPH.replace("notebooks/a.ipynb", "notebooks/none.ipynb"),

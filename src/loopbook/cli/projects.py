@@ -3,6 +3,7 @@
 It decides words, as `main` does for the rest.
 """
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,8 @@ def new(
     made = make_project(folder, name=name or folder.absolute().name, example=example)
     print(f"{made}: a project with a git history of one commit.")
     fill = "\n  edit contract.yaml  it says what your table is" if example == "empty" else ""
-    print(f"Next:\n  cd '{folder}'{fill}\n  make build          its environment, then a champion")
+    there = shlex.quote(str(folder))
+    print(f"Next:\n  cd {there}{fill}\n  make build          its environment, then a champion")
 
 
 def upgrade(

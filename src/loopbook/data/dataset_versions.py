@@ -14,6 +14,7 @@ import logging
 from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from loopbook.project.errors import SourceError
@@ -77,7 +78,7 @@ def restore(folder: Path, sha256: str, pointer: str) -> Path:
         _pointer(path).unlink(missing_ok=True)
         raise SourceError(
             f"snapshot {sha256[:12]}: no remote gives it ({str(reason).splitlines()[0]}). "
-            f"Add the team's remote: cd '{folder}' && dvc remote add -d team ADDRESS"
+            f"Add the team's remote: cd {quote(str(folder))} && dvc remote add -d team ADDRESS"
         ) from None
     received = sha256_of(path)
     if received != sha256:

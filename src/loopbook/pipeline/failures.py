@@ -48,16 +48,21 @@ def plain_reason(error: BaseException) -> str:
     said: list[str] = []
     cause: BaseException | None = error
     while cause is not None:
-        said += [line for line in ANSI.sub("", str(cause)).splitlines() if line.strip()]
+        text = ANSI.sub("", str(cause))
+        if type(cause).__module__ == "builtins":  # a KeyError says nothing but the key
+            text = f"{type(cause).__name__}: {text}"
+        said += [line for line in text.splitlines() if line.strip()]
         cause = cause.__cause__
     return "\n".join(f"  {line}" for line in dict.fromkeys(said))
 
 
 def _reason(error: PapermillExecutionError) -> str:
-    """Our own errors speak for themselves; others come with their last frames."""
+    """Our own errors and a notebook's checks speak for themselves; others have their last frames."""
     ours = {cls.__name__ for cls in _subclasses(LoopbookError)}
     if error.ename in ours:
         return f"{error.ename}: {error.evalue}"
+    if error.ename == "AssertionError" and error.evalue:
+        return f"A check of the notebook does not hold: {error.evalue}"
     lines = ANSI.sub("", "\n".join(error.traceback)).rstrip().splitlines()
     return "\n".join(lines[-25:])
 

@@ -12,13 +12,13 @@ half-written product that counts as whole; and one build runs at a time.
 import logging
 import os
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from papermill.engines import papermill_engines
 from ploomber.constants import TaskStatus
 from ploomber.dag.dag import DAG
@@ -214,8 +214,17 @@ def load_graph(
 
 
 def _is_about_the_graph(error: BaseException) -> bool:
-    """Whether Ploomber or YAML says that something is wrong with the file or what it names."""
-    return isinstance(error, yaml.YAMLError) or type(error).__module__.startswith("ploomber")
+    """Whether it was raised where no code of ours was at work but this module's.
+
+    Then it is Ploomber's or YAML's word on the file. An error of our own code stays one.
+    """
+    modules: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.walk_tb(cause.__traceback__)
+        modules |= {frame.f_globals.get("__name__", "") for frame, _ in frames}
+        cause = cause.__cause__
+    return not any(name.startswith("loopbook.") for name in modules - {__name__})
 
 
 def _loopbook_error(error: BaseException | None) -> LoopbookError | None:

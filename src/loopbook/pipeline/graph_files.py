@@ -25,7 +25,7 @@ def give_kernels(tasks: Iterable[Any], project: Project) -> None:
         If one cannot be read.
     """
     for task in tasks:
-        path = project.root / str(task["source"])  # Ploomber has made it absolute
+        path = project.root / str(task.data.get("source", ""))  # Ploomber has made it absolute
         if path.suffix == ".ipynb":
             notebook = notebooks.read_notebook(path)
             task.data.setdefault("kernelspec_name", notebooks.kernel_of(notebook))
@@ -50,6 +50,8 @@ def _text_of(graph: Path) -> str:
             f"{graph.name}: cannot be read ({why}), so nothing was run. "
             "Put it back, or take the one that comes with this loopbook."
         ) from None
+    if not text.strip():
+        raise BuildFailed(f"{graph.name}: is empty. Put it back: git checkout -- {graph.name}")
     if line := conflict_line(text):
         raise BuildFailed(f"{graph.name}: a merge conflict stands in line {line}. Resolve it.")
     return text

@@ -5,6 +5,7 @@ whole or not at all: beside its place, then moved there.
 """
 
 import errno
+import shlex
 import shutil
 import tempfile
 import uuid
@@ -36,7 +37,7 @@ def make_project(folder: Path, *, name: str, example: str) -> Path:
     if not NAME.match(name):
         raise TemplateError(
             f"name {name!r}: expected lower case letters, digits and hyphens. "
-            f"Try: loopbook new '{folder}' --name {safe_name(name)}"
+            f"Try: loopbook new {shlex.quote(str(folder))} --name {safe_name(name)}"
         )
     folder = folder.absolute()
     refuse_unusable(folder)

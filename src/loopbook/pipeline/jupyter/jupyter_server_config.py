@@ -10,3 +10,8 @@ c.ServerApp.jpserver_extensions = {
     "jupytext": False,
     "jupyterlab_jupytext": False,
 }
+
+# Nothing asks a name outside: no news, no newer version, no list of extensions.
+c.LabApp.news_url = None
+c.LabApp.check_for_updates_class = "jupyterlab.NeverCheckForUpdate"
+c.LabApp.extension_manager = "readonly"
