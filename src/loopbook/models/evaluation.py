@@ -65,12 +65,13 @@ def losses(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """What the gate compares, row by row: the absolute percentage error as a share.
 
     Where the target can be 0 it is the absolute error over the mean of the
-    absolute target, which has the same scale.
+    absolute target, which has the same scale; where the target is 0
+    everywhere, the absolute error itself.
     """
     error = np.abs(predicted - observed)
     if np.all(observed != 0):
         return error / np.abs(observed)
-    return error / np.abs(observed).mean()
+    return error / (np.abs(observed).mean() or 1.0)
 
 
 @dataclass(frozen=True)

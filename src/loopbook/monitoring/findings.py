@@ -23,6 +23,7 @@ from loopbook.monitoring.verdict import Window
 from loopbook.project.contract import Contract
 
 ANSWER, OBSERVED = "answer", "observed"
+LARGEST = 1e100  # its square and the sum of many are numbers still
 IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
 
 
@@ -109,7 +110,7 @@ def find_faults(
         return []
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
-    if current.height < least_rows:
+    if current.height < least_rows or fitted_on.is_empty():
         return []
     faults = quality.faults(fitted_on, current, contract, inputs, margin=margin)
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
@@ -168,9 +169,11 @@ def find_performance(
     """
     if rows.is_empty() or reference.is_empty():
         return Performance()
-    tested = reference.filter(pl.col(PART) == "test")
+    tested = measurable(reference.filter(pl.col(PART) == "test"))
     due, labels = performance.coverage(rows.filter(IS_JUDGED))
-    known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
+    known = measurable(rows.filter(IS_JUDGED))
+    if tested.is_empty():
+        return Performance(due=due, labels=labels)
     guesses = performance.estimated_losses(tested, rows, inputs, seed=confidence.seed)
     rows = rows.with_columns(
         pl.Series("estimated", guesses if guesses is not None else [None] * rows.height, pl.Float64)
@@ -190,15 +193,24 @@ def find_performance(
     return replace(without_truth, **_realized(known, tested, confidence), slices=slices)
 
 
+def measurable(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose error can be computed: both numbers are there, and none ends arithmetic."""
+    sizes = [pl.col(name).abs() for name in (OBSERVED, ANSWER)]
+    sound = [(size == 0) | size.is_between(1 / LARGEST, LARGEST) for size in sizes]
+    return rows.filter(pl.all_horizontal(sound).fill_null(value=False))
+
+
 def _realized(known: pl.DataFrame, tested: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
     """The errors of answers with ground truth, beside those at promotion."""
     loss, bias = _errors(known)
     usual, usual_bias = _errors(tested)
+    enough = min(loss.size, usual.size) > 1
     return {
         "error": confidence.mean(loss),
         "bias": confidence.mean(bias),
-        "worse": confidence.difference(loss, usual),
-        "moved": confidence.difference(bias, usual_bias),
+        # of one row nobody can say how far its error is from others by chance
+        "worse": confidence.difference(loss, usual) if enough else None,
+        "moved": confidence.difference(bias, usual_bias) if enough else None,
         "metrics": evaluation.metrics(known[OBSERVED].to_numpy(), known[ANSWER].to_numpy()),
     }
 

@@ -25,7 +25,7 @@ def log_errors(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """
     if np.all(observed > 0) and np.all(predicted > 0):
         return np.log(predicted / observed)
-    return (predicted - observed) / np.abs(observed).mean()
+    return (predicted - observed) / (np.abs(observed).mean() or 1.0)
 
 
 def by_period(rows: pl.DataFrame, confidence: Confidence, *, every: str = "1w") -> pl.DataFrame:
