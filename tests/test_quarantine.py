@@ -268,12 +268,16 @@ def test_a_truth_that_the_target_cannot_be_waits_and_is_in_the_log_once_released
     assert (outcome, known, log.truth_count()[0]) == ("set_aside", None, 0)
     assert log.told([replace(told, prediction_id="nobody", is_aside=True)])[0][0] == "unknown"
     assert aside_truths.faults([5.0, 5_000.0, 0.5], TABLE) == [
-        None, "price outside [1, 1,000] (5,000)", "price outside [1, 1,000] (0.5)",
+        None, "price outside [1, 1,000] (5000.0)", "price outside [1, 1,000] (0.5)",
     ]  # fmt: skip
     row = aside_truths.as_row(told, aside_truths.faults([5_000.0], TABLE)[0], TABLE)
     quarantine.keep(here, [row, row], reading="feedback", now=NOW)
     (waiting,) = quarantine.connect(here).waiting()
     assert waiting.row.key == "prediction p1"
+    logged = pl.DataFrame({"id": ["p1", "p2"], "key": ["a", None], "observed": [5_000.0, 5.0]})
+    left = aside_truths.without(logged, TABLE, frozenset())["observed"]
+    let_in = aside_truths.without(logged, TABLE, frozenset([waiting.row.id]))["observed"]
+    assert (left.to_list(), let_in.to_list()) == ([None, 5.0], [5_000.0, 5.0])
     aside_truths.let_in([waiting.row], log, TABLE)
     aside_truths.let_in([waiting.row], log, TABLE)
     assert log.truth_count()[0] == 1

@@ -28,7 +28,7 @@ def faults(observed: Sequence[float], contract: Contract) -> list[str | None]:
         values, contract, rules.rules_for(values.schema, contract, kinds=rules.OF_A_ROW)
     ):
         for place in failure.mask.arg_true():
-            told[place] = f"{name} {failure.text} ({observed[place]:,.10g})"
+            told[place] = f"{name} {failure.text} ({observed[place]})"
     return told
 
 
@@ -42,11 +42,37 @@ def as_row(truth: Truth, fault: str, contract: Contract) -> Row:
         "received_at": _instant(truth.received_us).isoformat(),
     }
     named = f"prediction {truth.prediction_id}" if truth.prediction_id else f"key {truth.key}"
-    same = [FEEDBACK, truth.prediction_id, truth.key, repr(truth.observed)]
-    digest = hashlib.sha256(orjson.dumps(same)).hexdigest()
+    digest = _digest(truth.prediction_id, truth.key, truth.observed)
     positive = contract.target.transform != "log" or truth.observed > 0
     fixed = None if positive else f"{contract.target.name} has no logarithm"
     return Row(digest[:ID_DIGITS], FEEDBACK, named, digest, content, [fault], fixed)
+
+
+def without(answers: pl.DataFrame, contract: Contract, released: frozenset[str]) -> pl.DataFrame:
+    """Logged answers without the ground truth that the target cannot be, unless it was let in.
+
+    Such truths were told to a service that did not look, or under a wider range.
+    """
+    told = answers["observed"].to_list()
+    wrong = [
+        place
+        for place, fault in enumerate(faults(told, contract))
+        if fault and told[place] is not None
+    ]
+    if not wrong:
+        return answers
+    names = [(answers["id"][place], answers["key"][place]) for place in wrong]
+    digests = [
+        {_digest(name, None, told[place])[:ID_DIGITS], _digest(None, key, told[place])[:ID_DIGITS]}
+        for place, (name, key) in zip(wrong, names, strict=True)
+    ]
+    gone = [place for place, both in zip(wrong, digests, strict=True) if not both & released]
+    return answers.with_columns(answers["observed"].scatter(gone, None))
+
+
+def _digest(prediction_id: str | None, key: str | None, observed: float) -> str:
+    same = [FEEDBACK, prediction_id, key, repr(observed)]
+    return hashlib.sha256(orjson.dumps(same)).hexdigest()
 
 
 def let_in(rows: Sequence[Row], log: PredictionLog, contract: Contract) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from loopbook.data import loop_clock, prediction_log, quarantine
+from loopbook.data import aside_truths, loop_clock, prediction_log, quarantine
 from loopbook.features import history
 from loopbook.features.materialize import known_facts
 from loopbook.monitoring.findings import IS_CURRENT, IS_JUDGED
@@ -125,6 +125,9 @@ def collect(
         otherwise = log.count_from(as_of if asked.as_of is None else max(as_of, asked.now))
     finally:
         log.close()
+    if answers is not None:
+        released = quarantine.decisions_of(project).released
+        answers = aside_truths.without(answers, contract, released)
     wanting, champion, reference = _champion(project, contract)
     rows = as_columns(answers, contract, champion.get("version"), span)
     wanting += _missing_requests(rows, span, is_log_empty=is_log_empty)
