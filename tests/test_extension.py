@@ -23,12 +23,6 @@ with warnings.catch_warnings():  # it wants the next httpx
     warnings.simplefilter("ignore")
     from fastapi.testclient import TestClient
 
-
-def client_of(app: Any, **options: Any) -> TestClient:
-    """A client that calls an application by a name that it listens to."""
-    return TestClient(app, base_url="http://localhost", **options)
-
-
 HEAD = "from fastapi import APIRouter, FastAPI, Request\n"
 
 
@@ -158,7 +152,7 @@ OWN = adding(
 
 
 def test_an_own_route_stands_behind_the_same_guard(extended, capsys):
-    with client_of(extended(OWN, quiet=False), raise_server_exceptions=False) as client:
+    with TestClient(extended(OWN, quiet=False), raise_server_exceptions=False) as client:
         answer = client.get("/own/double?number=4")
         assert answer.json() == {"double": 8}
         assert answer.headers["x-request-id"] in (text := capsys.readouterr().err)
@@ -182,7 +176,7 @@ def test_an_own_route_stands_behind_the_same_guard(extended, capsys):
 )
 def test_an_own_route_needs_a_key_unless_it_is_about_health(extended, path, status):
     text = adding(f"@app.get('{path}')", "def own(): return 1")
-    with client_of(extended(text, needs_keys=True)) as client:
+    with TestClient(extended(text, needs_keys=True)) as client:
         assert client.get(path).status_code == status
 
 
@@ -205,7 +199,7 @@ def test_what_there_is_not_has_the_one_shape_and_a_wrong_method_is_told_the_righ
     own = ("get", "patch")
     routes = [f"@app.{m}('/own/{{n}}')\n    async def {m}(n: int): ..." for m in own]
     text = adding(*routes) + "\n"
-    with client_of(extended(text)) as client:
+    with TestClient(extended(text)) as client:
         answer = client.request(method, path, follow_redirects=False)
     assert (answer.status_code, answer.headers.get("allow")) == (status, allowed)
     if method != "HEAD":
@@ -230,7 +224,7 @@ def test_an_own_route_without_a_version_is_refused_as_ours_are(extended):
         "@app.get('/own')",
         "async def own(request: Request): return await predict_rows(request, [{}])",
     )
-    with client_of(extended(text)) as client:
+    with TestClient(extended(text)) as client:
         answer = client.get("/own")
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
 
@@ -241,7 +235,7 @@ def test_the_document_has_own_routes_beside_ours(extended):
         "@app.post('/own/row')", "def own(row: Row) -> Row: return row"
     )
     bare = extended("def extend(app): ...\n").app.openapi()
-    with client_of(extended(text + "\n")) as client:
+    with TestClient(extended(text + "\n")) as client:
         document = client.get("/openapi.json").json()
         assert "swagger" in client.get("/docs").text
     operation = document["paths"].pop("/own/row")["post"]
@@ -268,7 +262,7 @@ def test_a_websocket_is_refused_by_the_guard_too(extended):
     )
     text = f"from fastapi import WebSocket\n{text}"
     with (
-        client_of(extended(text)) as client,
+        TestClient(extended(text)) as client,
         pytest.raises(WebSocketDisconnect),
         client.websocket_connect("/own/socket"),
     ):

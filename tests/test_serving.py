@@ -558,7 +558,7 @@ def test_the_service_never_unpickles_and_never_imports_a_training_library(house)
         "from loopbook.project import paths\n"
         "from loopbook.serving.app import create_app\n"
         "app = create_app(paths.current(), needs_keys=False, quiet=True)\n"
-        "with TestClient(app, base_url='http://localhost') as client:\n"
+        "with TestClient(app) as client:\n"
         "    assert client.get('/predict?size=1800').status_code == 200\n"
         "heavy = {'mlflow', 'sklearn', 'evidently', 'IPython', 'jupyter_server', 'ploomber', 'skops'}\n"
         "assert not heavy & set(sys.modules), heavy & set(sys.modules)\n"

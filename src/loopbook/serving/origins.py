@@ -20,6 +20,7 @@ from loopbook.serving.refusals import Refusal
 HOSTS, PAGES, PROXIES = "LOOPBOOK_HOSTS", "LOOPBOOK_ORIGINS", "LOOPBOOK_PROXIES"
 NAME = re.compile(r"[a-z0-9]([a-z0-9._-]*[a-z0-9])?")
 AUTHORITY = re.compile(rf"(\[[0-9a-f:.]+\]|{NAME.pattern})\.?(:[0-9]{{1,5}})?")
+LOCAL = ("localhost", "testserver")  # the second is FastAPI's TestClient: no name server knows it
 KEPT = 100
 ALONE = (b"same-origin", b"none")  # the browser asks for this service itself
 
@@ -76,7 +77,7 @@ class Origins:
             self._ours.add(host)
 
     def _is_named(self, name: str) -> bool:
-        if name == "localhost" or name in self.names:
+        if name in LOCAL or name in self.names:
             return True
         try:
             address = ipaddress.ip_address(name.strip("[]"))
