@@ -619,7 +619,7 @@ def test_a_tracking_server_and_other_databases_do_as_well(tmp_path, postgresql, 
             row = FULL | {"id": f"team-{port}", "date": "2015-03-01"}
             answer = service.http.post("/predict", json=row).json()
             assert answer["imputed"] == []
-            truth = {"prediction_id": answer["prediction_id"], "observed": 1.0}
+            truth = {"prediction_id": answer["prediction_id"], "observed": 520_000}
             assert service.http.post("/feedback", json=truth).json()["accepted"] == 1
             metadata = service.http.get("/metadata").json()
         assert metadata["version"] == "1"
