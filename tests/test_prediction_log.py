@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_house import ROOT
 
-from loopbook.data import prediction_log, salt
-from loopbook.data.prediction_log import Entry, Truth
+from loopbook.data import prediction_log, salt, truths
+from loopbook.data.prediction_log import Entry
 from loopbook.data.row_keys import RowKeys
+from loopbook.data.truths import Truth
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import PredictionLogError
 from loopbook.project.paths import Project
@@ -122,6 +123,33 @@ def test_the_newest_known_truth_counts_by_id_and_by_key_and_corrections_are_kept
     first, second = everything(log).iter_rows(named=True)
     assert (first["observed"], first["corrections"]) == (3.0, 2)
     assert (second["observed"], second["corrections"]) == (None, 0)
+
+
+def test_truths_told_together_count_in_their_order_as_if_told_one_by_one(log):
+    log.append([entry(1), entry(2)])
+
+    def one(observed, known, number=1):
+        return Truth(f"id-{number:06d}", None, observed, FIRST + known * HOUR, FIRST + 9 * HOUR)
+
+    told = log.told(
+        [one(1.0, 5), one(2.0, 6), one(2.0, 7), one(3.0, 4), one(2.0, 8), one(4.0, 5, 2)]
+    )
+    assert [word for word, _ in told] == [
+        *("accepted", "corrected", "unchanged", "corrected", "unchanged", "accepted"),
+    ]
+    assert [(known - FIRST) // HOUR for _, known in told] == [5, 6, 6, 4, 6, 5]
+    assert everything(log)["observed"].to_list() == [2.0, 4.0]
+
+
+def test_many_truths_are_looked_up_together(tmp_path):
+    """Others wait for the log meanwhile."""
+    log = prediction_log.at(f"sqlite:///{tmp_path / 'log.db'}", contract(), tmp_path)
+    log.append([entry(n) for n in range(2_000)])
+    asked = []
+    log.database.connection.set_trace_callback(asked.append)
+    told = log.tell([Truth(f"id-{n:06d}", None, 1.0, FIRST, FIRST) for n in range(3_000)])
+    assert (told.count("accepted"), told.count("unknown")) == (2_000, 1_000)
+    assert sum(statement.startswith("SELECT") for statement in asked) < 20
 
 
 def test_pruning_takes_old_answers_with_their_truth_and_no_others(log, monkeypatch):
@@ -333,4 +361,4 @@ DAY = 86_400_000_000
 )
 def test_a_truth_becomes_known_by_the_clock_of_its_answer(as_of, received, now, known):
     """Never earlier than the label delay: what is known is known at no earlier instant."""
-    assert prediction_log.when_known(now, as_of, received, delay_us=7 * DAY) == known
+    assert truths.when_known(now, as_of, received, delay_us=7 * DAY) == known

@@ -11,8 +11,8 @@ PostgreSQL database instead.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -25,6 +25,16 @@ import polars as pl
 from loopbook.data import log_migration
 from loopbook.data.log_tables import COLUMNS, TABLES, as_table
 from loopbook.data.row_keys import RowKeys
+from loopbook.data.truths import (
+    ASKED_AT_ONCE,
+    DAY_US,
+    FIRST_US,
+    LAST_US,
+    Outcome,
+    Truth,
+    parts,
+    tell,
+)
 from loopbook.project.clock import to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database, connect_database
@@ -34,10 +44,7 @@ from loopbook.project.paths import Project
 ADDRESS = "LOOPBOOK_PREDICTION_LOG"
 EXPORT_ROWS = 20_000
 STRATA = 400
-DAY_US = 86_400_000_000
-UNKNOWN, SET_ASIDE = "unknown", "set_aside"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_US, LAST_US = (to_micros(datetime(y, 1, 1, tzinfo=UTC)) for y in (2, 9998))
 PRUNED_ROWS = 5_000
 
 
@@ -60,23 +67,6 @@ class Entry:
     notes: Mapping[str, list[str]]
     answer: float
     latency_us: int
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """One observed target, for a prediction's id or for all predictions of a key.
-
-    Without `known_us` it became known when it was received, by the clock of its
-    answer: see `when_known`. One that `is_aside` is looked up and not written.
-    """
-
-    prediction_id: str | None
-    key: str | None
-    observed: float
-    known_us: int | None
-    received_us: int
-    older_key: str | None = None  # as `RowKeys.older`, to find answers from before
-    is_aside: bool = False
 
 
 class PredictionLog:
@@ -147,49 +137,9 @@ class PredictionLog:
         """
         return [outcome for outcome, _ in self.told(truths)]
 
-    def told(self, truths: Sequence[Truth]) -> list[tuple[str, int | None]]:
+    def told(self, truths: Sequence[Truth]) -> list[Outcome]:
         """The same, each with when it became known; None where nothing was written."""
-        with self.database.transaction() as cursor:
-            return [self._tell_one(cursor, truth) for truth in truths]
-
-    def _tell_one(self, cursor: Any, truth: Truth) -> tuple[str, int | None]:
-        if truth.prediction_id or truth.older_key is None:
-            return self._tell_named(cursor, truth)
-        # answers of one key may stand under both of its texts: the older is told too
-        outcomes = [
-            self._tell_named(cursor, replace(truth, key=key))
-            for key in (truth.key, truth.older_key)
-        ]
-        return next((told for told in outcomes if told[0] != UNKNOWN), (UNKNOWN, None))
-
-    def _tell_named(self, cursor: Any, truth: Truth) -> tuple[str, int | None]:
-        by_id = bool(truth.prediction_id)
-        name = truth.prediction_id if by_id else truth.key
-        answered = self.database.sql(
-            f"SELECT as_of_us, received_us FROM predictions WHERE {'id' if by_id else 'key'} = ? "
-            "ORDER BY as_of_us DESC LIMIT 1"
-        )
-        answer = cursor.execute(answered, (name,)).fetchone()
-        if answer is None:
-            return UNKNOWN, None
-        if truth.is_aside:
-            return SET_ASIDE, None
-        newest = self.database.sql(
-            f"SELECT observed, known_us FROM ground_truth "
-            f"WHERE {'prediction_id' if by_id else 'key'} = ? ORDER BY known_us DESC, seq DESC LIMIT 1"
-        )
-        before = cursor.execute(newest, (name,)).fetchone()
-        if before and before[0] == truth.observed:
-            return "unchanged", before[1]
-        t, known = truth, truth.known_us
-        if known is None:
-            known = when_known(t.received_us, *answer, delay_us=self.delay_us)
-        put = self.database.sql(
-            "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
-            "VALUES (?, ?, ?, ?, ?)"
-        )
-        cursor.execute(put, (t.prediction_id, t.key, t.observed, known, t.received_us))
-        return ("corrected" if before else "accepted"), known
+        return tell(self.database, truths, delay_us=self.delay_us)
 
     def count(self) -> int:
         """How many answers are in the log."""
@@ -308,7 +258,7 @@ class PredictionLog:
             ("prediction_id", [i for i, _ in wanted]),
             ("key", sorted({k for _, k in wanted if k is not None})),
         ):
-            for part in _parts(names, 500):
+            for part in parts(names, ASKED_AT_ONCE):
                 marks = ", ".join("?" * len(part))
                 asked = self.database.sql(
                     f"SELECT {column}, observed, known_us FROM ground_truth "
@@ -349,29 +299,10 @@ class PredictionLog:
         self.database.close()
 
 
-def when_known(now_us: int, as_of_us: int, received_us: int, *, delay_us: int) -> int:
-    """When a ground truth without a `known_at` became known, by the clock of its answer.
-
-    An answer for the moment at which it was asked lives by the clock on the
-    wall, and so does its truth: it is known now. An answer for another time (last
-    year's row) has a clock that began with it: its truth is known as much later
-    as it came later, and after the label delay at the earliest. Both are in
-    microseconds, and never earlier than they could have been known.
-    """
-    if abs(as_of_us - received_us) <= DAY_US:
-        return now_us
-    known = as_of_us + max(delay_us, now_us - received_us)
-    return min(max(known, FIRST_US), LAST_US)
-
-
 def _instant(micros: int) -> datetime:
     """What was logged as an instant, within what a calendar can say."""
     within = min(max(micros, FIRST_US), LAST_US)
     return EPOCH + timedelta(microseconds=within)
-
-
-def _parts(values: Sequence[str], size: int) -> Iterable[Sequence[str]]:
-    return (values[i : i + size] for i in range(0, len(values), size))
 
 
 def connect(project: Project, contract: Contract) -> PredictionLog:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from loopbook.data import aside_truths, quarantine
 from loopbook.data.aside_rows import FEEDBACK, Row
-from loopbook.data.prediction_log import SET_ASIDE, UNKNOWN, Truth
+from loopbook.data.truths import SET_ASIDE, UNKNOWN, Truth
 from loopbook.project.clock import from_micros, parse_instant, to_micros, utc_now
 from loopbook.project.errors import QuarantineError
 from loopbook.project.paths import Project
