@@ -24,6 +24,7 @@ import psutil
 import pytest
 from browsing import Voila, resized
 from made_once import MANY_SIGNS, copied, made_once
+from watched import asked_for, watched_if_possible
 
 from loopbook.pipeline import graph, runs
 from loopbook.project.paths import Project
@@ -157,7 +158,8 @@ def original(tmp_path_factory) -> Path:
 
     def make(folder: Path) -> None:
         make_project(folder)
-        done = loopbook(folder, "build")
+        words = [sys.executable, "-m", "loopbook", "build"]
+        done = watched_if_possible(words, folder, environment(folder))
         assert done.returncode == 0, done.stdout + done.stderr
         (folder / "var" / "stdout.txt").write_text(done.stdout)
 
@@ -223,6 +225,10 @@ def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
 
 
 @pytest.mark.parametrize("width", [1200, 390])
+def test_a_build_asks_for_no_name_outside_and_leaves_nothing_at_home(original):
+    assert asked_for(original) == ([], [])
+
+
 def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, pages, chrome, width):
     """What the gate said and where the version comes from, as `voila reports` shows it."""
     decision = json.loads((built / "var/build/decision.json").read_text())

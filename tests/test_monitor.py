@@ -25,6 +25,7 @@ from made_once import copied
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.select import Select
 from small_house import ROOT, Running, answers, environment, loopbook, make_project
+from watched import asked_for, watched_if_possible
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, Truth
@@ -54,7 +55,8 @@ def house(one_version, tmp_path_factory) -> Path:
     words = [sys.executable, "-c", SERVE, MARKUP]
     subprocess.run(words, cwd=folder, env=environment(folder, PYTHONPATH=tests), check=True)
     assert loopbook(folder, "features", "materialize", "--as-of", "2015-03-15").returncode == 0
-    done = loopbook(folder, "monitor", "--as-of", "2015-04-01")
+    words = [sys.executable, "-m", "loopbook", "monitor", "--as-of", "2015-04-01"]
+    done = watched_if_possible(words, folder, environment(folder))
     assert done.returncode == 0, done.stderr
     (folder / "told.txt").write_text(done.stdout)
     return folder
@@ -82,6 +84,10 @@ def test_a_run_says_what_it_judged_and_keeps_a_record(house):
     folder = window_records.window_folder(Project(house), record["as_of"])
     for name in ("report.html", "report.json", "trend.svg", "shares.svg", "slices.svg"):
         assert (folder / name).stat().st_size > 1000, name
+
+
+def test_a_monitoring_run_asks_for_no_name_outside_and_leaves_nothing_at_home(house):
+    assert asked_for(house) == ([], [])
 
 
 def test_evidentlys_report_has_our_distances_and_thresholds(house):

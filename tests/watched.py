@@ -18,7 +18,13 @@ from pathlib import Path
 
 import pytest
 
+from loopbook.project.paths import NO_TELEMETRY
+
 IN_A_NAMESPACE = ("unshare", "--user", "--map-root-user", "--net", "--mount")
+NOT_POSSIBLE = "a network namespace is not allowed here; allow user namespaces"
+RECORD = "var/asked.json"
+# what Jupyter, Matplotlib and npm keep for a person: settings, caches, who runs
+OF_PEOPLE = (".local/share/jupyter/", ".ipython/", ".jupyter/", ".cache/matplotlib/", ".npm/")
 UP = 0x1 | 0x40  # IFF_UP | IFF_RUNNING
 
 
@@ -32,7 +38,7 @@ class Seen:
 def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> Seen:
     """Run a command to its end where nobody else is, with an empty home folder."""
     if not is_possible():
-        pytest.skip("a network namespace is not allowed here; allow user namespaces")
+        pytest.skip(NOT_POSSIBLE)
     with tempfile.TemporaryDirectory(prefix="watched-") as name:
         place = Path(name)
         home = place / "home"
@@ -51,6 +57,31 @@ def watched(command: Sequence[str], folder: Path, environment: Mapping[str, str]
         names = place / "names.json"
         left = {str(p.relative_to(home)) for p in home.rglob("*") if p.is_file()}
         return Seen(done, set(json.loads(names.read_text())) if names.exists() else {"?"}, left)
+
+
+def watched_if_possible(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> subprocess.CompletedProcess:
+    """Run a command that is run anyway, watched where that is allowed: see `asked_for`.
+
+    It finds none of the settings that this process has from our own project.
+    """
+    theirs = {n: v for n, v in environment.items() if n not in NO_TELEMETRY}
+    if not is_possible():
+        return subprocess.run(command, cwd=folder, env=theirs, text=True, capture_output=True)
+    seen = watched(command, folder, theirs)
+    record = {"names": sorted(seen.names), "at_home": sorted(seen.at_home)}
+    (folder / RECORD).write_text(json.dumps(record))
+    return seen.done
+
+
+def asked_for(folder: Path) -> tuple[list[str], list[str]]:
+    """The names that the watched command of a folder asked for, and what it left at home."""
+    if not (folder / RECORD).exists():
+        pytest.skip(NOT_POSSIBLE)
+    record = json.loads((folder / RECORD).read_text())
+    strange = [name for name in record["at_home"] if not name.startswith(OF_PEOPLE)]
+    return record["names"], strange
 
 
 def is_possible() -> bool:
