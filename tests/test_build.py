@@ -224,11 +224,11 @@ def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
     assert decision["champion"]["label"] in loopbook(built, "status").stdout
 
 
-@pytest.mark.parametrize("width", [1200, 390])
 def test_a_build_asks_for_no_name_outside_and_leaves_nothing_at_home(original):
     assert asked_for(original) == ([], [])
 
 
+@pytest.mark.parametrize("width", [1200, 390])
 def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, pages, chrome, width):
     """What the gate said and where the version comes from, as `voila reports` shows it."""
     decision = json.loads((built / "var/build/decision.json").read_text())
