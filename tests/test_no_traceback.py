@@ -24,7 +24,7 @@ from loopbook.project.paths import Project
 pytestmark = pytest.mark.slow
 
 REASON = ["--reason", "a test"]
-# each command as it would be typed; those that run notebooks are last
+# each command as it would be typed; a turn of the loop would run four notebooks for each table
 TYPED: dict[str, list[str]] = {
     "check": [],
     "plan": [],
@@ -60,7 +60,7 @@ TYPED: dict[str, list[str]] = {
     "replay": ["concept", "--start", "1999-01-01"],
     "build": ["--set", "nonsense=1"],
     "monitor": ["--as-of", "soon"],
-    "loop": ["--once"],
+    "loop": ["--once", "--as-of", "soon"],
 }
 
 
