@@ -141,6 +141,8 @@ def contracts() -> dict[str, str]:
         for name, value in vars(import_module(path.stem)).items():
             if isinstance(value, str) and "features:" in value and "target:" in value:
                 found[f"{path.stem}.{name}"] = value
+            if isinstance(value, dict) and {"features", "target", "name"} <= value.keys():
+                found[f"{path.stem}.{name}"] = yaml.safe_dump(value, sort_keys=False)
     return found
 
 
@@ -153,7 +155,7 @@ def test_no_contract_of_the_tests_makes_a_command_end_in_a_traceback(tmp_path):
     for number, (name, text) in enumerate(every.items()):
         folder = cases.project(tmp_path / str(number), text)
         ends |= {f"{name}: {c}": said for c, said in bad_ends(folder, commands).items()}
-    assert len(every) > 5
+    assert len(every) > 3
     assert not ends, told(ends)
 
 
