@@ -675,6 +675,8 @@ def test_a_second_execution_of_a_notebook_gives_the_same_outputs(built, task):
 def test_a_tampered_number_in_a_notebook_is_found(built):
     """The row count that `validate` showed, one too many."""
     rows = pl.read_parquet(built / "var/build/valid_rows.parquet", glob=False).height
-    done = again(built, "validate", old=f"{rows:,} rows keep", changed=f"{rows + 1:,} rows keep")
+    done = again(
+        built, "validate", old=f"{rows:,} rows are used", changed=f"{rows + 1:,} rows are used"
+    )
     assert done.returncode == 1
     assert "mismatch 'text/markdown'" in done.stdout
