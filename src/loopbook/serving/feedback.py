@@ -25,6 +25,7 @@ from loopbook.serving.refusals import Refusal, of_validation
 from loopbook.serving.schemas import Feedback, Told
 from loopbook.serving.service import Service
 
+INLINE_TRUTHS = 64  # more are read in a thread, so that others need not wait
 COUNTED = [name for name in Told.model_fields if name not in ("outcomes", "known_at")]
 
 
@@ -35,16 +36,12 @@ def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
     async def feedback(request: Request) -> Response:
         """Take observed targets, late, again or corrected."""
         given = await body_of(request)
-        many = isinstance(given, dict) and "truths" in given
-        try:
-            asked = Feedback.model_validate(given if many else {"truths": [given]})
-        except ValidationError as error:
-            raise of_validation(error) from None
-        now = time.time_ns() // 1000
-        truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
-        faults = aside_truths.faults([t.observed for t in truths], service.contract)
-        marked = [replace(t, is_aside=f is not None) for t, f in zip(truths, faults, strict=True)]
-        told = await service.tell(marked)
+        count = len(given["truths"]) if _is_many(given) else 1
+        if count > INLINE_TRUTHS:
+            truths, faults = await asyncio.to_thread(_read, service, given)
+        else:
+            truths, faults = _read(service, given)
+        told = await service.tell(truths)
         outcomes = [outcome for outcome, _ in told]
         aside = [
             aside_truths.as_row(truth, fault, service.contract)
@@ -55,7 +52,7 @@ def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
             await asyncio.to_thread(_keep, project, aside)
         counts = {name: outcomes.count(name) for name in COUNTED}
         if counts[UNKNOWN] == len(outcomes):
-            first = asked.truths[0]
+            first = truths[0]
             named = first.prediction_id or first.key
             raise Refusal(
                 404,
@@ -65,6 +62,30 @@ def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
                 hint="use the prediction_id of an answer, or the key that was sent with the row",
             )
         return answer_json(counts | {"outcomes": outcomes, "known_at": _instants(told)})
+
+
+def _is_many(given: Any) -> bool:
+    return isinstance(given, dict) and isinstance(given.get("truths"), list)
+
+
+def _read(service: Service, given: Any) -> tuple[list[Truth], list[str | None]]:
+    """The truths of a request, and for each what the target cannot be, or None.
+
+    Raises
+    ------
+    Refusal
+        422 with every fault.
+    """
+    many = isinstance(given, dict) and "truths" in given
+    try:
+        asked = Feedback.model_validate(given if many else {"truths": [given]})
+    except ValidationError as error:
+        raise of_validation(error) from None
+    now = time.time_ns() // 1000
+    truths = [_truth(service, place, t, now) for place, t in enumerate(asked.truths)]
+    faults = aside_truths.faults([t.observed for t in truths], service.contract)
+    marked = [replace(t, is_aside=f is not None) for t, f in zip(truths, faults, strict=True)]
+    return marked, faults
 
 
 def _keep(project: Project, aside: Sequence[Row]) -> None:
