@@ -8,6 +8,7 @@ table.
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -74,6 +75,9 @@ class Database:
         self._one_at_a_time, self._connecting = threading.Lock(), threading.Lock()
         with self._refusing():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
+        if self.kind == "sqlite":
+            # whoever forgets to close it is no reason for a warning, as Python 3.13 gives one
+            weakref.finalize(self, self.connection.close).atexit = False
 
     def _refusing(self):
         return told_as(self.error, self.what, self.variable)
