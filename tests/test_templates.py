@@ -54,6 +54,14 @@ def window() -> dict:
     }
 
 
+def test_the_overview_counts_what_is_in_no_window_and_in_no_model():
+    """A record of before has no such counts, and the page has no such line."""
+    page = Reads(window_pages.overview(window() | {"otherwise": 3, "set_aside": 41}, [], {})).text
+    assert re.search(r"3\s*requests dated after the loop's clock, in no window", page)
+    assert re.search(r"41\s*rows set aside; see loopbook quarantine", page)
+    assert "set aside" not in Reads(window_pages.overview(window(), [], {})).text
+
+
 def decision() -> dict:
     candidate = {"candidate": MARKUP, "loss": 0.1, "bias": 0.1}
     return {
