@@ -134,7 +134,7 @@ def _fixed(failure: Failure, values: Mapping[str, Any], contract: Contract) -> s
         return None
     if not math.isfinite(value):
         return f"{column} is infinite"
-    has_log = column != contract.target.name or contract.target.transform != "log" or value > 0
+    has_log = column != contract.target.name or not contract.target.is_log or value > 0
     return None if has_log else f"{column} has no logarithm"
 
 

@@ -43,7 +43,7 @@ def as_row(truth: Truth, fault: str, contract: Contract) -> Row:
     }
     named = f"prediction {truth.prediction_id}" if truth.prediction_id else f"key {truth.key}"
     digest = _digest(truth.prediction_id, truth.key, truth.observed)
-    positive = contract.target.transform != "log" or truth.observed > 0
+    positive = not contract.target.is_log or truth.observed > 0
     fixed = None if positive else f"{contract.target.name} has no logarithm"
     return Row(digest[:ID_DIGITS], FEEDBACK, named, digest, content, [fault], fixed)
 

@@ -164,10 +164,12 @@ def _value_rules(name: str, schema: pl.Schema, contract: Contract) -> Iterator[R
     feature = contract.features.get(name)
     if feature is None or feature.required or name in contract.key:
         yield Rule(name, "null", "has no value", value.is_null())
-    if feature is not None and feature.categories:
-        known = value.is_in([category(text) for text in feature.categories])
-        listed = ", ".join(feature.categories[:SHOWN_CATEGORIES])
-        more = ", …" if len(feature.categories) > SHOWN_CATEGORIES else ""
+    allowed = contract.target.classes if name == contract.target.name else None
+    allowed = feature.categories if feature is not None else allowed
+    if allowed:
+        known = value.is_in([category(text) for text in allowed])
+        listed = ", ".join(allowed[:SHOWN_CATEGORIES])
+        more = ", …" if len(allowed) > SHOWN_CATEGORIES else ""
         yield Rule(name, "category", f"not one of {listed}{more}", _broken(known))
     elif feature is not None and feature.type in ("integer", "number"):
         yield from _range_rule(name, feature.range, schema)
@@ -187,7 +189,8 @@ def _range_rule(name: str, bounds: Sequence[float] | None, schema: pl.Schema) ->
 def _constant_rule(name: str, schema: pl.Schema) -> Rule:
     values = _value(name, schema).drop_nulls()
     constant = (values.len() > 1) & (values.min() == values.max())
-    text = "is {value:,.10g} everywhere, so there is nothing to learn"
+    shown = "{value}" if schema[name] == pl.String else "{value:,.10g}"
+    text = f"is {shown} everywhere, so there is nothing to learn"
     return Rule(name, "constant", text, EVERYWHERE & constant.fill_null(value=False))
 
 

@@ -49,7 +49,7 @@ def kind_of(name: str, contract: Contract) -> Kind:
     if name in contract.features:
         return contract.features[name].type
     if name == contract.target.name:
-        return "number"
+        return contract.target.type
     return "time" if name in (contract.event_time, contract.known_time) else "key"
 
 

@@ -106,7 +106,7 @@ def without_values(X: np.ndarray, contract: Contract) -> list[str]:
 def baseline(contract: Contract, random_seed: int) -> Pipeline:
     """The usual level of the category, in proportion to the size where the contract names one."""
     per = contract.target.per
-    scale = [f"log_{per}"] if per and contract.target.transform == "log" else [per] if per else []
+    scale = [f"log_{per}"] if per and contract.target.is_log else [per] if per else []
     return steps.pipeline(
         contract, Ridge(alpha=1.0), steps.scaled(), steps.one_hot(), numbers=scale
     )

@@ -28,12 +28,12 @@ CARD_VERSION = 1
 
 def to_target_unit(raw: np.ndarray, contract: Contract) -> np.ndarray:
     """From what a model predicts inside to the target's unit."""
-    return np.exp(raw) if contract.target.transform == "log" else raw
+    return np.exp(raw) if contract.target.is_log else raw
 
 
 def from_target_unit(observed: np.ndarray, contract: Contract) -> np.ndarray:
     """From the target's unit to what a model predicts inside."""
-    return np.log(observed) if contract.target.transform == "log" else observed
+    return np.log(observed) if contract.target.is_log else observed
 
 
 def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
@@ -93,7 +93,7 @@ def _in_target_unit(
     if shift:
         nodes.append(helper.make_node("Add", [inside, "shift"], ["shifted"]))
         inside = "shifted"
-    if contract.target.transform == "log":
+    if contract.target.is_log:
         nodes.append(helper.make_node("Exp", [inside], ["unit"]))
         inside = "unit"
     nodes.append(helper.make_node("Reshape", [inside, "flat"], [OUTPUT]))

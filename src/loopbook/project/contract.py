@@ -13,35 +13,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from loopbook.project.contract_faults import disagreements
 from loopbook.project.errors import ContractError, listed
 from loopbook.project.mappings import misfits, read_mapping, sentence
 from loopbook.project.names import Name
+from loopbook.project.strict import Header, Ranged, Strict
+from loopbook.project.target import Costs, Target
 
-Range = Annotated[list[float], Field(min_length=2, max_length=2)]
 Character = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]  # readers of CSV take one byte
-Header = Annotated[str, Field(min_length=1)]
 BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longitude themselves
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-class Ranged(Strict):
-    unit: str | None = None
-    meaning: str
-    range: Range | None = None
-
-    @model_validator(mode="after")
-    def _range_ascends(self):
-        if self.range and not self.range[0] < self.range[1]:
-            raise ValueError(
-                f"range {self.range}: expected [least, greatest]; write the smaller first"
-            )
-        return self
 
 
 class Dialect(Strict):
@@ -79,16 +61,6 @@ class Source(Strict):
         if self.url and not self.url.startswith(("http://", "https://", "${")):
             raise ValueError(f"url {self.url!r}: expected http:// or https://")
         return self
-
-
-class Target(Ranged):
-    """What is predicted; `range` is in `unit`, both ends belong to it."""
-
-    name: Name
-    column: Header | None = None
-    transform: Literal["log", "none"] = "none"
-    per: Name | None = None
-    level: Name | None = None
 
 
 class Feature(Ranged):
@@ -168,11 +140,11 @@ class Contract(Strict):
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]*$", max_length=100)]
     meaning: str
-    task: Literal["regression"]
+    task: Literal["regression", "binary", "multiclass"]
     source: Source
-    null_values: list[Annotated[str, Field(min_length=1)]] = []
+    null_values: list[Annotated[str, Field(min_length=1)]] = Field(default_factory=list)
     unlabelled: Literal["refuse", "drop"] = "refuse"
-    headers: dict[Name, Header] = {}
+    headers: dict[Name, Header] = Field(default_factory=dict)
     key: Annotated[list[Name], Field(min_length=1)]
     event_time: Name | None = None
     known_time: Name | None = None
@@ -181,12 +153,12 @@ class Contract(Strict):
     entity: Name | None = None
     target: Target
     features: Annotated[dict[Name, Feature], Field(min_length=1)]
-    derived: dict[Name, Derived] = {}
+    derived: dict[Name, Derived] = Field(default_factory=dict)
     history: History | None = None
     coordinates: Coordinates | None = None
-    slices: dict[Name, list[float] | None] = {}
-    known_faults: list[KnownFault] = []
-    ignored: list[str] = []
+    slices: dict[Name, list[float] | None] = Field(default_factory=dict)
+    known_faults: list[KnownFault] = Field(default_factory=list)
+    ignored: list[str] = Field(default_factory=list)
     out_of_range: Literal["answer", "refuse"] = "answer"
 
     @model_validator(mode="after")
@@ -260,7 +232,7 @@ class Contract(Strict):
 
 def _log_of_per(c: Contract) -> dict[str, Derived]:
     """The log of what the target is in proportion to: a straight line for a linear model."""
-    if c.target.per is None or c.target.transform != "log":
+    if c.target.per is None or not c.target.is_log:
         return {}
     meaning = f"Natural log of {c.target.per}."
     return {f"log_{c.target.per}": Derived(formula=f"log({c.target.per})", meaning=meaning)}
@@ -312,5 +284,16 @@ def read_contract(path: Path | str) -> Contract:
 
 
 def _known_keys() -> set[str]:
-    parts = (Source, Dialect, Target, Feature, Derived, Coordinates, KnownFault, History, Trailing)
+    parts = (
+        Source,
+        Dialect,
+        Target,
+        Costs,
+        Feature,
+        Derived,
+        Coordinates,
+        KnownFault,
+        History,
+        Trailing,
+    )
     return {name for model in (Contract, *parts) for name in model.model_fields}

@@ -10,6 +10,7 @@ from zoneinfo import available_timezones
 
 from loopbook.project.formulas import EVENT_YEAR, FUNCTIONS, called_names, formula_names, uncomputed
 from loopbook.project.names import ATTRIBUTES, OF_A_KEY, OF_HISTORY, OWN, REQUESTS, plain_header
+from loopbook.project.target_faults import target_faults
 
 if TYPE_CHECKING:
     from loopbook.project.contract import Contract
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 def disagreements(c: "Contract") -> list[str]:
     """Names in one part of the contract that another part does not bear out."""
-    faults = [*_role_faults(c), *_clock_faults(c), *_alias_faults(c), *_history_faults(c)]
+    faults = [*_role_faults(c), *target_faults(c), *_clock_faults(c)]
+    faults += [*_alias_faults(c), *_history_faults(c)]
     faults += _reserved_faults(c)
     taken = {*c.columns, *c.trailing}
     for name in sorted(set(c.derived) & taken):
@@ -119,10 +121,6 @@ def _role_faults(c: "Contract") -> list[str]:
         faults.append(f"entity: {c.entity!r} is not a feature of type category; describe it as one")
     if c.target.per and c.target.per not in c.numbers:
         faults.append(f"target.per: {c.target.per!r} is not a numeric feature; name one")
-    if c.target.transform == "log" and not (c.target.range and c.target.range[0] > 0):
-        faults.append("target.range: a log needs a least value above 0; set it, or transform: none")
-    if not c.categories and not c.target.per:
-        faults.append("features: the baseline needs a category or target.per; describe one")
     if len(set(c.key)) < len(c.key):
         faults.append(f"key: {c.key} names a column twice; name each once")
     return faults
@@ -150,7 +148,7 @@ def _history_faults(c: "Contract") -> list[str]:
     faults = []
     if level and (c.trailing.get(level) is None or c.trailing[level].aggregate == "count"):
         faults.append(f"target.level: {level!r} is no trailing median, min or max; name one")
-    if level and c.target.transform != "log":
+    if level and not c.target.is_log:
         faults.append("target.level: needs transform: log; set it, or remove the level")
     if c.history is None:
         return faults

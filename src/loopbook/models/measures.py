@@ -1,0 +1,129 @@
+"""Measures: the one loss a row that models are compared by, and how people see it.
+
+It decides what each metric of a contract is, in which unit it is shown and how
+a value and a difference are written. It knows arrays and words; it never fits
+and never decides.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
+LEAST_PROBABILITY = 1e-7  # what a float32 holds beside 1, so that a loss is finite
+
+
+def absolute_log_error(observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """|log answer - log observed|; both are above 0."""
+    return np.abs(np.log(answers) - np.log(observed))
+
+
+def absolute_error(observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    return np.abs(answers - observed)
+
+
+def absolute_percentage_error(observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """|answer - observed| as a share of |observed|, which is 0 nowhere."""
+    return np.abs(answers - observed) / np.abs(observed)
+
+
+def squared_error(observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    return (answers - observed) ** 2
+
+
+def log_loss(observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+    """Minus the log of the probability of what happened, in nats.
+
+    Parameters
+    ----------
+    observed : array of shape (n,)
+        The place of each row's class.
+    answers : array of shape (n, K)
+        Probabilities; one of 0 counts as 1e-7.
+    """
+    said = answers[np.arange(len(answers)), observed.astype(np.intp)]
+    return -np.log(np.clip(said, LEAST_PROBABILITY, 1.0))
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A quantity as people see it.
+
+    Attributes
+    ----------
+    title : what it is called, for a sentence and an axis
+    unit : what is written behind a value; empty for a pure number
+    scale : what a value is multiplied by before it is shown
+    points : what is written behind a difference, where that is another word
+    """
+
+    title: str
+    unit: str = ""
+    scale: float = 1.0
+    points: str | None = None
+
+    @property
+    def axis(self) -> str:
+        """What an axis of these values is called."""
+        return f"{self.title} ({self.unit})" if self.unit else self.title
+
+    @property
+    def change_axis(self) -> str:
+        """What an axis of differences of these values is called."""
+        unit = self.points or self.unit
+        return f"change of the {self.title} ({unit})" if unit else f"change of the {self.title}"
+
+    def shown(self, value):
+        """A value, or an array of them, as it stands on an axis."""
+        return value * self.scale
+
+    def said(self, value: float) -> str:
+        """A value with its unit, three significant digits."""
+        return _with(amount(self.shown(value)), self.unit)
+
+    def said_change(self, value: float) -> str:
+        """A difference with its sign and unit."""
+        return _with(amount(self.shown(value), signed=True), self.points or self.unit)
+
+
+def _with(number: str, unit: str) -> str:
+    return f"{number} {unit}" if unit else number
+
+
+def amount(value: float, *, signed: bool = False) -> str:
+    """Three significant digits, all of them before the point where there are more.
+
+    A sum of a thousand and more has its thousands told apart; what is no number is said so.
+    """
+    if not np.isfinite(value):
+        return "not known" if np.isnan(value) else f"{'-' if value < 0 else ''}infinity"
+    sign = "+" if signed else ""
+    size = abs(value)
+    if size >= 100:
+        return f"{value:{sign},.0f}"
+    if size == 0:
+        return f"{0:{sign}}"
+    if size < 1e-4:
+        return f"{value:{sign}.1e}"
+    digits = max(0, 2 - int(np.floor(np.log10(size))))
+    return f"{value:{sign}.{digits}f}"
+
+
+def of_numbers(metric: str, unit: str) -> tuple[Losses, Measure]:
+    """The loss of a metric for numbers, and how it is shown; `unit` is the target's."""
+    return {
+        "absolute_log_error": (
+            absolute_log_error,
+            Measure("mean absolute log error", "%", 100, "points"),
+        ),
+        "absolute_error": (absolute_error, Measure("mean absolute error", unit)),
+        "absolute_percentage_error": (
+            absolute_percentage_error,
+            Measure("mean absolute percentage error", "%", 100, "points"),
+        ),
+        "squared_error": (squared_error, Measure("mean squared error", f"{unit}²" if unit else "")),
+    }[metric]
+
+
+LOG_LOSS = Measure("log loss")
