@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
-from loopbook.pages.plots import (
+from loopbook.pages.figures import (
     CHALLENGER,
     CHAMPION,
     REFERENCE,

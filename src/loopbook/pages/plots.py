@@ -1,22 +1,32 @@
-"""Plots: the figures of the notebooks and the dashboards.
+"""Plots: the figures of a table's columns, in notebooks and on pages.
 
-It decides how things look: axes with units, and one colour a role everywhere
-(safe for the colour-blind). Each function takes numbers and returns a figure;
-none reads a file.
+It decides how rows, columns and their drift are drawn, with units on the axes.
+Each function takes numbers and returns a figure; none reads a file. How a
+model's errors look is `error_plots`'.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from loopbook.pages.figures import (
+    CHALLENGER,
+    CHAMPION,
+    CURRENT,
+    REFERENCE,
+    compact,
+    figure,
+    nothing,
+    plain,
+    words,
+)
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
@@ -24,44 +34,10 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
     from loopbook.models.evaluation import Interval
     from loopbook.monitoring.drift import ColumnDrift
 
-REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
-STYLE = {
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.25,
-    "font.size": 10,
-    "figure.dpi": 90,
-    "savefig.bbox": "tight",
-}
-
-
-class Picture(Figure):
-    """A figure that a notebook shows without pyplot, whose state all cells would share."""
-
-    def _repr_png_(self) -> bytes:
-        written = BytesIO()
-        self.savefig(written, format="png")
-        return written.getvalue()
-
-
-def _figure(width: float = 7.0, height: float = 3.6, rows: int = 1):
-    with mpl.rc_context(STYLE):
-        figure = Picture(figsize=(width, height), layout="constrained")
-        axes = figure.subplots(rows, 1)
-    return figure, axes
-
-
-def _compact(value: float, _position: int = 0) -> str:
-    for limit, sign in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:g} {sign}"
-    return f"{value:g}"
-
 
 def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = False) -> Figure:
     """Histograms of one column for named groups of rows, as shares, in one figure."""
-    figure, axis = _figure()
+    drawn, axis = figure()
     whole = np.concatenate([v[np.isfinite(v)] for v in values.values()])
     if not whole.size:
         return nothing("no row has a value")
@@ -76,12 +52,12 @@ def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = Fa
         axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
     if log:
         axis.set_xscale("log")
-    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.xaxis.set_major_formatter(FuncFormatter(compact))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.set(xlabel=words(label), ylabel="share of rows")
     if len(values) > 1:
         axis.legend(frameon=False)
-    return figure
+    return drawn
 
 
 def over_time(
@@ -91,54 +67,54 @@ def over_time(
     time: str = "week of the event (UTC)",
 ) -> Figure:
     """One number a period; columns `period` and `value`. `marks` names vertical lines."""
-    figure, axis = _figure()
+    drawn, axis = figure()
     axis.plot(counts["period"], counts["value"], color=CURRENT, marker="o", ms=3)
     top = axis.get_ylim()[1]
     for name, at in (marks or {}).items():
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
         axis.annotate(name, (at, top), xytext=(3, -4), textcoords="offset points", va="top", size=9)
-    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=time, ylabel=words(label))
     axis.tick_params(axis="x", rotation=30)
-    return figure
+    return drawn
 
 
 def predicted_against_observed(observed: np.ndarray, predicted: np.ndarray, unit: str) -> Figure:
     """A point a row, on equal logarithmic axes where all is positive; on the line is right."""
-    figure, axis = _figure(4.8, 4.6)
+    drawn, axis = figure(4.8, 4.6)
     low, high = min(observed.min(), predicted.min()), max(observed.max(), predicted.max())
     axis.scatter(observed, predicted, s=5, alpha=0.35, color=CHALLENGER, lw=0)
     axis.plot([low, high], [low, high], color=REFERENCE, lw=1)
     if low > 0:
         axis.set(xscale="log", yscale="log")
-    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
-    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.xaxis.set_major_formatter(FuncFormatter(compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.minorticks_off()
     axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
-    return figure
+    return drawn
 
 
 def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
     """Mean outcome by mean prediction; tables as `evaluation.calibration` gives."""
     if not any(t.height for t in tables.values()):
         return nothing()
-    figure, axis = _figure(4.8, 4.6)
+    drawn, axis = figure(4.8, 4.6)
     colours = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
     points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
     axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
     for name, table in tables.items():
         colour = colours.get(name, CURRENT)
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
-    axis.xaxis.set_major_formatter(FuncFormatter(_compact))
-    axis.yaxis.set_major_formatter(FuncFormatter(_compact))
+    axis.xaxis.set_major_formatter(FuncFormatter(compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=words(f"mean prediction ({unit})"), ylabel=words(f"mean outcome ({unit})"))
     axis.legend(frameon=False)
-    return figure
+    return drawn
 
 
 def residuals(observed: np.ndarray, predicted: np.ndarray) -> Figure:
     """How the relative errors are spread; left of 0 the model predicts too little."""
-    figure, axis = _figure()
+    drawn, axis = figure()
     error = predicted / observed - 1
     axis.hist(np.clip(error, -1, 1), bins=80, color=CHALLENGER)
     axis.axvline(0, color="black", lw=0.8)
@@ -146,12 +122,12 @@ def residuals(observed: np.ndarray, predicted: np.ndarray) -> Figure:
     axis.xaxis.set_major_formatter(PercentFormatter(1))
     axis.set(xlabel="relative error (predicted / observed − 1)", ylabel="rows")
     axis.legend(frameon=False)
-    return figure
+    return drawn
 
 
 def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = None) -> Figure:
     """Means with their intervals, one line a name, the first on top; 0 is marked."""
-    figure, axis = _figure(7.0, 0.9 + 0.3 * len(rows))
+    drawn, axis = figure(7.0, 0.9 + 0.3 * len(rows))
     places = np.arange(len(rows))[::-1]
     for place, (_name, i) in zip(places, rows.items(), strict=True):
         colour = CHAMPION if i.high < 0 else CHALLENGER if i.low > 0 else REFERENCE
@@ -163,38 +139,19 @@ def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = N
     axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
     axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:+.1f}"))
     axis.set(xlabel=words(label))
-    return figure
+    return drawn
 
 
 def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Figure:
     """Horizontal bars, the first on top; `best` names the one in the challenger's colour."""
-    figure, axis = _figure(7.0, 0.9 + 0.3 * len(names))
+    drawn, axis = figure(7.0, 0.9 + 0.3 * len(names))
     places = np.arange(len(names))[::-1]
     colours = [CHALLENGER if name == best else REFERENCE for name in names]
     axis.barh(places, values, color=colours, height=0.65)
     axis.set_yticks(places, [words(name) for name in names])
     axis.grid(visible=False, axis="y")
     axis.set(xlabel=words(label))
-    return figure
-
-
-def plain(value: object, most: int = 26) -> str:
-    """A value of the data as a label: never a formula, never too long."""
-    text = str(value)
-    return words(text if len(text) <= most else f"{text[: most - 1]}…")
-
-
-def words(text: str) -> str:
-    """A text that matplotlib draws as it stands: between two `$` it would see a formula."""
-    return text.replace("$", r"\$")
-
-
-def nothing(why: str = "nothing to show in this window") -> Figure:
-    """What stands where there is nothing to show yet."""
-    figure, axis = _figure(5.4, 0.6)
-    axis.set_axis_off()
-    axis.text(0.5, 0.5, why, ha="center", va="center", color=REFERENCE)
-    return figure
+    return drawn
 
 
 def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
@@ -202,7 +159,7 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
     columns = columns[:most]
     if not columns:
         return nothing()
-    figure, axis = _figure(5.4, 1.0 + 0.24 * len(columns))
+    drawn, axis = figure(5.4, 1.0 + 0.24 * len(columns))
     places = np.arange(len(columns))[::-1]
     values = [c.distance / max(c.threshold, 1e-12) for c in columns]
     colours = [CHALLENGER if c.has_drifted else CURRENT for c in columns]
@@ -211,7 +168,7 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
     axis.set_yticks(places, [plain(c.column) for c in columns])
     axis.grid(visible=False, axis="y")
     axis.set(xlabel="distance as a multiple of the threshold (beyond 1: drift)")
-    return figure
+    return drawn
 
 
 def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Figure:
@@ -219,7 +176,7 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Fig
     columns = columns[:most]
     if not columns:
         return nothing()
-    figure, grid = _figure(5.4, 2.6 * len(columns), rows=len(columns))
+    drawn, grid = figure(5.4, 2.6 * len(columns), rows=len(columns))
     for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
         before, now = np.array(column.reference), np.array(column.current)
         kept = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:bins])
@@ -234,7 +191,7 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Fig
         axis.set_title(f"{plain(column.column)}: {column.distance:.3f} ({column.threshold:.3f})")
         axis.set_ylabel("share of rows")
     np.atleast_1d(grid)[0].legend(frameon=False)
-    return figure
+    return drawn
 
 
 def _errors(axis: Axes, periods: Sequence[Mapping[str, Any]]) -> None:
@@ -270,7 +227,7 @@ def error_over_time(
     """
     if not periods:
         return nothing()
-    figure, axis = _figure(5.4, 3.2)
+    drawn, axis = figure(5.4, 3.2)
     _errors(axis, periods)
     if usual is not None:
         axis.axhline(usual, color=REFERENCE, lw=1.2, label="at promotion")
@@ -284,14 +241,14 @@ def error_over_time(
     axis.tick_params(axis="x", rotation=30)
     if axis.get_legend_handles_labels()[0]:
         axis.legend(frameon=False, loc="lower left")
-    return figure
+    return drawn
 
 
 def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
     """Realized error with its interval, one line a slice; the first is all rows."""
     if not rows:
         return nothing()
-    figure, axis = _figure(5.4, 0.9 + 0.26 * len(rows))
+    drawn, axis = figure(5.4, 0.9 + 0.26 * len(rows))
     places = np.arange(len(rows))[::-1]
     for place, interval in zip(places, rows.values(), strict=True):
         axis.plot([interval.low, interval.high], [place, place], color=CURRENT, lw=2)
@@ -300,4 +257,4 @@ def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
     axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     axis.set(xlabel=words(label))
-    return figure
+    return drawn

@@ -1,0 +1,132 @@
+"""Figures of errors: by the kind of target, in the task's measure."""
+
+import numpy as np
+import pytest
+from test_task import KINDS, YES, table
+
+from loopbook.models.evaluation import Interval
+from loopbook.models.task import task_of
+from loopbook.pages import error_plots
+
+NUMBER = task_of(table(unit="minutes"))
+BINARY = task_of(table("binary", **YES))
+SEVERAL = task_of(table("multiclass", **KINDS))
+OF_YES = np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]])
+OF_SEVERAL = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.6, 0.2, 0.2]])
+
+
+def texts(figure) -> list[str]:
+    """All that is written on the first axis."""
+    (axis, *_) = figure.axes
+    ticks = [*axis.get_xticklabels(), *axis.get_yticklabels()]
+    written = [*axis.texts, *ticks, axis.xaxis.label, axis.yaxis.label]
+    return [text.get_text() for text in written]
+
+
+def drawn(axis) -> np.ndarray:
+    """The points of all lines of an axis, shape (n, 2)."""
+    return np.concatenate([line.get_xydata() for line in axis.lines])
+
+
+def test_the_figures_of_a_model_follow_from_the_kind_of_its_target():
+    values = np.array([1.0, 2.0])
+    assert list(error_plots.errors(NUMBER, values, values)) == [
+        "predicted_against_observed",
+        "residuals",
+    ]
+    for task, answers in ((BINARY, OF_YES), (SEVERAL, OF_SEVERAL)):
+        found = error_plots.errors(task, np.arange(len(answers)) % 2, answers)
+        assert list(found) == ["confusion", "probabilities"]
+        assert all(figure.reading and figure._repr_png_() for figure in found.values())
+
+
+def test_residuals_of_a_target_with_a_sign_are_in_its_unit():
+    observed, answers = np.array([-10.0, 0.0, 30.0]), np.array([-5.0, 0.0, 25.0])
+    (axis,) = error_plots.errors(NUMBER, observed, answers)["residuals"].axes
+    assert axis.get_xlabel() == "signed error (minutes)"
+    assert max(bar.get_x() + bar.get_width() for bar in axis.patches) == pytest.approx(5)
+
+
+def test_a_scatter_of_many_rows_shows_some_and_says_so():
+    many = np.linspace(1, 2, 12_000)
+    figure = error_plots.errors(NUMBER, many, many)["predicted_against_observed"]
+    assert len(figure.axes[0].collections[0].get_offsets()) == 4_000
+    assert "4,000 of 12,000 rows" in figure.reading
+
+
+def test_a_row_of_the_confusion_says_how_often_each_class_was_answered_to_one():
+    observed = np.array([0.0, 1.0, 0.0, 1.0])
+    figure = error_plots.errors(BINARY, observed, OF_YES)["confusion"]
+    (picture,) = figure.axes[0].images
+    assert picture.get_array().tolist() == [[0.5, 0.5], [0.5, 0.5]]
+    assert "yes (n = 2)" in texts(figure)
+    careful = error_plots.errors(BINARY, observed, OF_YES, {"threshold": 0.2})["confusion"]
+    assert careful.axes[0].images[0].get_array().tolist() == [[0.5, 0.5], [0.0, 1.0]]
+    assert "`yes` is answered from a probability of 0.2 on" in careful.reading
+
+
+def test_the_rarest_of_many_classes_share_a_row_of_the_confusion():
+    task = task_of(table("multiclass", classes=[f"c{n}" for n in range(20)]))
+    observed = np.array([0, *range(20)], float)
+    figure = error_plots.errors(task, observed, np.eye(20)[observed.astype(int)])["confusion"]
+    shares = figure.axes[0].images[0].get_array()
+    assert shares.tolist() == np.eye(12).tolist()
+    assert "9 others (n = 9)" in texts(figure)
+
+
+def test_a_class_that_no_row_has_leaves_its_row_of_the_confusion_empty():
+    figure = error_plots.errors(SEVERAL, np.array([0.0, 1.0, 0.0]), OF_SEVERAL)["confusion"]
+    assert "c (n = 0)" in texts(figure)
+    assert np.isfinite(figure.axes[0].images[0].get_array()).all()
+
+
+def test_calibration_of_classes_is_a_probability_against_a_share_from_0_to_1():
+    figure = error_plots.calibration(BINARY, np.array([0, 1, 0, 1.0]), {"champion": OF_YES}, 2)
+    (axis,) = figure.axes
+    line, points = axis.lines
+    assert line.get_xydata().tolist() == [[0, 0], [1, 1]]
+    assert points.get_xydata().tolist() == [
+        [pytest.approx(0.2), pytest.approx(0.5)],
+        [pytest.approx(0.7), pytest.approx(0.5)],
+    ]
+    assert axis.get_xlabel() == "mean probability of yes"
+    several = error_plots.calibration(SEVERAL, np.array([0, 1, 0.0]), {"champion": OF_SEVERAL})
+    assert several.axes[0].get_ylabel() == "share of rows with a class"
+
+
+def test_differences_are_drawn_in_the_unit_of_the_measure():
+    rows = {"all rows": Interval(-0.02, -0.03, -0.01, 9)}
+    log = task_of(table(transform="log", range=[1.0, 9.0])).measure
+    (axis,) = error_plots.changes(rows, log, margin=0.01).axes
+    assert axis.get_xlabel() == "change of the mean absolute log error (points)"
+    assert {-3.0, -2.0, -1.0, 1.0} <= set(drawn(axis)[:, 0].round(6).tolist())
+    (axis,) = error_plots.changes(rows, BINARY.measure).axes
+    assert axis.get_xlabel() == "change of the log loss"
+    assert -0.02 in drawn(axis)[:, 0]
+
+
+def test_a_bias_is_as_bad_below_zero_as_above():
+    rows = {"a": Interval(-2.0, -3.0, -1.0, 9), "b": Interval(2.0, 1.0, 3.0, 9)}
+    (axis,) = error_plots.biases(rows, NUMBER.bias_measure).axes
+    assert len({line.get_color() for line in axis.lines[:4]}) == 1
+    assert axis.get_xlabel() == "bias (minutes)"
+
+
+def test_errors_over_time_and_by_slice_stand_in_the_unit_of_the_measure():
+    periods = [{"period": 1, "error": 29.0, "low": 28.0, "high": 31.0, "estimated": 27.0}]
+    (axis,) = error_plots.over_time(periods, 28.5, NUMBER.measure).axes
+    assert axis.get_ylabel() == "mean absolute error (minutes)"
+    assert {29.0, 27.0, 28.5} <= set(drawn(axis)[:, 1].tolist())
+    (axis,) = error_plots.slices({"all rows": Interval(29, 28, 31, 9)}, NUMBER.measure).axes
+    assert axis.get_xlabel() == "mean absolute error (minutes)"
+
+
+def test_where_nothing_is_known_a_sentence_stands_and_no_empty_axis():
+    for figure in (
+        error_plots.over_time([], None, NUMBER.measure),
+        error_plots.slices({}, NUMBER.measure),
+        error_plots.changes({}, NUMBER.measure),
+        error_plots.biases({}, NUMBER.measure),
+        error_plots.calibration(BINARY, np.array([]), {"champion": np.empty((0, 2))}),
+    ):
+        assert texts(figure)[0] == "nothing to show in this window"
