@@ -20,7 +20,8 @@ import polars as pl
 from sortedcontainers import SortedList
 
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
-from loopbook.project.contract import Contract, Trailing
+from loopbook.project.computed import Trailing
+from loopbook.project.contract import Contract
 from loopbook.project.formulas import compiled
 
 ENTITY, VALUE, LEAVE, VALID_FROM = "entity", "value", "superseded", "valid_from"

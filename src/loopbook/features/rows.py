@@ -16,9 +16,10 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.single_values import category
+from loopbook.features.calendar import calendar_columns
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
-from loopbook.project.formulas import EVENT_YEAR, compiled, formula_names
+from loopbook.project.formulas import EVENT_YEAR, compiled
 
 # numexpr's compiled formulas share buffers: two threads in one of them corrupt the heap
 ONE_AT_A_TIME = threading.Lock()
@@ -32,7 +33,7 @@ def input_names(contract: Contract) -> list[str]:
 def row_inputs(contract: Contract) -> list[str]:
     """Those of `input_names` that follow from the row alone, not from earlier rows."""
     earlier = set(contract.trailing)
-    earlier |= {n for n, d in contract.computed.items() if formula_names(d.formula) & earlier}
+    earlier |= {n for n, d in contract.computed.items() if d.reads & earlier}
     return [name for name in input_names(contract) if name not in earlier]
 
 
@@ -42,8 +43,8 @@ def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, n
     Parameters
     ----------
     columns : mapping of float64 arrays, all of one length
-        The numeric features, and `event_year` where there is an event time;
-        NaN where there is no value.
+        The numeric features, and `event_year` and the columns read off the
+        calendar where there is an event time; NaN where there is no value.
 
     Returns
     -------
@@ -53,6 +54,9 @@ def derive(columns: Mapping[str, np.ndarray], contract: Contract) -> dict[str, n
     """
     derived = {}
     for name, about in contract.computed.items():
+        if about.formula is None:
+            derived[name] = columns[name]
+            continue
         formula, used = compiled(about.formula)
         with ONE_AT_A_TIME:
             value = np.asarray(formula(*(columns[n] for n in used)), dtype=np.float64)
@@ -66,6 +70,7 @@ def with_derived(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     columns = {n: rows[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in names}
     if EVENT_TS in rows.columns:
         columns[EVENT_YEAR] = rows[EVENT_TS].dt.year().cast(pl.Float64).to_numpy()
+        columns |= calendar_columns(rows[EVENT_TS], contract)
     derived = derive(columns, contract)
     return rows.with_columns(
         pl.Series(name, value, dtype=pl.Float64).fill_nan(None) for name, value in derived.items()
@@ -125,7 +130,7 @@ def records_matrix(
     records : sequence of mappings
         Features and trailing features by name; None or absent is no value.
     at : sequence of datetime in UTC
-        The instant of each, for `event_year`.
+        The instant of each, for `event_year` and the calendar.
 
     Returns
     -------
@@ -137,6 +142,7 @@ def records_matrix(
     }
     if contract.event_time:
         columns[EVENT_YEAR] = np.array([moment.year for moment in at], np.float64)
+        columns |= calendar_columns(at, contract)
     columns |= derive(columns, contract)
     matrix = np.empty((len(records), len(names)), np.float32)
     for place, name in enumerate(names):

@@ -172,7 +172,10 @@ def _joint_quantile(divergences: np.ndarray, false_alarms: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class ColumnDrift:
-    """One column of a window against the reference; shares are by bin of `labels`."""
+    """One column of a window against the reference; shares are by bin of `labels`.
+
+    `is_judged`: its drift counts; else it moves with time by its nature.
+    """
 
     column: str
     distance: float
@@ -180,6 +183,7 @@ class ColumnDrift:
     labels: list[str]
     reference: list[float]
     current: list[float]
+    is_judged: bool = True
 
     @property
     def has_drifted(self) -> bool:

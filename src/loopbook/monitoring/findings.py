@@ -16,7 +16,7 @@ import polars as pl
 from loopbook.data.splits import PART
 from loopbook.models import evaluation
 from loopbook.models.evaluation import Confidence, Interval
-from loopbook.monitoring import drift, performance, quality
+from loopbook.monitoring import calendar, drift, performance, quality
 from loopbook.monitoring.drift import ColumnDrift
 from loopbook.monitoring.quality import Fault
 from loopbook.monitoring.verdict import Window
@@ -27,9 +27,9 @@ LARGEST = 1e100  # its square and the sum of many are numbers still
 IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
 
 
-def judged_columns(columns: Sequence[ColumnDrift], contract: Contract) -> list[ColumnDrift]:
-    """Columns whose drift counts: not the trailing ones, which move with time by their nature."""
-    return [column for column in columns if column.column not in contract.trailing]
+def judged_columns(columns: Sequence[ColumnDrift]) -> list[ColumnDrift]:
+    """Columns whose drift counts: not those that move with time by their nature."""
+    return [column for column in columns if column.is_judged]
 
 
 @dataclass(frozen=True)
@@ -63,28 +63,30 @@ def find_drift(
     with those to rows that it had not seen (about rows that it has, a model
     says what it was told); outcomes of the judged answers with all outcomes.
     The rate of false alarms is shared out among all of these by their number.
-    Those that moved farthest come first; then the trailing features, which are
-    shown and not judged.
+    Those that moved farthest come first; then the trailing features and what
+    follows from the calendar, which are shown and not judged.
     """
     if rows.is_empty() or reference.is_empty():
         return []
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
-    groups = [(fitted_on, current, list(inputs))]
+    by_nature = [*calendar.expected(fitted_on, current, contract, inputs), *contract.trailing]
+    groups = [(fitted_on, current, [name for name in inputs if name not in by_nature])]
     groups.append((reference.filter(pl.col(PART) == "test"), current, [ANSWER]))
     groups.append((reference, known, [OBSERVED]))
     sizes = [len(names) for _, _, names in groups]
     columns: list[ColumnDrift] = []
     options = {"floor": rules.floor, "seed": rules.seed}
     for (before, now, names), size in zip(groups, sizes, strict=True):
-        if min(before.height, now.height) < rules.least_rows:
+        if not names or min(before.height, now.height) < rules.least_rows:
             continue
         options["false_alarms"] = rules.false_alarms * size / sum(sizes)
         columns += drift.compare(before, now, names, **options)
     columns = sorted(columns, key=_by_excess)
-    if contract.trailing and min(current.height, fitted_on.height) >= rules.least_rows:
+    if by_nature and min(current.height, fitted_on.height) >= rules.least_rows:
         options["false_alarms"] = rules.false_alarms
-        columns += drift.compare(fitted_on, current, list(contract.trailing), **options)
+        moving = drift.compare(fitted_on, current, by_nature, **options)
+        columns += [replace(column, is_judged=False) for column in moving]
     return columns
 
 
@@ -112,7 +114,9 @@ def find_faults(
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
     if current.height < least_rows or fitted_on.is_empty():
         return []
-    faults = quality.faults(fitted_on, current, contract, inputs, margin=margin)
+    follows = calendar.expected(fitted_on, current, contract, inputs)
+    faults = quality.faults(fitted_on, current, contract, inputs, margin=margin, expected=follows)
+    faults = [_with_remedy(fault, fitted_on, current, contract) for fault in faults]
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
     # a level that leaves its range has moved with time, and is no fault
     faults += [fault for fault in trailing if fault.kind == "missing"]
@@ -120,6 +124,16 @@ def find_faults(
     if known.height >= least_rows:
         faults += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
     return sorted(faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
+
+
+def _with_remedy(
+    fault: Fault, fitted_on: pl.DataFrame, current: pl.DataFrame, contract: Contract
+) -> Fault:
+    """A value that training had not seen, with the word that helps if the calendar brought it."""
+    is_new = fault.is_broken and fault.kind in (quality.NEW, quality.IMPLAUSIBLE)
+    if is_new and calendar.same_all_day(fitted_on, current, contract, fault.column):
+        return replace(fault, sentence=fault.sentence + calendar.REMEDY)
+    return fault
 
 
 @dataclass(frozen=True)

@@ -6,33 +6,20 @@ all the same. A fault asks for a person: a model that is trained on broken
 inputs learns what is broken. Pure: no file, no clock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
 from scipy.stats import beta
 
+from loopbook.monitoring.units import mistaken_for
 from loopbook.project.contract import Contract
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
 NEW_SHARE = 0.2  # of rows with categories never seen: not a new entity, but another coding
 CONFIDENCE = 0.99
-# What people mix up, as a factor from the unit that is meant to the one that came.
-UNITS = {
-    "square metres for square feet, or the like": 0.092903,
-    "square feet for square metres, or the like": 10.7639,
-    "metres for feet": 0.3048,
-    "feet for metres": 3.28084,
-    "kilograms for pounds": 0.453592,
-    "pounds for kilograms": 2.20462,
-    "kilometres for miles": 1.60934,
-    "miles for kilometres": 0.621371,
-    "thousands for ones": 0.001,
-    "ones for thousands": 1000.0,
-    "hundreds for ones, or shares for per cent": 0.01,
-    "ones for hundreds, or per cent for shares": 100.0,
-}
+NEW, IMPLAUSIBLE = "new category", "implausible"
 
 
 @dataclass(frozen=True)
@@ -65,6 +52,7 @@ def faults(
     names: Sequence[str],
     *,
     margin: float,
+    expected: Mapping[str, pl.Series] | None = None,
 ) -> list[Fault]:
     """What is wrong with a window's columns, the largest share first.
 
@@ -74,6 +62,9 @@ def faults(
         Both with all of `names`; nothing is found in an empty window.
     margin : float in [0, 1]
         By how much a share must surely exceed the reference's to be a fault.
+    expected : mapping from column to Boolean series
+        The rows of the window whose value need not be one of the reference's:
+        it came with the calendar.
     """
     if current.is_empty():
         return []
@@ -81,9 +72,12 @@ def faults(
     for name in names:
         before, now = reference[name], current[name]
         column_faults += _missing(name, before, now, margin)
-        is_text = now.dtype == pl.String
+        told, is_text = (expected or {}).get(name), now.dtype == pl.String
+        asked = now if told is None else now.zip_with(~told, now.clear(1))
         column_faults += (
-            _new(name, before, now) if is_text else _implausible(name, before, now, margin)
+            _new(name, before, asked)
+            if is_text
+            else _implausible(name, before, asked, margin, _unit_of(name, contract))
         )
     return sorted(
         column_faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column)
@@ -119,10 +113,12 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
     sentence = (
         f"{share:.1%} of the rows have a {name} that training has not seen, most of them {first}"
     )
-    return [Fault(name, "new category", share, 0.0, sentence, is_broken)]
+    return [Fault(name, NEW, share, 0.0, sentence, is_broken)]
 
 
-def _implausible(name: str, before: pl.Series, now: pl.Series, margin: float) -> list[Fault]:
+def _implausible(
+    name: str, before: pl.Series, now: pl.Series, margin: float, unit: str | None
+) -> list[Fault]:
     was, is_now = _finite(before), _finite(now)
     if not was.size or not is_now.size:
         return []
@@ -134,9 +130,9 @@ def _implausible(name: str, before: pl.Series, now: pl.Series, margin: float) ->
     share = strange.size / now.len()
     sentence = (
         f"{name} lies outside {low:,.6g} to {high:,.6g} in {share:.1%} of the rows, where nearly "
-        f"all of the reference was{_mixed_up(strange, was)}"
+        f"all of the reference was{_mixed_up(strange, was, unit)}"
     )
-    return [Fault(name, "implausible", share, usual, sentence, is_broken=True)]
+    return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]
 
 
 def _finite(column: pl.Series) -> np.ndarray:
@@ -144,16 +140,17 @@ def _finite(column: pl.Series) -> np.ndarray:
     return values[np.isfinite(values)]
 
 
-def _mixed_up(strange: np.ndarray, usual: np.ndarray) -> str:
-    """A guess at the unit, where the typical strange value is a known factor off."""
-    middle = float(np.median(usual))
-    if middle == 0:
-        return ""
-    ratio = float(np.median(strange)) / middle
-    for meaning, factor in UNITS.items():
-        if abs(ratio / factor - 1) < 0.2:
-            return f"; typically {ratio:.3g} times the usual value, as with {meaning}"
-    return ""
+def _unit_of(name: str, contract: Contract) -> str | None:
+    if name in contract.trailing:
+        return contract.history.unit
+    return contract.features.get(name, contract.target).unit
+
+
+def _mixed_up(strange: np.ndarray, usual: np.ndarray, unit: str | None) -> str:
+    """A guess at the unit that came, where the typical strange value is what that would be."""
+    middle, came = float(np.median(usual)), float(np.median(strange))
+    other = mistaken_for(unit, middle, came)
+    return f"; typically {came:,.4g} where {middle:,.4g} is usual, as with {other}" if other else ""
 
 
 def answer_faults(answers: np.ndarray) -> list[Fault]:

@@ -7,7 +7,6 @@ the code.
 
 import hashlib
 import json
-import math
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
+from loopbook.project.computed import (
+    CalendarPart,
+    Coordinates,
+    Derived,
+    History,
+    Trailing,
+    bearings,
+    log_of_per,
+)
 from loopbook.project.contract_faults import disagreements
 from loopbook.project.errors import ContractError, listed
 from loopbook.project.mappings import misfits, read_mapping, sentence
@@ -23,7 +31,6 @@ from loopbook.project.strict import Header, Ranged, Strict
 from loopbook.project.target import Costs, Target
 
 Character = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]  # readers of CSV take one byte
-BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longitude themselves
 
 
 class Dialect(Strict):
@@ -73,6 +80,7 @@ class Feature(Ranged):
     sensitive: Literal["no", "hash", "omit"] = "no"
     example: bool | int | float | str
     categories: list[str] | None = None
+    calendar: bool = False
 
     @model_validator(mode="after")
     def _keys_suit_the_type(self):
@@ -92,40 +100,6 @@ class Feature(Ranged):
         if self.range and not self.range[0] <= self.example <= self.range[1]:
             raise ValueError(f"example {self.example!r}: expected it inside the range {self.range}")
         return self
-
-
-class Derived(Strict):
-    """A column computed from a row's own features by an arithmetic formula."""
-
-    formula: Annotated[str, Field(max_length=2000)]
-    unit: str | None = None
-    meaning: str
-
-
-class Coordinates(Strict):
-    """The two features that say where a row is, in degrees; both need a range."""
-
-    latitude: Name
-    longitude: Name
-
-
-class Trailing(Strict):
-    """A number about the facts of a trailing window, `[t - window, t)`, known at t."""
-
-    aggregate: Literal["count", "median", "min", "max"]
-    window_days: Annotated[float, Field(gt=0, le=3650)]
-    over: Literal["entity", "all"] = "entity"
-    minimum_count: Annotated[int, Field(ge=1)] = 1
-    maximum_age_days: Annotated[float, Field(gt=0, le=3650)] | None = None
-    meaning: str
-
-
-class History(Strict):
-    """What a row is told about earlier rows: of its entity, or of all."""
-
-    value: Annotated[str, Field(max_length=2000)]
-    unit: str | None = None
-    features: Annotated[dict[Name, Trailing], Field(min_length=1)]
 
 
 class KnownFault(Strict):
@@ -199,6 +173,11 @@ class Contract(Strict):
         return self.history.features if self.history else {}
 
     @cached_property
+    def calendar(self) -> dict[str, CalendarPart]:
+        """The derived columns that are read off the calendar at the event time."""
+        return {name: d.calendar for name, d in self.derived.items() if d.calendar}
+
+    @cached_property
     def computed(self) -> dict[str, Derived]:
         """The derived columns, and those that follow from `target.per` and `coordinates`."""
         return self.derived | self.made
@@ -206,7 +185,7 @@ class Contract(Strict):
     @cached_property
     def made(self) -> dict[str, Derived]:
         """The derived columns that nobody wrote down."""
-        return _log_of_per(self) | _bearings(self)
+        return log_of_per(self.target) | bearings(self.coordinates, self.features)
 
     @property
     def aliases(self) -> dict[str, str]:
@@ -228,37 +207,6 @@ class Contract(Strict):
         """SHA-256 of what the contract says; comments and layout do not count."""
         content = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _log_of_per(c: Contract) -> dict[str, Derived]:
-    """The log of what the target is in proportion to: a straight line for a linear model."""
-    if c.target.per is None or not c.target.is_log:
-        return {}
-    meaning = f"Natural log of {c.target.per}."
-    return {f"log_{c.target.per}": Derived(formula=f"log({c.target.per})", meaning=meaning)}
-
-
-def _bearings(c: Contract) -> dict[str, Derived]:
-    """How far a row lies along each of eleven directions from the middle of the ranges.
-
-    A tree cuts along its columns. With these it can follow a coast or a valley
-    that runs neither north nor east. In degrees of latitude: a degree of
-    longitude is shorter by the cosine of the latitude.
-    """
-    if c.coordinates is None:
-        return {}
-    latitude, longitude = c.coordinates.latitude, c.coordinates.longitude
-    middle_lat = sum(c.features[latitude].range) / 2
-    middle_long = sum(c.features[longitude].range) / 2
-    shrink = math.cos(math.radians(middle_lat))
-    bearings = {}
-    for degrees in BEARINGS:
-        north = math.cos(math.radians(degrees))
-        east = shrink * math.sin(math.radians(degrees))
-        formula = f"({latitude} - {middle_lat:g}) * {north:.6f} + ({longitude} - {middle_long:g}) * {east:.6f}"
-        meaning = f"Distance from the middle towards {degrees} degrees east of north."
-        bearings[f"bearing_{degrees}"] = Derived(formula=formula, unit="degrees", meaning=meaning)
-    return bearings
 
 
 def read_contract(path: Path | str) -> Contract:

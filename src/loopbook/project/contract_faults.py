@@ -24,8 +24,10 @@ def disagreements(c: "Contract") -> list[str]:
     taken = {*c.columns, *c.trailing}
     for name in sorted(set(c.derived) & taken):
         faults.append(f"derived.{name}: a column of that name exists; choose another")
+    known = {*c.numbers, *c.trailing, *c.calendar, *([EVENT_YEAR] if c.event_time else [])}
     for name, derived in c.derived.items():
-        known = {*c.numbers, *c.trailing, *([EVENT_YEAR] if c.event_time else [])}
+        if derived.formula is None:
+            continue
         wrong = _formula_faults(derived.formula, known)
         if not wrong and not formula_names(derived.formula):
             wrong = [f"{derived.formula!r} names no column, so it is the same everywhere; name one"]
@@ -137,6 +139,9 @@ def _clock_faults(c: "Contract") -> list[str]:
         faults.append("known_time: says itself when a row was known; remove label_delay_days")
     if c.known_time and c.known_time in {*c.features, *c.key, c.event_time, c.target.name}:
         faults.append(f"known_time: {c.known_time!r} is in use elsewhere; name another column")
+    for name in c.calendar:
+        if not c.event_time:
+            faults.append(f"derived.{name}.calendar: needs event_time; name it, or remove {name}")
     if c.time_zone and c.time_zone not in available_timezones():
         faults.append(f"time_zone: found {c.time_zone!r}, expected a name such as Europe/Paris")
     return faults

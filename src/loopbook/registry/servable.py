@@ -18,7 +18,6 @@ from loopbook.features.rows import records_matrix
 from loopbook.models.inference import INPUT, OUTPUT, predict, session
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
-from loopbook.project.formulas import formula_names
 from loopbook.registry.card_file import Examples, read_card, vocabularies
 from loopbook.registry.graph_file import points_elsewhere
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
@@ -159,7 +158,7 @@ def _runtime(version: Version, graph: bytes, width: int) -> onnxruntime.Inferenc
 def _hidden(contract: Contract, inputs: Sequence[str]) -> list[int]:
     """The places of sensitive inputs and of those that are derived from them."""
     sensitive = {n for n, f in contract.features.items() if f.sensitive != "no"}
-    derived = {n for n, d in contract.computed.items() if formula_names(d.formula) & sensitive}
+    derived = {n for n, d in contract.computed.items() if d.reads & sensitive}
     return [place for place, name in enumerate(inputs) if name in sensitive | derived]
 
 
