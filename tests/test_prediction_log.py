@@ -6,7 +6,7 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from small_house import ROOT
 
 from loopbook.data import prediction_log, salt, truths
+from loopbook.data.log_tables import COLUMNS
 from loopbook.data.prediction_log import Entry
 from loopbook.data.row_keys import RowKeys
 from loopbook.data.truths import Truth
-from loopbook.project.contract import read_contract
+from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import PredictionLogError
 from loopbook.project.paths import Project
 from loopbook.serving import api_keys
@@ -53,7 +54,7 @@ def address(request, tmp_path, monkeypatch):
 def log(address, tmp_path):
     opened = prediction_log.connect(Project(tmp_path), contract())
     with opened.database.transaction() as cursor:
-        for table in ("predictions", "ground_truth", "inputs"):
+        for table in ("predictions", "ground_truth", "inputs", "classes"):
             cursor.execute(f"DELETE FROM {table}")
     opened.know_inputs("layout", ["size", "rooms"])
     yield opened
@@ -257,6 +258,118 @@ def test_a_log_of_the_old_form_is_found_by_the_new_keys_with_its_ground_truth(
     assert after["key"].to_list() == texts
     assert again.tell([Truth(None, texts[0], 6.0, FIRST + 1, FIRST)]) == ["corrected"]
     assert everything(again).sort("id")["observed"].to_list() == [6.0, 5.0, 5.0, None]
+    again.close()
+
+
+KINDS = ["red", "blue, dark", "grün"]
+
+
+def of_classes(*classes) -> Contract:
+    """The contract with a target of these classes."""
+    about = {"name": "price", "meaning": "What it is.", "classes": list(classes)}
+    kept = contract().model_dump(mode="json") | {"task": "multiclass", "target": about}
+    return Contract.model_validate(kept)
+
+
+def said(number: int, answered: str, *probabilities: float, **changes) -> Entry:
+    """An answer of a version that knows the classes of `kinds`."""
+    likely = np.array(probabilities)
+    return entry(number, answer=likely.max(), answered=answered, probabilities=likely, **changes)
+
+
+@pytest.fixture
+def kinds(log, tmp_path):
+    opened = prediction_log.connect(Project(tmp_path), of_classes(*KINDS))
+    opened.know_inputs("layout", ["size", "rooms"], KINDS)
+    yield opened
+    opened.close()
+
+
+def test_a_class_comes_back_with_all_probabilities_and_its_truth_as_a_text(kinds):
+    kinds.append([said(1, "grün", 0.1, 0.2, 0.7), said(2, "red", 1 / 3, 1 / 3, 1 / 3)])
+    told = [Truth(f"id-{n:06d}", None, "blue, dark", FIRST + n, FIRST) for n in (1, 1, 2)]
+    again = Truth("id-000002", None, "red", FIRST + 9, FIRST)
+    outcomes = ["accepted", "unchanged", "accepted", "corrected"]
+    assert kinds.tell([*told, again]) == outcomes
+    found = everything(kinds)
+    assert found.schema["answer"] == pl.Array(pl.Float64, 3)
+    assert found["answer"].to_list() == [[0.1, 0.2, 0.7], [1 / 3, 1 / 3, 1 / 3]]
+    assert found["answered"].to_list() == ["grün", "red"]
+    assert found["observed"].to_list() == ["blue, dark", "red"]
+    assert found["corrections"].to_list() == [0, 1]
+    day = timedelta(days=1)
+    sampled, count = kinds.sample(START, START + day, most_rows=1, seed=1)
+    assert (count, sampled.schema) == (2, found.schema)
+
+
+def test_probabilities_follow_the_classes_that_the_contract_has_now(kinds, tmp_path):
+    """One was added, one is gone, and the order is another: no name changes its number."""
+    kinds.append([said(1, "red", 0.6, 0.3, 0.1)])
+    kinds.tell([Truth("id-000001", None, "red", FIRST, FIRST)])
+    later = prediction_log.connect(Project(tmp_path), of_classes("grün", "black", "blue, dark"))
+    (row,) = everything(later).iter_rows(named=True)
+    later.close()
+    assert row["answer"] == [0.1, 0.0, 0.3]
+    assert (row["answered"], row["observed"]) == ("red", "red")
+
+
+def test_a_target_that_became_classes_keeps_its_truths_and_leaves_its_numbers_out(log, tmp_path):
+    """0 and 1 are the classes 0 and 1, also the way back; a number is no probability."""
+    log.append([entry(1), entry(2)])
+    log.tell([Truth(f"id-{n:06d}", None, float(n), FIRST, FIRST) for n in (1, 2)])
+    numbers = everything(log)
+    now = prediction_log.connect(Project(tmp_path), of_classes("0", "1", "2"))
+    now.know_inputs("new", ["size", "rooms"], ["0", "1", "2"])
+    now.append([said(3, "1", 0.1, 0.8, 0.1, inputs="new")])
+    now.tell([Truth("id-000003", None, "1", FIRST, FIRST)])
+    assert everything(now)["observed"].to_list() == ["1", "2", "1"]
+    assert everything(now)["answer"].to_list() == [None, None, [0.1, 0.8, 0.1]]
+    sampled, _ = now.sample(START, START + timedelta(days=1), most_rows=9, seed=1)
+    assert sampled["id"].to_list() == ["id-000003"]
+    now.close()
+    assert everything(log)[:2].equals(numbers)
+    assert everything(log).row(2, named=True)["observed"] == 1.0
+    assert everything(log)["answer"].to_list()[2] is None
+
+
+OLD_TABLES = (
+    "CREATE TABLE predictions (id TEXT PRIMARY KEY, received_us BIGINT NOT NULL, "
+    "as_of_us BIGINT NOT NULL, model TEXT NOT NULL, version TEXT NOT NULL, role TEXT NOT NULL, "
+    "shadow_of TEXT, route TEXT NOT NULL, key TEXT, request {blob} NOT NULL, "
+    "features {blob} NOT NULL, inputs TEXT NOT NULL, notes {blob} NOT NULL, "
+    "answer DOUBLE PRECISION NOT NULL, latency_us BIGINT NOT NULL)",
+    "CREATE TABLE inputs (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
+    "CREATE TABLE ground_truth (seq {serial}, prediction_id TEXT, key TEXT, "
+    "observed DOUBLE PRECISION NOT NULL, known_us BIGINT NOT NULL, received_us BIGINT NOT NULL)",
+    "CREATE TABLE log_form (form INTEGER NOT NULL)",
+    "INSERT INTO log_form VALUES (2)",
+)  # as loopbook wrote them before a target could be classes
+
+
+def test_a_log_from_before_there_were_classes_loses_nothing_and_takes_them(log, tmp_path):
+    log.append([entry(1), entry(2)])
+    log.tell([Truth("id-000001", None, 7.5, FIRST, FIRST)])
+    before = everything(log)
+    columns = ", ".join(COLUMNS[:-2])
+    truth = "seq, prediction_id, key, observed, known_us, received_us"
+    with log.database.transaction() as cursor:
+        for table in ("predictions", "ground_truth", "inputs"):
+            cursor.execute(f"ALTER TABLE {table} RENAME TO today_{table}")
+        cursor.execute("DROP TABLE log_form")
+        cursor.execute("DROP TABLE classes")
+        for statement in OLD_TABLES:
+            cursor.execute(log.database.sql(statement))
+        for table, names in (("predictions", columns), ("ground_truth", truth), ("inputs", "*")):
+            put = f"INSERT INTO {table} SELECT {names} FROM today_{table}"
+            cursor.execute(put)
+            cursor.execute(f"DROP TABLE today_{table}")
+    again = prediction_log.connect(Project(tmp_path), contract())
+    assert everything(again).equals(before)
+    again.append([entry(3)])
+    again.know_inputs("layout", ["size", "rooms"], KINDS)
+    again.append([said(4, "red", 0.6, 0.3, 0.1)])
+    assert again.tell([Truth("id-000004", None, "red", FIRST, FIRST)]) == ["accepted"]
+    assert again.count() == 4
     again.close()
 
 

@@ -1,9 +1,11 @@
-"""Log migration: a log that an older loopbook wrote, with keys as they are written now.
+"""Log migration: a log that an older loopbook wrote, in the form of today.
 
-Two keys could have one text: `a|b`, `c` and `a`, `b|c`. What was sent is in the
-log, so each such key is written anew from it, with its ground truth. A ground
-truth of which nobody knows to which of two keys it belonged goes to both, as it
-did before. A key with a sensitive part stays: what was sent is not in the log.
+It decides what is brought up to date, once. The columns for a target of classes
+are added, empty: what is there stays as it is. Keys are written as now: two keys
+could have one text, `a|b`, `c` and `a`, `b|c`. What was sent is in the log, so
+each such key is written anew from it, with its ground truth. A ground truth of
+which nobody knows to which of two keys it belonged goes to both, as it did
+before. A key with a sensitive part stays: what was sent is not in the log.
 """
 
 from collections import defaultdict
@@ -12,11 +14,12 @@ from typing import Any
 
 import orjson
 
+from loopbook.data.log_tables import OF_CLASSES
 from loopbook.data.row_keys import BETWEEN, ESCAPE, escaped
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
 
-FORM = 2
+FORM = 3
 DOUBTFUL = f"""SELECT id, key, request FROM predictions WHERE key IS NOT NULL AND (
     length(key) - length(replace(key, '{BETWEEN}', '')) <> ?
     OR length(key) <> length(replace(key, '{ESCAPE}', '')))"""
@@ -28,11 +31,21 @@ def migrate(database: Database, contract: Contract) -> None:
         cursor.execute("CREATE TABLE IF NOT EXISTS log_form (form INTEGER NOT NULL)")
         if database.kind == "postgresql":
             cursor.execute("LOCK TABLE log_form IN EXCLUSIVE MODE")
-        if cursor.execute("SELECT 1 FROM log_form WHERE form >= 2").fetchone():
+        form = cursor.execute("SELECT max(form) FROM log_form").fetchone()[0] or 1
+        if form >= FORM:
             return
-        if len(contract.key) > 1:
+        _add_columns(database, cursor)
+        if form < 2 and len(contract.key) > 1:
             _escape_keys(database, cursor, contract)
         cursor.execute(database.sql("INSERT INTO log_form VALUES (?)"), (FORM,))
+
+
+def _add_columns(database: Database, cursor: Any) -> None:
+    """The columns for classes, where they are not there."""
+    for table, column, kind in OF_CLASSES:
+        there = cursor.execute(f"SELECT * FROM {table} LIMIT 0").description
+        if column not in {about[0] for about in there}:
+            cursor.execute(database.sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}"))
 
 
 def _escape_keys(database: Database, cursor: Any, contract: Contract) -> None:
@@ -49,9 +62,10 @@ def _escape_keys(database: Database, cursor: Any, contract: Contract) -> None:
         first, *others = sorted(texts)
         for text in others:
             copied = (
-                "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
-                "SELECT prediction_id, ?, observed, known_us, received_us FROM ground_truth "
-                "WHERE key = ? ORDER BY seq"
+                "INSERT INTO ground_truth "
+                "(prediction_id, key, observed, observed_class, known_us, received_us) SELECT "
+                "prediction_id, ?, observed, observed_class, known_us, received_us "
+                "FROM ground_truth WHERE key = ? ORDER BY seq"
             )
             cursor.execute(database.sql(copied), (text, key))
         cursor.execute(database.sql("UPDATE ground_truth SET key = ? WHERE key = ?"), (first, key))

@@ -1,14 +1,19 @@
 """Log tables: how the prediction log stands in a database, and how it reads as a frame.
 
-It decides names and types of columns. What an entry means and when it counts
-as written is `prediction_log`'s.
+It decides names and types of columns, and how what was logged under another
+target reads under today's. What an entry means and when it counts as written
+is `prediction_log`'s.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import orjson
 import polars as pl
+
+from loopbook.data.single_values import reader, text_of
 
 INSTANT = pl.Datetime("us", "UTC")
 TABLES = (
@@ -21,22 +26,99 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS predictions_when ON predictions (as_of_us, id)",
     "CREATE INDEX IF NOT EXISTS predictions_key ON predictions (key)",
     "CREATE TABLE IF NOT EXISTS inputs (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS classes (digest TEXT PRIMARY KEY, names TEXT NOT NULL)",
     """CREATE TABLE IF NOT EXISTS ground_truth (
         seq {serial}, prediction_id TEXT, key TEXT, observed DOUBLE PRECISION NOT NULL,
         known_us BIGINT NOT NULL, received_us BIGINT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS truth_prediction ON ground_truth (prediction_id)",
     "CREATE INDEX IF NOT EXISTS truth_key ON ground_truth (key)",
 )
+# what a target of classes needs; an older log has no such columns, and its numbers no classes
+OF_CLASSES = (
+    ("predictions", "answered", "TEXT"),
+    ("predictions", "probabilities", "{blob}"),
+    ("ground_truth", "observed_class", "TEXT"),
+)
 COLUMNS = (
     *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
     *("request", "features", "inputs", "notes", "answer", "latency_us"),
+    *("answered", "probabilities"),
 )
+NUMBER = reader("number")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One answer. Instants are microseconds since 1970, UTC; `features` is float32.
+
+    Of a target of classes, `answered` is the class, `answer` its probability,
+    and `probabilities` those of all classes, in the order of the version's card.
+    """
+
+    id: str
+    received_us: int
+    as_of_us: int
+    model: str
+    version: str
+    role: str
+    shadow_of: str | None
+    route: str
+    key: str | None
+    request: Mapping[str, Any]
+    features: np.ndarray
+    inputs: str
+    notes: Mapping[str, list[str]]
+    answer: float
+    latency_us: int
+    answered: str | None = None
+    probabilities: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class Layouts:
+    """What logged vectors mean, by the digest of the version's card.
+
+    Attributes
+    ----------
+    inputs : the features in their order
+    classes : the classes in the order of the probabilities, where there are any
+    """
+
+    inputs: Mapping[str, list[str]]
+    classes: Mapping[str, list[str]]
+
+
+def stored(observed: float | str) -> tuple[float, str | None]:
+    """A ground truth as `observed` and `observed_class`; a class stands there with a 1.
+
+    The number may not be empty in a log that an older loopbook began.
+    """
+    return (1.0, observed) if isinstance(observed, str) else (observed, None)
+
+
+def read_truth(
+    number: float, name: str | None, classes: Sequence[str] | None
+) -> float | str | None:
+    """A ground truth as a target with these classes (None: a number) reads it.
+
+    It may have been told when the target was of the other kind: 1 is the class
+    `1`, and the class `1` is 1. None where it can be no such value.
+    """
+    if classes:
+        return text_of(number) if name is None else name
+    if name is None:
+        return number
+    try:
+        return NUMBER(name)
+    except ValueError:
+        return None
 
 
 def as_table(
     answers: Sequence[tuple],
-    truths: Mapping[str, list[tuple[float, int]]],
-    names: Mapping[str, list[str]],
+    truths: Mapping[str, list[tuple[float | str, int]]],
+    layouts: Layouts,
+    classes: Sequence[str] | None,
 ) -> pl.DataFrame:
     """Answers as a frame, a row each.
 
@@ -46,7 +128,16 @@ def as_table(
         Rows of `predictions`, in the order of COLUMNS.
     truths : mapping from an answer's id to (observed, known_us) pairs
         Oldest first; the last one stands, the others were corrected.
-    names : mapping from an inputs' digest to the features in their order
+    classes : sequence of str or None
+        Those of the target; None where it is a number.
+
+    Returns
+    -------
+    polars.DataFrame
+        `answer` is a number, or the probabilities of the classes in their order;
+        then `answered` is the class that was said. An answer to another kind of
+        target is null. A class that the version did not know has probability 0;
+        what it gave to a class that is none any more is left out.
     """
     columns = dict(zip(COLUMNS, zip(*answers, strict=True), strict=True))
     truths_of = [truths[i] for i in columns["id"]]
@@ -64,14 +155,43 @@ def as_table(
                 name: pl.Series([n.get(name, []) for n in notes], dtype=pl.List(pl.String))
                 for name in ("imputed", "unknown", "out_of_range")
             },
-            "answer": pl.Series(columns["answer"], dtype=pl.Float64),
+            **_answers(columns, layouts.classes, classes),
             "latency_us": pl.Series(columns["latency_us"], dtype=pl.Int64),
-            "observed": pl.Series([observed for observed, _ in newest], dtype=pl.Float64),
+            "observed": pl.Series(
+                [observed for observed, _ in newest], dtype=pl.String if classes else pl.Float64
+            ),
             "known_ts": _instants([known for _, known in newest]),
             "corrections": pl.Series([max(len(t) - 1, 0) for t in truths_of], dtype=pl.Int64),
         }
     )
-    return table.with_columns(_features(columns["features"], columns["inputs"], names))
+    return table.with_columns(_features(columns["features"], columns["inputs"], layouts.inputs))
+
+
+def _answers(
+    columns: Mapping[str, Sequence], said: Mapping[str, list[str]], classes: Sequence[str] | None
+) -> dict[str, pl.Series]:
+    """What was answered, as columns; see `as_table`."""
+    answered = pl.Series(columns["answered"], dtype=pl.String)
+    if not classes:
+        numbers = pl.Series(columns["answer"], dtype=pl.Float64)
+        return {"answer": numbers.set(answered.is_not_null(), None)}
+    values = np.full((answered.len(), len(classes)), np.nan)
+    places = {digest: _places(names, classes) for digest, names in said.items()}
+    for row, (packed, digest) in enumerate(
+        zip(columns["probabilities"], columns["inputs"], strict=True)
+    ):
+        if packed is not None and digest in places:
+            with_none = np.append(np.frombuffer(bytes(packed), np.float64), 0.0)
+            values[row] = with_none[places[digest]]
+    is_there = pl.Series(~np.isnan(values).any(axis=1))
+    answers = pl.Series(values, dtype=pl.Array(pl.Float64, len(classes)))
+    return {"answer": pl.select(pl.when(is_there).then(answers)).to_series(), "answered": answered}
+
+
+def _places(names: Sequence[str], classes: Sequence[str]) -> list[int]:
+    """Where each class stands among a version's; the last place, which is 0, for none."""
+    known = {name: place for place, name in enumerate(names)}
+    return [known.get(name, len(names)) for name in classes]
 
 
 def _instants(micros: Sequence[int | None]) -> pl.Series:

@@ -11,8 +11,7 @@ PostgreSQL database instead.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -23,16 +22,15 @@ import orjson
 import polars as pl
 
 from loopbook.data import log_migration
-from loopbook.data.log_tables import COLUMNS, TABLES, as_table
+from loopbook.data.log_tables import COLUMNS, TABLES, Entry, Layouts, as_table
 from loopbook.data.row_keys import RowKeys
 from loopbook.data.truths import (
-    ASKED_AT_ONCE,
     DAY_US,
     FIRST_US,
     LAST_US,
     Outcome,
     Truth,
-    parts,
+    known_truths,
     tell,
 )
 from loopbook.project.clock import to_micros
@@ -48,32 +46,12 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PRUNED_ROWS = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One answer. Instants are microseconds since 1970, UTC; `features` is float32."""
-
-    id: str
-    received_us: int
-    as_of_us: int
-    model: str
-    version: str
-    role: str
-    shadow_of: str | None
-    route: str
-    key: str | None
-    request: Mapping[str, Any]
-    features: np.ndarray
-    inputs: str
-    notes: Mapping[str, list[str]]
-    answer: float
-    latency_us: int
-
-
 class PredictionLog:
     """Append-only; safe for several processes."""
 
     def __init__(self, database: Database, contract: Contract, keys: RowKeys):
         self.database, self.keys = database, keys
+        self.classes = contract.target.classes
         self.delay_us = round(contract.label_delay_days * DAY_US)
         self.hidden = {
             called: feature.sensitive
@@ -88,13 +66,16 @@ class PredictionLog:
         marks = ", ".join("?" * len(COLUMNS))
         self._put = database.sql(f"INSERT INTO predictions ({', '.join(COLUMNS)}) VALUES ({marks})")
 
-    def know_inputs(self, digest: str, names: Sequence[str]) -> None:
-        """Keep the order of a version's inputs, so that logged features can be named."""
+    def know_inputs(
+        self, digest: str, names: Sequence[str], classes: Sequence[str] | None = None
+    ) -> None:
+        """Keep the order of a version's inputs and classes, so that what is logged can be named."""
         with self.database.transaction() as cursor:
-            cursor.execute(
-                self.database.sql("INSERT INTO inputs VALUES (?, ?) ON CONFLICT DO NOTHING"),
-                (digest, orjson.dumps(list(names)).decode()),
-            )
+            for table, named in (("inputs", names), ("classes", classes)):
+                if named is not None:
+                    put = f"INSERT INTO {table} VALUES (?, ?) ON CONFLICT DO NOTHING"
+                    row = (digest, orjson.dumps(list(named)).decode())
+                    cursor.execute(self.database.sql(put), row)
 
     def append(self, entries: Sequence[Entry], wait_s: float | None = None) -> None:
         """Write answers, all or none; returns when the database has them.
@@ -122,7 +103,8 @@ class PredictionLog:
         return (
             *(e.id, e.received_us, e.as_of_us, e.model, e.version, e.role, e.shadow_of, e.route),
             *(e.key, orjson.dumps(request, default=str), e.features.tobytes(), e.inputs),
-            *(orjson.dumps(e.notes), e.answer, e.latency_us),
+            *(orjson.dumps(e.notes), e.answer, e.latency_us, e.answered),
+            None if e.probabilities is None else e.probabilities.astype(np.float64).tobytes(),
         )
 
     def _shown(self, name: str, value: Any) -> Any:
@@ -164,17 +146,17 @@ class PredictionLog:
         Returns
         -------
         iterator of polars.DataFrame
-            What was answered, `received_ts` and `as_of_ts` in UTC, the request
-            as JSON, the features under `feature_<name>`, the newest known
-            ground truth as `observed` with `known_ts`, and `corrections`, how
-            often it was changed.
+            What was answered (see `log_tables.as_table`), `received_ts` and
+            `as_of_ts` in UTC, the request as JSON, the features under
+            `feature_<name>`, the newest known ground truth as `observed` with
+            `known_ts`, and `corrections`, how often it was changed.
         """
-        names = self._inputs()
+        layouts = self._layouts()
         upper = to_micros(until) if until else 2**62
         last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
         while answers := self._after(last, upper, EXPORT_ROWS):
             last = (answers[-1][COLUMNS.index("as_of_us")], answers[-1][0])
-            yield as_table(answers, self._truths(answers, known_until), names)
+            yield self._table(answers, layouts, known_until)
 
     def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
         """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
@@ -218,6 +200,8 @@ class PredictionLog:
         Of more than `most_rows`, as many are read from each of 400 equal
         stretches of time as it has a share of the answers, from a random
         instant in it on and around its end. So what is read does not grow with the log.
+        Answers to another kind of target (a number, where there are classes
+        now) are left out.
 
         Returns
         -------
@@ -229,7 +213,7 @@ class PredictionLog:
         count = self.database.read(between, (lower, upper))[0][0]
         if count <= most_rows:
             parts = list(self.rows(since=since, until=until, known_until=known_until))
-            return (pl.concat(parts, how="diagonal") if parts else None), count
+            return (_of_this_target(pl.concat(parts, how="diagonal")) if parts else None), count
         draw = np.random.default_rng(seed)
         edges = np.linspace(lower, upper, STRATA + 1).astype(np.int64).tolist()
         drawn: list[tuple] = []
@@ -241,35 +225,23 @@ class PredictionLog:
                 middle = int(draw.integers(start, end))
                 part = self._after((middle, ""), end, wanted)
                 drawn += part + self._after((start, ""), middle, wanted - len(part))
-        return as_table(drawn, self._truths(drawn, known_until), self._inputs()), count
+        return _of_this_target(self._table(drawn, self._layouts(), known_until)), count
 
-    def _inputs(self) -> dict[str, list[str]]:
-        rows = self.database.read("SELECT digest, names FROM inputs")
-        return {digest: orjson.loads(names) for digest, names in rows}
+    def _table(
+        self, answers: Sequence[tuple], layouts: Layouts, known_until: datetime | None
+    ) -> pl.DataFrame:
+        truths = known_truths(self.database, answers, self.classes, known_until=known_until)
+        return as_table(answers, truths, layouts, self.classes)
 
-    def _truths(
-        self, answers: Sequence[tuple], known_until: datetime | None = None
-    ) -> dict[str, list[tuple[float, int]]]:
-        """Ground truth by prediction id, in the order in which it became known."""
-        wanted = [(row[0], row[COLUMNS.index("key")]) for row in answers]
-        by: dict[str, dict[str, list[tuple[float, int]]]] = {"prediction_id": {}, "key": {}}
-        latest = to_micros(known_until) if known_until else 2**62
-        for column, names in (
-            ("prediction_id", [i for i, _ in wanted]),
-            ("key", sorted({k for _, k in wanted if k is not None})),
-        ):
-            for part in parts(names, ASKED_AT_ONCE):
-                marks = ", ".join("?" * len(part))
-                asked = self.database.sql(
-                    f"SELECT {column}, observed, known_us FROM ground_truth "
-                    f"WHERE {column} IN ({marks}) AND known_us <= ? ORDER BY known_us, seq"
-                )
-                for name, observed, known in self.database.read(asked, (*part, latest)):
-                    by[column].setdefault(name, []).append((observed, known))
-        return {
-            i: sorted(by["prediction_id"].get(i, []) + by["key"].get(k, []), key=lambda t: t[1])
-            for i, k in wanted
-        }
+    def _layouts(self) -> Layouts:
+        inputs, classes = (
+            {
+                digest: orjson.loads(names)
+                for digest, names in self.database.read(f"SELECT digest, names FROM {table}")
+            }
+            for table in ("inputs", "classes")
+        )
+        return Layouts(inputs, classes)
 
     def prune(self, before: datetime) -> int:
         """Delete answers received before an instant, with the ground truth of them alone.
@@ -297,6 +269,10 @@ class PredictionLog:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _of_this_target(answers: pl.DataFrame) -> pl.DataFrame:
+    return answers.filter(pl.col("answer").is_not_null())
 
 
 def _instant(micros: int) -> datetime:

@@ -7,8 +7,11 @@ told before is changed: a correction is one more row.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
+from loopbook.data.log_tables import COLUMNS, read_truth, stored
+from loopbook.project.clock import to_micros
 from loopbook.project.database import Database
 
 DAY_US = 86_400_000_000
@@ -24,13 +27,14 @@ Outcome = tuple[str, int | None]  # a word, and when the truth became known
 class Truth:
     """One observed target, for a prediction's id or for all predictions of a key.
 
+    `observed` is a number, or the class as a text.
     Without `known_us` it became known when it was received, by the clock of its
     answer: see `when_known`. One that `is_aside` is looked up and not written.
     """
 
     prediction_id: str | None
     key: str | None
-    observed: float
+    observed: float | str
     known_us: int | None
     received_us: int
     older_key: str | None = None  # as `RowKeys.older`, to find answers from before
@@ -55,8 +59,9 @@ def tell(database: Database, truths: Sequence[Truth], *, delay_us: int) -> list[
         log = _Log(_answers(cursor, database, names), _newest(cursor, database, names), delay_us)
         outcomes = [log.told(truth) for truth in truths]
         put = database.sql(
-            "INSERT INTO ground_truth (prediction_id, key, observed, known_us, received_us) "
-            "VALUES (?, ?, ?, ?, ?)"
+            "INSERT INTO ground_truth "
+            "(prediction_id, key, observed, observed_class, known_us, received_us) "
+            "VALUES (?, ?, ?, ?, ?, ?)"
         )
         if log.written:
             cursor.executemany(put, log.written)
@@ -74,7 +79,7 @@ class _Log:
     """
 
     answers: dict[Name, tuple[int, int]]
-    newest: dict[Name, tuple[float, int]]
+    newest: dict[Name, tuple[float | str, int]]
     delay_us: int
     written: list[tuple] = field(default_factory=list)
 
@@ -95,7 +100,8 @@ class _Log:
         if known is None:
             known = when_known(truth.received_us, *answer, delay_us=self.delay_us)
         key = None if truth.prediction_id else name[1]
-        row = (truth.prediction_id, key, truth.observed, known, truth.received_us)
+        told = stored(truth.observed)
+        row = (truth.prediction_id, key, *told, known, truth.received_us)
         self.written.append(row)
         if before is None or known >= before[1]:
             self.newest[name] = truth.observed, known
@@ -122,19 +128,58 @@ def _answers(cursor: Any, database: Database, names: Iterable[Name]) -> dict[Nam
 
 def _newest(
     cursor: Any, database: Database, names: Iterable[Name]
-) -> dict[Name, tuple[float, int]]:
-    found: dict[Name, tuple[float, int]] = {}
+) -> dict[Name, tuple[float | str, int]]:
+    found: dict[Name, tuple[float | str, int]] = {}
     for wanted in ("prediction_id", "key"):
         texts = [text for column, text in names if column == wanted]
         for part in parts(texts, ASKED_AT_ONCE):
             marks = ", ".join("?" * len(part))
             asked = database.sql(
-                f"SELECT {wanted}, observed, known_us FROM ground_truth "
+                f"SELECT {wanted}, observed, observed_class, known_us FROM ground_truth "
                 f"WHERE {wanted} IN ({marks}) ORDER BY known_us, seq"
             )
-            for name, observed, known in cursor.execute(asked, part).fetchall():
-                found[wanted, name] = observed, known
+            for name, number, text, known in cursor.execute(asked, part).fetchall():
+                found[wanted, name] = (number if text is None else text), known
     return found
+
+
+def known_truths(
+    database: Database,
+    answers: Sequence[tuple],
+    classes: Sequence[str] | None,
+    *,
+    known_until: datetime | None = None,
+) -> dict[str, list[tuple[float | str, int]]]:
+    """Ground truth of logged answers by their ids, in the order in which it became known.
+
+    Parameters
+    ----------
+    answers : sequence of tuple
+        Rows of `predictions`, in the order of COLUMNS.
+    classes : sequence of str or None
+        Those of the target; see `log_tables.read_truth`.
+    """
+    wanted = [(row[0], row[COLUMNS.index("key")]) for row in answers]
+    by: dict[str, dict[str, list[tuple[float | str, int]]]] = {"prediction_id": {}, "key": {}}
+    latest = to_micros(known_until) if known_until else 2**62
+    for column, names in (
+        ("prediction_id", [i for i, _ in wanted]),
+        ("key", sorted({k for _, k in wanted if k is not None})),
+    ):
+        for part in parts(names, ASKED_AT_ONCE):
+            marks = ", ".join("?" * len(part))
+            asked = database.sql(
+                f"SELECT {column}, observed, observed_class, known_us FROM ground_truth "
+                f"WHERE {column} IN ({marks}) AND known_us <= ? ORDER BY known_us, seq"
+            )
+            for name, number, text, known in database.read(asked, (*part, latest)):
+                observed = read_truth(number, text, classes)
+                if observed is not None:
+                    by[column].setdefault(name, []).append((observed, known))
+    return {
+        i: sorted(by["prediction_id"].get(i, []) + by["key"].get(k, []), key=lambda t: t[1])
+        for i, k in wanted
+    }
 
 
 def parts(values: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
