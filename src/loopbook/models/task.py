@@ -106,6 +106,13 @@ class Number:
         errors = self.linked(answers) - self.linked(observed)
         return {self.contract.target.name: errors}
 
+    def outcomes(self, observed: np.ndarray, most: int = 6) -> dict[str, np.ndarray]:
+        """What happened as numbers whose mean says something: the target itself.
+
+        Named by what that mean is.
+        """
+        return {f"mean {self.contract.target.name}": observed}
+
     def metrics(self, observed: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         """All metrics that are shown; see `scores.of_numbers`."""
         from loopbook.models import scores
@@ -222,6 +229,13 @@ class Classes:
             self.classes[place]: answers[:, place] - (observed == place).astype(np.float64)
             for place in places
         }
+
+    def outcomes(self, observed: np.ndarray, most: int = 6) -> dict[str, np.ndarray]:
+        """1 where a class happened and 0 elsewhere: the yes, or the `most` frequent classes."""
+        counts = np.bincount(observed[np.isfinite(observed)].astype(np.intp), minlength=self.width)
+        often = sorted(np.argsort(-counts, kind="stable")[:most])
+        places = often if self.positive is None else [self.positive]
+        return {f"share of {self.classes[k]}": (observed == k).astype(np.float64) for k in places}
 
     def metrics(self, observed: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         from loopbook.models import scores

@@ -7,8 +7,10 @@ model's errors look is `error_plots`'.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +23,11 @@ from loopbook.pages.figures import (
     CHAMPION,
     CURRENT,
     REFERENCE,
+    SEVERAL,
+    Picture,
     compact,
     figure,
+    lines,
     nothing,
     plain,
     words,
@@ -35,10 +40,33 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
     from loopbook.monitoring.drift import ColumnDrift
 
 
-def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = False) -> Figure:
-    """Histograms of one column for named groups of rows, as shares, in one figure."""
+def distribution(
+    values: Mapping[str, np.ndarray | pl.Series],
+    label: str,
+    *,
+    log: bool = False,
+    order: Sequence[str] | None = None,
+) -> Picture:
+    """One column for named groups of rows, as shares: histograms of numbers, bars of words.
+
+    Parameters
+    ----------
+    values : mapping from a group's name to its values
+        Numbers, or texts; what is missing is left out.
+    log : bool
+        Whether numbers stand on a logarithmic axis, if all of them are above 0.
+    order : sequence of str, optional
+        In which order words are shown; without it the most frequent are first.
+    """
+    arrays = {name: np.asarray(group) for name, group in values.items()}
+    if all(group.dtype.kind in "fiub" for group in arrays.values()):
+        return _histograms({n: g.astype(float) for n, g in arrays.items()}, label, log=log)
+    return _bars(arrays, label, order)
+
+
+def _histograms(groups: Mapping[str, np.ndarray], label: str, *, log: bool) -> Picture:
     drawn, axis = figure()
-    whole = np.concatenate([v[np.isfinite(v)] for v in values.values()])
+    whole = np.concatenate([v[np.isfinite(v)] for v in groups.values()])
     if not whole.size:
         return nothing("no row has a value")
     low, high = np.quantile(whole, [0.001, 0.999])
@@ -46,8 +74,7 @@ def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = Fa
         low, high = low - abs(low) / 10 - 1e-6, high + abs(high) / 10 + 1e-6
     log = log and bool(low > 0)
     bins = np.geomspace(low, high, 50) if log else np.linspace(low, high, 50)
-    colours = (REFERENCE, CURRENT, CHALLENGER)
-    for (name, group), colour in zip(values.items(), colours, strict=False):
+    for (name, group), colour in zip(groups.items(), cycle(SEVERAL)):
         weights = np.full(group.size, 1 / max(group.size, 1))
         axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
     if log:
@@ -55,20 +82,58 @@ def distribution(values: Mapping[str, np.ndarray], label: str, *, log: bool = Fa
     axis.xaxis.set_major_formatter(FuncFormatter(compact))
     axis.yaxis.set_major_formatter(PercentFormatter(1))
     axis.set(xlabel=words(label), ylabel="share of rows")
-    if len(values) > 1:
+    if len(groups) > 1:
+        axis.legend(frameon=False)
+    return drawn
+
+
+def _bars(
+    groups: Mapping[str, np.ndarray], label: str, order: Sequence[str] | None, most: int = 12
+) -> Picture:
+    """The share of each word in each group; the rarest of many share a bar."""
+    counts = [Counter(str(v) for v in group if v is not None) for group in groups.values()]
+    whole = sum(counts, Counter())
+    if not whole:
+        return nothing("no row has a value")
+    often = [name for name, _ in sorted(whole.items(), key=lambda pair: (-pair[1], pair[0]))]
+    kept = often if len(often) <= most else often[: most - 1]
+    names = [name for name in order or kept if name in kept]
+    rest = len(often) - len(kept)
+    drawn, axis, places = lines(len(names) + (rest > 0), each=0.16 + 0.12 * len(groups))
+    height = 0.8 / len(groups)
+    for k, (group, count, colour) in enumerate(zip(groups, counts, cycle(SEVERAL))):
+        total = max(count.total(), 1)
+        shown = [count[name] / total for name in names]
+        shown += [1 - sum(shown)] if rest and count else [0.0] * (rest > 0)
+        axis.barh(places + 0.4 - height * (k + 0.5), shown, height, color=colour, label=group)
+    rows = [plain(name) for name in names] + [f"{rest:,} others"] * (rest > 0)
+    axis.set_yticks(places, rows)
+    axis.grid(visible=False, axis="y")
+    axis.xaxis.set_major_formatter(PercentFormatter(1))
+    axis.set(xlabel="share of rows", ylabel=words(label))
+    if len(groups) > 1:
         axis.legend(frameon=False)
     return drawn
 
 
 def over_time(
-    counts: pl.DataFrame,
+    periods: pl.DataFrame,
     label: str,
     marks: Mapping[str, object] | None = None,
     time: str = "week of the event (UTC)",
-) -> Figure:
-    """One number a period; columns `period` and `value`. `marks` names vertical lines."""
+) -> Picture:
+    """Numbers by period: a line for each column beside `period`. `marks` names vertical lines.
+
+    Lines are named by their columns; a single one called `value` needs no name.
+    """
     drawn, axis = figure()
-    axis.plot(counts["period"], counts["value"], color=CURRENT, marker="o", ms=3)
+    columns = [name for name in periods.columns if name != "period"]
+    for name, colour in zip(columns, cycle(SEVERAL[1:] if len(columns) > 1 else SEVERAL[1:2])):
+        axis.plot(
+            periods["period"], periods[name], color=colour, marker="o", ms=3, label=plain(name)
+        )
+    if columns != ["value"]:
+        axis.legend(frameon=False)
     top = axis.get_ylim()[1]
     for name, at in (marks or {}).items():
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
@@ -144,6 +209,8 @@ def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = N
 
 def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Figure:
     """Horizontal bars, the first on top; `best` names the one in the challenger's colour."""
+    if not names:
+        return nothing("no column of numbers")
     drawn, axis = figure(7.0, 0.9 + 0.3 * len(names))
     places = np.arange(len(names))[::-1]
     colours = [CHALLENGER if name == best else REFERENCE for name in names]

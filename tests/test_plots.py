@@ -1,0 +1,59 @@
+"""Figures of columns: numbers and words alike."""
+
+import numpy as np
+import polars as pl
+import pytest
+from test_error_plots import texts
+from test_task import KINDS, YES, table
+
+from loopbook.models.task import task_of
+from loopbook.pages import plots
+
+
+def bars(figure) -> list[list[float]]:
+    """The lengths of the bars of each group."""
+    (axis,) = figure.axes
+    return [[bar.get_width() for bar in group] for group in axis.containers]
+
+
+def test_a_column_of_words_has_bars_in_the_order_of_the_contract():
+    groups = {"train": pl.Series(["b", "a", "b", None]), "test": pl.Series(["a", "a"])}
+    figure = plots.distribution(groups, "kind", order=["c", "a", "b"])
+    assert bars(figure) == [[pytest.approx(1 / 3), pytest.approx(2 / 3)], [1.0, 0.0]]
+    assert {"a", "b", "share of rows", "kind"} <= set(texts(figure))
+
+
+def test_the_rarest_of_many_words_share_a_bar():
+    values = [f"w{n}" for n in range(30) for _ in range(30 - n)]
+    figure = plots.distribution({"all": pl.Series(values)}, "word")
+    (lengths,) = bars(figure)
+    assert len(lengths) == 12
+    assert sum(lengths) == pytest.approx(1)
+    assert "19 others" in texts(figure)
+    assert lengths[-1] == pytest.approx(sum(range(1, 20)) / len(values))
+
+
+@pytest.mark.parametrize("none", [pl.Series([], dtype=pl.String), pl.Series([], dtype=pl.Float64)])
+def test_a_column_without_a_value_is_told(none):
+    assert "no row has a value" in texts(plots.distribution({"all": none}, "it"))
+
+
+def test_numbers_of_a_frame_are_drawn_as_those_of_an_array():
+    for values in (pl.Series([1, 2, None]), pl.Series([1.0, 2.0]), np.array([1.0, 2.0])):
+        assert plots.distribution({"all": values}, "it").axes[0].get_ylabel() == "share of rows"
+
+
+def test_what_happened_has_a_mean_that_says_something_whatever_the_target_is():
+    yes = task_of(table("binary", **YES)).outcomes(np.array([0.0, 1.0, 1.0, 1.0]))
+    assert {name: values.mean() for name, values in yes.items()} == {"share of yes": 0.75}
+    several = task_of(table("multiclass", **KINDS)).outcomes(np.array([2.0, 1.0, 2.0]), most=2)
+    assert list(several) == ["share of b", "share of c"]
+    assert task_of(table()).outcomes(np.array([3.0]))["mean y"].tolist() == [3.0]
+
+
+def test_several_lines_over_time_are_told_apart_by_name():
+    frame = pl.DataFrame({"period": [1, 2], "share of a": [0.2, 0.3], "share of b": [0.8, 0.7]})
+    (axis,) = plots.over_time(frame, "kind").axes
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == frame.columns[1:]
+    alone = plots.over_time(pl.DataFrame({"period": [1, 2], "value": [1, 2]}), "rows")
+    assert alone.axes[0].get_legend() is None
