@@ -135,9 +135,10 @@ def over_time(
     if columns != ["value"]:
         axis.legend(frameon=False)
     top = axis.get_ylim()[1]
-    for name, at in (marks or {}).items():
+    for k, (name, at) in enumerate((marks or {}).items()):
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
-        axis.annotate(name, (at, top), xytext=(3, -4), textcoords="offset points", va="top", size=9)
+        place = (3, -4 - 11 * k)  # below the one before, which may be near
+        axis.annotate(name, (at, top), place, textcoords="offset points", va="top", size=9)
     axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=time, ylabel=words(label))
     axis.tick_params(axis="x", rotation=30)
