@@ -48,6 +48,7 @@ def imports(code: str) -> set[str]:
         ("ploomber", "pipeline/graph.py"),
         ("dvc", "data/dataset_versions.py"),
         ("evidently", "monitoring/evidently_report.py"),
+        ("duckdb", "data/queries.py"),
     ],
 )
 def test_a_heavy_library_has_one_door(library, module):

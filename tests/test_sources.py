@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 import sqlalchemy as sa
 
-from loopbook.data import headers, landing, sources
+from loopbook.data import headers, landing, source_files, sources
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
 
@@ -80,11 +80,11 @@ def test_a_folder_is_its_files_and_another_file_changes_its_digest(tmp_path):
     folder.mkdir()
     ROWS[:1].write_csv(folder / "2025-01.csv")
     ROWS[1:2].write_csv(folder / "2025-02.csv")
-    before = sources.source_digest(of(path="sales"), tmp_path)
+    before = source_files.source_digest(of(path="sales"), tmp_path)
     assert read(tmp_path, path="sales")["id"].to_list() == ["001", "002"]
     ROWS[2:].write_csv(folder / "2025-03.csv")
     assert same(read(tmp_path, path="sales"))
-    assert sources.source_digest(of(path="sales"), tmp_path) != before
+    assert source_files.source_digest(of(path="sales"), tmp_path) != before
     (folder / "notes.md").write_text("hello")
     with pytest.raises(SourceError, match="expected files of one format"):
         read(tmp_path, path="sales")
@@ -218,16 +218,16 @@ def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_l
     ROWS[:2].write_csv(folder / "sales.csv")
     os.utime(folder / "sales.csv", (1e9, 1e9))
     where = {"url": f"{address}/sales.csv?token=secret"}
-    first = sources.source_digest(of(**where), tmp_path)
+    first = source_files.source_digest(of(**where), tmp_path)
     assert read(tmp_path, **where).height == 2
-    assert sources.source_digest(of(**where), tmp_path) == first
+    assert source_files.source_digest(of(**where), tmp_path) == first
     assert sent == [200, 304]
     ROWS.write_csv(folder / "sales.csv")
-    assert sources.source_digest(of(**where), tmp_path) != first
+    assert source_files.source_digest(of(**where), tmp_path) != first
     assert same(read(tmp_path, **where))
     (folder / "sales.csv").unlink()
     with pytest.raises(SourceError, match=r"answered 404.*Nothing was changed") as caught:
-        sources.source_digest(of(**where), tmp_path)
+        source_files.source_digest(of(**where), tmp_path)
     assert "secret" not in str(caught.value)
     assert same(read(tmp_path, **where))
 
@@ -266,18 +266,18 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
         connection.execute(table.insert(), ROWS.to_dicts())
     where = {"database": "${SALES_DATABASE}", "query": "SELECT * FROM sales ORDER BY id DESC"}
     asked = CONTRACT.model_copy(update={"source": Source(**where)})
-    first = sources.source_digest(asked, tmp_path)
+    first = source_files.source_digest(asked, tmp_path)
     assert same(sources.read_source(asked, tmp_path).sort("id"))
     with engine.begin() as connection:
         connection.execute(table.update().where(table.c.id == "001").values(price=11.0))
-    assert sources.source_digest(asked, tmp_path) != first
+    assert source_files.source_digest(asked, tmp_path) != first
     engine.dispose()
     wrong = asked.model_copy(update={"source": Source(**where | {"query": "SELECT * FROM gone"})})
     with pytest.raises(SourceError, match=r"the query failed .*gone"):
-        sources.source_digest(wrong, tmp_path)
+        source_files.source_digest(wrong, tmp_path)
     empty = where | {"query": "SELECT * FROM sales WHERE id > '99'"}
     with pytest.raises(SourceError, match="the query found 0 rows"):
-        sources.source_digest(asked.model_copy(update={"source": Source(**empty)}), tmp_path)
+        source_files.source_digest(asked.model_copy(update={"source": Source(**empty)}), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import polars as pl
 import polars.selectors as cs
 
 from loopbook.data import headers
-from loopbook.project.contract import Contract, Dialect, Source
+from loopbook.project.source import Dialect, Place
 
 SUFFIXES = {
     ".parquet": "parquet",
@@ -22,15 +22,16 @@ SUFFIXES = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
 }
+NAMES = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
 SNIFFED_BYTES = 1 << 16
 
 
-def format_of(file: Path, source: Source) -> str | None:
+def format_of(file: Path, place: Place) -> str | None:
     """parquet, csv or jsonl, by the contract or the name; None where neither says it."""
-    return source.format or SUFFIXES.get(file.suffix.lower())
+    return place.format or SUFFIXES.get(file.suffix.lower())
 
 
-def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
+def scan(file: Path, form: str, place: Place) -> pl.LazyFrame:
     """A file as a lazy table, so that only named columns are read.
 
     Parquet has its columns as stored. CSV and JSON lines are text throughout:
@@ -43,7 +44,7 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
         schema = pl.scan_ndjson(pattern, infer_schema_length=None).collect_schema()
         texts = {name: pl.String for name, kind in schema.items() if not kind.is_nested()}
         return pl.scan_ndjson(pattern, schema_overrides=texts, infer_schema_length=None)
-    dialect = dialect_of(file, contract)
+    dialect = dialect_of(file, place)
     headers.written(file, dialect)
     table = pl.scan_csv(
         file,
@@ -62,9 +63,9 @@ def scan(file: Path, form: str, contract: Contract) -> pl.LazyFrame:
     return table.filter(is_row) if len(table.collect_schema()) > 1 else table
 
 
-def dialect_of(file: Path, contract: Contract) -> Dialect:
+def dialect_of(file: Path, place: Place) -> Dialect:
     """How a CSV file is written: as the contract says, or as its first lines show."""
-    return contract.source.dialect or sniffed(file)
+    return place.dialect or sniffed(file)
 
 
 def sniffed(file: Path) -> Dialect:
@@ -79,3 +80,20 @@ def sniffed(file: Path) -> Dialect:
     # 1,5;2,5 has as many commas as semicolons: the header has no number in it
     most = max(",;\t|", key=lines[0].count)
     return Dialect(separator=most if lines[0].count(most) else separator)
+
+
+def unknown(where: str, key: str) -> str:
+    """What to say of a file whose format nobody says."""
+    return (
+        f"{where}: its name ends in no known format, expected {', '.join(SUFFIXES)}. "
+        f"Say {key} in contract.yaml: parquet, csv or jsonl."
+    )
+
+
+def unreadable(where: str, form: str, reason: Exception) -> str:
+    """What to say of a file that is not of its format, without what programmers are told."""
+    first = (str(reason).strip() or type(reason).__name__).splitlines()[0]
+    return (
+        f"{where}: is no readable {NAMES[form]} file ({first}). "
+        "Write it again, or correct source in contract.yaml."
+    )

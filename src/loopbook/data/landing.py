@@ -8,6 +8,7 @@ from the environment, so that no file of the project holds a secret.
 """
 
 import hashlib
+import json
 import os
 import re
 from collections import Counter
@@ -18,32 +19,18 @@ from urllib.parse import urlsplit
 
 import polars as pl
 
+from loopbook.data.places import NamedPlace
 from loopbook.data.single_values import text_of
-from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
 from loopbook.project.files import read_json, replacing, write_json
+from loopbook.project.source import Place
 
 BATCH_ROWS = 50_000
 TIMEOUT_S = 60
 VARIABLE = re.compile(r"\$\{(\w+)\}")
 
 
-def is_remote(source: Source) -> bool:
-    return source.path is None
-
-
-def described(source: Source) -> str:
-    """The source for people, without user, password or query string."""
-    if source.path is not None:
-        return source.path
-    place = source.url or source.database or ""
-    address = urlsplit(place)
-    if not address.scheme:
-        return place  # a variable, not yet filled in
-    return f"{address.scheme}://{address.netloc.rsplit('@', 1)[-1]}{address.path}"
-
-
-def filled_in(address: str) -> str:
+def filled_in(address: str, named: NamedPlace) -> str:
     """An address with its `${NAME}` from the environment.
 
     Raises
@@ -54,14 +41,14 @@ def filled_in(address: str) -> str:
     absent = [name for name in VARIABLE.findall(address) if name not in os.environ]
     if absent:
         raise SourceError(
-            f"source: needs {', '.join(absent)} in the environment, found nothing. "
+            f"source{' ' + named.name if named.name else ''}: needs {', '.join(absent)} in the environment, found nothing. "
             f"Set it first: export {absent[0]}=…"
         )
     return VARIABLE.sub(lambda match: os.environ[match[1]], address)
 
 
-def land(contract: Contract, folder: Path) -> str:
-    """Bring a remote source here and give the digest of what came.
+def land(named: NamedPlace, folder: Path) -> str:
+    """Bring the rows of a place elsewhere here and give the digest of what came.
 
     A URL is asked with the ETag or date of the last landing, so that what has
     not changed is not sent again. A query runs every time: its digest does not
@@ -73,8 +60,7 @@ def land(contract: Contract, folder: Path) -> str:
         If it cannot be reached or answers with an error; what was landed stays.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    source = contract.source
-    record = _download(source, folder) if source.url else _query(contract, folder)
+    record = _download(named, folder) if named.place.url else _query(named, folder)
     for old in folder.glob("landed-*"):
         if old.name != record["file"]:
             old.unlink()
@@ -82,10 +68,10 @@ def land(contract: Contract, folder: Path) -> str:
     return record["digest"]
 
 
-def landed(contract: Contract, folder: Path) -> Path:
-    """The file of the last landing; lands first where there is none of this source."""
-    if _last(contract.source, folder) is None:
-        land(contract, folder)
+def landed(named: NamedPlace, folder: Path) -> Path:
+    """The file of the last landing; lands first where there is none of this place."""
+    if _last(named.place, folder) is None:
+        land(named, folder)
     return folder / read_json(folder / "landed.json")["file"]
 
 
@@ -94,23 +80,26 @@ def sum_of_hashes(rows: pl.DataFrame) -> int:
     return int(rows.hash_rows(seed=0).cast(pl.Int128).sum() or 0) % 2**64
 
 
-def _identity(source: Source) -> str:
-    return hashlib.sha256(source.model_dump_json().encode()).hexdigest()
+def _identity(place: Place) -> str:
+    """What a landing is of; a query over the rows that it brought is no part of it."""
+    query = place.query if place.database else None
+    asked = json.dumps([place.url, place.database, query])
+    return hashlib.sha256(asked.encode()).hexdigest()
 
 
-def _last(source: Source, folder: Path) -> dict[str, Any] | None:
+def _last(place: Place, folder: Path) -> dict[str, Any] | None:
     try:
         record = read_json(folder / "landed.json")
     except (OSError, ValueError):
         return None
-    same = record.get("source") == _identity(source)
+    same = record.get("source") == _identity(place)
     return record if same and (folder / record["file"]).exists() else None
 
 
-def _download(source: Source, folder: Path) -> dict[str, Any]:
+def _download(named: NamedPlace, folder: Path) -> dict[str, Any]:
     import httpx
 
-    last = _last(source, folder)
+    last, url = _last(named.place, folder), named.place.url
     asked = {"If-None-Match": last["etag"]} if last and last.get("etag") else {}
     if last and last.get("modified"):
         asked["If-Modified-Since"] = last["modified"]
@@ -120,7 +109,7 @@ def _download(source: Source, folder: Path) -> dict[str, Any]:
             replacing(folder / "incoming") as incoming,
             httpx.stream(
                 "GET",
-                filled_in(source.url),
+                filled_in(url, named),
                 headers=asked,
                 timeout=TIMEOUT_S,
                 follow_redirects=True,
@@ -133,12 +122,12 @@ def _download(source: Source, folder: Path) -> dict[str, Any]:
                 for block in answer.iter_bytes(1 << 20):
                     state.update(block)
                     file.write(block)
-            name = f"landed-{state.hexdigest()[:32]}{Path(urlsplit(source.url).path).suffix}"
+            name = f"landed-{state.hexdigest()[:32]}{Path(urlsplit(url).path).suffix}"
             incoming.replace(folder / name)
     except (httpx.HTTPError, httpx.InvalidURL) as reason:
-        raise SourceError(_unreached(source, reason)) from None
+        raise SourceError(_unreached(named, reason)) from None
     return {
-        "source": _identity(source),
+        "source": _identity(named.place),
         "file": name,
         "digest": state.hexdigest(),
         "etag": answer.headers.get("etag"),
@@ -146,31 +135,30 @@ def _download(source: Source, folder: Path) -> dict[str, Any]:
     }
 
 
-def _unreached(source: Source, reason: Exception) -> str:
+def _unreached(named: NamedPlace, reason: Exception) -> str:
     """What to say of a download that brought no table."""
     import httpx
 
     if isinstance(reason, httpx.HTTPStatusError):
         return (
-            f"source {described(source)}: answered {reason.response.status_code} "
+            f"{named}: answered {reason.response.status_code} "
             f"{reason.response.reason_phrase}, expected the table. Nothing was changed; "
-            "correct source.url in contract.yaml, or ask its owner."
+            f"correct {named.key('url')} in contract.yaml, or ask its owner."
         )
     return (
-        f"source {described(source)}: cannot be reached ({type(reason).__name__}). "
-        "Nothing was changed; check source.url in contract.yaml and the network."
+        f"{named}: cannot be reached ({type(reason).__name__}). "
+        f"Nothing was changed; check {named.key('url')} in contract.yaml and the network."
     )
 
 
-def _query(contract: Contract, folder: Path) -> dict[str, Any]:
+def _query(named: NamedPlace, folder: Path) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    source, total, rows, writer = contract.source, 0, 0, None
-    texts = {contract.header_of[name] for name in (*contract.features, contract.target.name)}
+    total, rows, writer = 0, 0, None
     with replacing(folder / "incoming") as incoming:
         try:
-            for batch in _batches(source):
-                table = _as_table(batch, texts)
+            for batch in _batches(named):
+                table = _as_table(batch, named.texts)
                 total = (total + sum_of_hashes(table)) % 2**64
                 rows += table.height
                 arrow = table.to_arrow()
@@ -179,24 +167,24 @@ def _query(contract: Contract, folder: Path) -> dict[str, Any]:
                 writer.write_table(arrow.cast(writer.schema))
         except (pl.exceptions.PolarsError, ValueError) as reason:
             raise SourceError(
-                f"source {described(source)}: a column of the query is not of one "
-                f"type everywhere ({str(reason).splitlines()[0]}). Cast it in source.query."
+                f"{named}: a column of the query is not of one "
+                f"type everywhere ({str(reason).splitlines()[0]}). Cast it in {named.key('query')}."
             ) from None
         finally:
             if writer is not None:
                 writer.close()
         if writer is None:
             raise SourceError(
-                f"source {described(source)}: the query found 0 rows, expected at least one. "
-                "Correct source.query in contract.yaml, or fill the table."
+                f"{named}: the query found 0 rows, expected at least one. "
+                f"Correct {named.key('query')} in contract.yaml, or fill the table."
             )
         digest = hashlib.sha256(f"{rows} {total} {writer.schema}".encode()).hexdigest()
         name = f"landed-{digest[:32]}.parquet"
         incoming.replace(folder / name)
-    return {"source": _identity(source), "file": name, "digest": digest}
+    return {"source": _identity(named.place), "file": name, "digest": digest}
 
 
-def _as_table(batch: list[dict[str, Any]], texts: set[str]) -> pl.DataFrame:
+def _as_table(batch: list[dict[str, Any]], texts: frozenset[str]) -> pl.DataFrame:
     """A batch of rows, with the columns that are described as `texts`.
 
     A batch without any value would have no type, and SQLite's own vary from row
@@ -212,20 +200,20 @@ def _as_table(batch: list[dict[str, Any]], texts: set[str]) -> pl.DataFrame:
     return pl.DataFrame(columns)
 
 
-def _batches(source: Source) -> Iterator[list[dict[str, Any]]]:
+def _batches(named: NamedPlace) -> Iterator[list[dict[str, Any]]]:
     """The rows of a query, at most `BATCH_ROWS` of them in memory at once."""
     import sqlalchemy as sa
     from sqlalchemy.exc import SQLAlchemyError
 
-    address, engine = filled_in(source.database), None
+    address, engine = filled_in(named.place.database, named), None
     try:
         engine = sa.create_engine(address)
         with engine.connect().execution_options(yield_per=BATCH_ROWS) as connection:
-            result = connection.execute(sa.text(source.query))
+            result = connection.execute(sa.text(named.place.query))
             twins = [name for name, count in Counter(result.keys()).items() if count > 1]
             if twins:
                 raise SourceError(
-                    f"source {described(source)}: the query gives {', '.join(map(repr, twins))} "
+                    f"{named}: the query gives {', '.join(map(repr, twins))} "
                     "more than once. Give each column a name of its own: AS name."
                 )
             for part in result.mappings().partitions():
@@ -234,8 +222,8 @@ def _batches(source: Source) -> Iterator[list[dict[str, Any]]]:
         # the driver's own words, without the statement and the address
         cause = str(getattr(reason, "orig", None) or reason).strip().splitlines()[0]
         raise SourceError(
-            f"source {described(source)}: the query failed ({cause}). "
-            "Nothing was changed; correct source.database or source.query in contract.yaml."
+            f"{named}: the query failed ({cause}). "
+            f"Nothing was changed; correct {named.key('database')} or {named.key('query')} in contract.yaml."
         ) from None
     finally:
         if engine is not None:

@@ -10,8 +10,9 @@ from datetime import datetime
 
 import polars as pl
 
-from loopbook.data import landing, quarantine, served_rows, sources, splits, usable_rows, validation
+from loopbook.data import quarantine, served_rows, sources, splits, usable_rows, validation
 from loopbook.data.aside_rows import Reading
+from loopbook.data.places import described
 from loopbook.data.rules import SHOWN
 from loopbook.data.usable_rows import Sifted
 from loopbook.project.contract import Contract
@@ -85,7 +86,7 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
     told += list(_set_aside(readable, found))
     told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []
     return Rehearsed(
-        source=landing.described(contract.source),
+        source=described(contract.source),
         read=reading.rows.height,
         usable=rows.height,
         as_of=as_of,

@@ -1,85 +1,35 @@
 """Sources: the user's rows, as the contract says where they are.
 
-It decides how a table is read: Parquet, CSV, JSON lines, a folder of them, and
-what `landing` brings from a URL or a database. It never checks values (that is
-`validation`).
+It decides how a table is read, whatever holds it: the files of a place, or the
+result of the query over several. It never checks values (that is `validation`).
 """
 
-import hashlib
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 
-from loopbook.data import formats, headers, instants, landing, rules, validation, values
+from loopbook.data import formats, headers, instants, queries, rules, validation, values
 from loopbook.data.aside_rows import Reading
-from loopbook.data.formats import SUFFIXES, format_of
+from loopbook.data.places import described, places_of
+from loopbook.data.source_files import digest_of_files, files_of
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import SourceError, listed
-from loopbook.project.files import sha256_of
-
-FORMATS = {"parquet": "Parquet", "csv": "CSV", "jsonl": "JSON lines"}
-THE_SOURCE = "source"  # where a file is asked for: the rows that the contract names
-
-
-def landing_folder(root: Path) -> Path:
-    return root / "var" / "landing"
 
 
 def source_files(contract: Contract, root: Path) -> list[Path]:
-    """The files that hold the rows: one, or those of a folder by name.
-
-    A relative path is relative to the project. What is elsewhere is landed.
+    """The files that hold the rows: of the one place, or of the query's result.
 
     Raises
     ------
     SourceError
-        If there is no such file, or the folder holds none of one format.
+        If there is none, or the query over the places cannot be answered.
     """
-    source = contract.source
-    if landing.is_remote(source):
-        return [landing.landed(contract, landing_folder(root))]
-    path = (root / source.path).resolve()
-    if not path.is_dir():
-        return [path]
-    files = sorted(f for f in path.rglob("*") if f.is_file() and f.name[0] not in "._")
-    formats = {format_of(f, source) for f in files}
-    if len(formats) != 1 or None in formats:
-        names = ", ".join(sorted(str(f.relative_to(path)) for f in files)[:5]) or "no file"
-        raise SourceError(
-            f"source {source.path}: found {names} in the folder, expected files of one format. "
-            "Say source.format in contract.yaml, or move the others away."
-        )
-    return files
-
-
-def source_digest(contract: Contract, root: Path) -> str:
-    """SHA-256 of the source's bytes as they are now; what is elsewhere is landed.
-
-    Raises
-    ------
-    SourceError
-        If there is no such file, or it cannot be read or reached.
-    """
-    if landing.is_remote(contract.source):
-        return landing.land(contract, landing_folder(root))
-    files = source_files(contract, root)
-    digests = [_file_digest(file, contract) for file in files]
-    if len(files) == 1:
-        return digests[0]
-    named = "".join(f"{f.name} {d}\n" for f, d in zip(files, digests, strict=True))
-    return hashlib.sha256(named.encode()).hexdigest()
-
-
-def _file_digest(path: Path, contract: Contract) -> str:
-    try:
-        return sha256_of(path)
-    except OSError as reason:
-        raise SourceError(
-            f"source {contract.source.path}: {reason.strerror} ({path}). "
-            "Put the file there, or correct source.path in contract.yaml."
-        ) from None
+    if contract.source.is_queried:
+        return [queries.queried(contract, root)]
+    (named,) = places_of(contract)
+    return files_of(named, root)
 
 
 def read(contract: Contract, root: Path) -> Reading:
@@ -96,30 +46,26 @@ def read(contract: Contract, root: Path) -> Reading:
     SourceError
         If it cannot be opened, is empty, or its columns differ from the contract.
     """
-    where = landing.described(contract.source)
+    where, place = described(contract.source), contract.source
     files = source_files(contract, root)
-    form = format_of(files[0], contract.source)
+    form = "parquet" if place.is_queried else formats.format_of(files[0], place)
     if form is None:
-        raise SourceError(
-            f"source {where}: its name ends in no known format, expected {', '.join(SUFFIXES)}. "
-            "Say source.format in contract.yaml: parquet, csv or jsonl."
-        )
+        raise SourceError(formats.unknown(f"source {where}", "source.format"))
     if not files[0].is_file():
-        _file_digest(files[0], contract)
+        digest_of_files(places_of(contract)[0], files)
     try:
-        tables = [_named(formats.scan(f, form, contract), contract, where) for f in files]
+        tables = [_named(formats.scan(f, form, place), contract, where) for f in files]
         rows_raw = pl.concat(tables, how="vertical_relaxed").collect()
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as reason:
-        raise SourceError(
-            f"source {where}: is no readable {FORMATS[form]} file ({_first_line(reason)}). "
-            "Write it again, or correct source in contract.yaml."
-        ) from None
+        raise SourceError(formats.unreadable(f"source {where}", form, reason)) from None
     if rows_raw.is_empty():
         raise SourceError(
             f"source {where}: found 0 rows, expected at least one. "
             "Fill the table, or correct source in contract.yaml."
         )
-    comma = form == "csv" and formats.dialect_of(files[0], contract).decimal_comma
+    dialects = [named.place.dialect for named in places_of(contract)]
+    comma = form == "csv" or place.is_queried
+    comma &= any(dialect is not None and dialect.decimal_comma for dialect in dialects)
     rows, failures = values.converted(rows_raw, contract, decimal_comma=comma)
     if failures and contract.known_faults:
         is_meant = ~validation.is_known_fault(rows, contract)
@@ -147,7 +93,7 @@ def read_source(contract: Contract, root: Path) -> pl.DataFrame:
     found = read(contract, root)
     if found.unreadable:
         raise SourceError(
-            f"source {landing.described(contract.source)}: found values that cannot be read as "
+            f"source {described(contract.source)}: found values that cannot be read as "
             f"contract '{contract.name}' says.\n{listed([str(f) for f in found.unreadable])}\n"
             "Correct them there, list what stands for no value under null_values in contract.yaml, "
             "or single rows under known_faults."
@@ -170,11 +116,6 @@ def times_in_doubt(found: Reading) -> list[rules.Failure]:
             [values.failure(rule, mask, found.rows, found.raw, contract)] if mask.any() else []
         )
     return doubts
-
-
-def _first_line(reason: Exception) -> str:
-    """What a library says went wrong, without the lines that explain it to programmers."""
-    return (str(reason).strip() or type(reason).__name__).splitlines()[0]
 
 
 def with_clock(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
@@ -217,7 +158,7 @@ def instant(rows: pl.DataFrame, name: str, contract: Contract) -> pl.Series:
     """
     rows, failures = values.converted(rows, contract, [name])
     if failures:
-        raise SourceError(f"source {landing.described(contract.source)}: {failures[0]}.")
+        raise SourceError(f"source {described(contract.source)}: {failures[0]}.")
     return instants.in_utc(rows[name], contract.time_zone)
 
 

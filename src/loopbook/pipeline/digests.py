@@ -14,8 +14,9 @@ from functools import lru_cache
 from importlib.metadata import distributions
 from pathlib import Path
 
-from loopbook.data import landing, quarantine, served_rows
-from loopbook.data.sources import THE_SOURCE, source_digest, source_files
+from loopbook.data import quarantine, served_rows
+from loopbook.data.places import THE_SOURCE
+from loopbook.data.source_files import source_digest
 from loopbook.models import own_candidates
 from loopbook.pipeline.notebooks import code_of
 from loopbook.project.clock import utc_now
@@ -268,18 +269,22 @@ def _imported(tree: ast.AST) -> set[str]:
 
 
 def _remembered_source_digest(contract: Contract, project: Project) -> str:
-    """The digest of the source's bytes; files are read again only when size or time changed."""
-    if landing.is_remote(contract.source):
-        return source_digest(contract, project.root)
+    """The digest of the source's content; a file is read again only when its size or time changed."""
     memory = project.var / "source-digest.json"
     try:
-        stats = [(file, file.stat()) for file in source_files(contract, project.root)]
-        stamp = [[str(f), s.st_size, s.st_mtime_ns, s.st_ino] for f, s in stats]
-        remembered = read_json(memory)
-        if remembered["stamp"] == stamp:
-            return remembered["sha256"]
-    except (OSError, ValueError, KeyError):
-        pass
-    digest = source_digest(contract, project.root)
-    write_json(memory, {"stamp": stamp, "sha256": digest})
-    return digest
+        known = dict(read_json(memory)["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        known = {}
+    seen: dict[str, list] = {}
+
+    def digest_of(file: Path) -> str:
+        stat = file.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        remembered, digest = known.get(str(file), (None, None))
+        seen[str(file)] = [stamp, digest if remembered == stamp else sha256_of(file)]
+        return seen[str(file)][1]
+
+    answer = source_digest(contract, project.root, digest_of)
+    if seen != known:
+        write_json(memory, {"files": seen})
+    return answer

@@ -27,47 +27,9 @@ from loopbook.project.contract_faults import disagreements
 from loopbook.project.errors import ContractError, listed
 from loopbook.project.mappings import misfits, read_mapping, sentence
 from loopbook.project.names import Name
+from loopbook.project.source import Dialect, Part, Source
 from loopbook.project.strict import Header, Ranged, Strict
 from loopbook.project.target import Costs, Target
-
-Character = Annotated[str, Field(pattern=r"^[\x09\x20-\x7e]$")]  # readers of CSV take one byte
-
-
-class Dialect(Strict):
-    """How a CSV file is written; without it, the separator is found from the first lines."""
-
-    separator: Character
-    quote: Character = '"'
-    decimal_comma: bool = False
-
-    @model_validator(mode="after")
-    def _is_unambiguous(self):
-        if self.separator == self.quote:
-            raise ValueError(f"separator and quote are both {self.quote!r}; change one")
-        return self
-
-
-class Source(Strict):
-    """Where the rows come from: a file or folder, a URL, or a query to a database."""
-
-    path: str | None = None
-    url: str | None = None
-    database: str | None = None
-    query: str | None = None
-    format: Literal["parquet", "csv", "jsonl"] | None = None
-    dialect: Dialect | None = None
-
-    @model_validator(mode="after")
-    def _is_one_place(self):
-        if sum(place is not None for place in (self.path, self.url, self.database)) != 1:
-            raise ValueError("expected one of path, url and database; keep one")
-        if (self.database is None) != (self.query is None):
-            raise ValueError("database and query belong together; give both or neither")
-        if self.database and (self.format or self.dialect):
-            raise ValueError("format and dialect are for files; remove them")
-        if self.url and not self.url.startswith(("http://", "https://", "${")):
-            raise ValueError(f"url {self.url!r}: expected http:// or https://")
-        return self
 
 
 class Feature(Ranged):
@@ -234,6 +196,7 @@ def read_contract(path: Path | str) -> Contract:
 def _known_keys() -> set[str]:
     parts = (
         Source,
+        Part,
         Dialect,
         Target,
         Costs,

@@ -79,12 +79,12 @@ def opened(source: Path, contract: Contract) -> tuple[pl.LazyFrame, Shape]:
         known = ", ".join(formats.SUFFIXES)
         raise ScoringError(f"{source}: its name ends in no known format, expected {known}.")
     try:
-        table = formats.scan(source, form, contract)
+        table = formats.scan(source, form, contract.source)
         columns = table.collect_schema().names()
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError) as reason:
         raise unread(source, reason) from None
     names = headers.given_names(columns, contract, str(source))
-    comma = form == "csv" and formats.dialect_of(source, contract).decimal_comma
+    comma = form == "csv" and formats.dialect_of(source, contract.source).decimal_comma
     shape = Shape(tuple(names.items()), form != "parquet", comma)
     required = [n for n, f in contract.features.items() if f.required]
     absent = [contract.header_of[n] for n in required if n not in names.values()]

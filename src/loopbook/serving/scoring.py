@@ -18,6 +18,8 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from loopbook.data import sources
+from loopbook.data.places import THE_SOURCE
+from loopbook.data.source_files import source_digest
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
@@ -69,12 +71,12 @@ def file_of(rows: str, project: Project, contract: Contract) -> Path:
     Parquet file, they are written into one in `var/scoring` first, with the
     types of the contract, once for each content.
     """
-    if rows != sources.THE_SOURCE:
+    if rows != THE_SOURCE:
         return project.root / rows
     files = sources.source_files(contract, project.root)
     if contract.source.path and len(files) == 1 and files[0].suffix == ".parquet":
         return files[0]
-    digest = sources.source_digest(contract, project.root)
+    digest = source_digest(contract, project.root)
     whole = project.var / "scoring" / f"source-{digest[:16]}.parquet"
     if not whole.exists():
         for earlier in whole.parent.glob("source-*.parquet"):
