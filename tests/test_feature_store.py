@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
@@ -17,7 +18,7 @@ from loopbook.data import sources, validation
 from loopbook.features import history
 from loopbook.features import store as feature_store
 from loopbook.project import clock
-from loopbook.project.contract import read_contract
+from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import FeatureStoreError
 from loopbook.project.paths import Project
 
@@ -34,6 +35,29 @@ def sales():
     rows = validation.conform(sources.with_clock(rows, TABLE), TABLE).sort(clock.EVENT_TS)
     facts = history.facts(rows, TABLE)
     return history.with_history(rows, facts, TABLE), facts
+
+
+OF_CLASSES = Contract.model_validate(
+    {
+        "name": "parcels",
+        "meaning": "One row is a parcel.",
+        "task": "binary",
+        "source": {"path": "none.csv"},
+        "key": ["id"],
+        "event_time": "day",
+        "label_delay_days": 1,
+        "entity": "depot",
+        "target": {"name": "state", "classes": ["in time", "late"], "meaning": "State."},
+        "features": {"depot": {"type": "category", "example": "a", "meaning": "Depot."}},
+        "history": {
+            "features": {
+                "late_5d": {"aggregate": "rate", "window_days": 5, "meaning": "Share late."},
+                "all_2d": {"aggregate": "rate", "window_days": 2, "over": "all", "meaning": "All."},
+                "count_2d": {"aggregate": "count", "window_days": 2, "meaning": "Parcels."},
+            }
+        },
+    }
+)
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "redis"])
@@ -98,6 +122,58 @@ def test_step_by_step_and_at_once_end_in_the_same_store(store, sales):
     stepwise = everything(store, at, zones)
     store.materialize(known(facts, end), end, rebuild=True)
     assert stepwise == everything(store, at, zones)
+
+
+@pytest.mark.parametrize("is_number", [False, True])
+def test_rates_and_means_are_the_same_bits_by_batch_step_by_step_and_at_once(tmp_path, is_number):
+    """A mean of sevenths, whose sum depends on the order in which they are added."""
+    contract = OF_CLASSES
+    draw = np.random.default_rng(3)
+    rows = pl.DataFrame({"id": range(300), "depot": draw.choice(["a", "b"], 300)})
+    state = pl.Series(draw.choice(["in time", "late"], 300))
+    if is_number:
+        content = contract.model_dump() | {"task": "regression"}
+        content["target"] = {"name": "state", "meaning": "Weight."}
+        for about in content["history"]["features"].values():
+            about["aggregate"] = about["aggregate"].replace("rate", "mean")
+        contract, state = Contract.model_validate(content), pl.Series(draw.integers(1, 99, 300) / 7)
+    minutes = pl.duration(minutes=pl.Series(draw.permutation(300) * 60))
+    happened = pl.lit(START) + minutes
+    rows = rows.with_columns(state=state, event_ts=happened, known_ts=happened + DAY)
+    facts = history.facts(rows, contract)
+    (tmp_path / "one").mkdir()
+    step, once = (
+        feature_store.connect(Project(folder), contract) for folder in (tmp_path, tmp_path / "one")
+    )
+    for days in (3, 4, 9):
+        step.materialize(known(facts, START + days * DAY), START + days * DAY)
+    once.materialize(known(facts, START + 9 * DAY), START + 9 * DAY)
+    for hours in range(0, 200, 7):
+        at = START + 9 * DAY + timedelta(hours=hours)
+        asked = pl.DataFrame({"event_ts": [at] * 2, "depot": ["a", "b"]})
+        asked = asked.with_columns(pl.col("event_ts").cast(history.INSTANT))
+        batch = history.with_history(asked, known(facts, START + 9 * DAY), contract)
+        for row in batch.iter_rows(named=True):
+            expected = {name: row[name] for name in contract.trailing}
+            assert step.get(row["depot"], at).values == expected
+            assert once.get(row["depot"], at).values == expected
+    step.close()
+    once.close()
+
+
+def test_another_class_is_another_declaration_and_a_store_without_rates_stays_valid():
+    """The digest of a contract of before, as it was before there were rates."""
+    content = OF_CLASSES.model_dump()
+    content["target"]["positive"] = "in time"
+    other = Contract.model_validate(content)
+    assert feature_store.declaration(other) != feature_store.declaration(OF_CLASSES)
+    count = {"aggregate": "count", "window_days": 3, "meaning": "N."}
+    content |= {"entity": "zone", "task": "regression", "label_delay_days": 0}
+    content["target"] = {"name": "price", "meaning": "P."}
+    content["features"] = {"zone": {"type": "category", "example": "a", "meaning": "Z."}}
+    content["history"] = {"value": "price", "features": {"n": count}}
+    before = "534263ff7a1975dc7968bcc53231e1798a591ac36e9019a4a3c1a3721ad25a78"
+    assert feature_store.declaration(Contract.model_validate(content)) == before
 
 
 def test_a_correction_that_comes_in_changes_the_store_and_rows_that_came_late_rebuild_it(

@@ -11,14 +11,13 @@ stands still. `timeline` lists them; training joins rows to it (`joined`), and
 the feature store keeps its newest end for serving. Pure: no file, no clock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from operator import itemgetter
 
 import numpy as np
 import polars as pl
-from sortedcontainers import SortedList
 
+from loopbook.features.aggregates import counts_at, means_at, ordered_at
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, to_micros
 from loopbook.project.computed import Trailing
 from loopbook.project.contract import Contract
@@ -29,6 +28,7 @@ NEVER = np.iinfo(np.int64).max
 MICROS_A_DAY = 86_400_000_000
 INSTANT = pl.Datetime("us", "UTC")
 SCOPES = ("entity", "all")
+Asked = tuple[Trailing, float | None]  # what is computed; of a rate, the place of its class
 
 
 def names_over(contract: Contract, scope: str) -> list[str]:
@@ -54,14 +54,11 @@ def facts(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
     Returns
     -------
     polars.DataFrame
-        `entity`, `event_ts`, `known_ts`, `value` (Float64), and `superseded`,
-        the instant at which a correction became known (microseconds, or the
-        largest integer). Facts without a finite value are left out: such a
-        correction takes the fact back.
+        `entity`, `event_ts`, `known_ts`, `value` (Float64; of classes the
+        place among them), and `superseded`, the instant at which a correction
+        became known (microseconds, or the largest integer). Facts without a
+        finite value are left out: such a correction takes the fact back.
     """
-    formula, used = compiled(contract.history.value)
-    columns = (rows[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in used)
-    value = np.broadcast_to(np.asarray(formula(*columns), np.float64), rows.height)
     entity = pl.col(contract.entity) if contract.entity else pl.lit(None, dtype=pl.String)
     # of names that no contract can give, since rows may have a column `value` of their own
     keys = [f"_{place}" for place in range(len(contract.key))]
@@ -74,12 +71,27 @@ def facts(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
         entity.alias(ENTITY),
         EVENT_TS,
         KNOWN_TS,
-        pl.Series(VALUE, value),
+        pl.Series(VALUE, _values(rows, contract), dtype=pl.Float64),
         superseded.alias(LEAVE),
         *(pl.col(name).alias(own) for name, own in zip(contract.key, keys, strict=True)),
     )
     kept = valued.filter(pl.col(VALUE).is_finite()).sort(EVENT_TS, *keys, KNOWN_TS)
     return kept.drop(keys)
+
+
+def _values(rows: pl.DataFrame, contract: Contract) -> np.ndarray:
+    """The value of each row as a fact; NaN where it has none."""
+    if contract.target.classes:
+        known = rows[contract.target.name].cast(pl.String)
+        place = known.replace_strict(_places(contract), default=None, return_dtype=pl.Float64)
+        return place.fill_null(np.nan).to_numpy()
+    formula, used = compiled(contract.history.value or contract.target.name)
+    columns = (rows[n].cast(pl.Float64).fill_null(np.nan).to_numpy() for n in used)
+    return np.broadcast_to(np.asarray(formula(*columns), np.float64), rows.height)
+
+
+def _places(contract: Contract) -> dict[str, float]:
+    return {name: float(place) for place, name in enumerate(contract.target.classes)}
 
 
 def timeline(
@@ -106,12 +118,18 @@ def timeline(
         young enough, is null; a count is never null.
     """
     names = names_over(contract, scope)
-    about = [contract.trailing[name] for name in names]
+    asked = [
+        (
+            contract.trailing[name],
+            _places(contract)[of] if (of := contract.rates.get(name)) else None,
+        )
+        for name in names
+    ]
     first = to_micros(since) if since else np.iinfo(np.int64).min
     last = to_micros(until) if until else NEVER
     parts = []
     for entity, group in _groups(known_facts, scope) if names else ():
-        times, values = _steps(group, about, first, last)
+        times, values = _steps(group, asked, first, last)
         part = pl.DataFrame(values, schema=dict.fromkeys(names, pl.Float64), orient="row")
         columns = [pl.Series(VALID_FROM, times, dtype=pl.Int64).cast(INSTANT)]
         if scope == "entity":
@@ -134,9 +152,10 @@ def _groups(known_facts: pl.DataFrame, scope: str) -> Iterator[tuple[str | None,
 
 
 def _steps(
-    group: pl.DataFrame, about: list[Trailing], first: int, last: int
+    group: pl.DataFrame, asked: list[Asked], first: int, last: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The change points in `(first, last]` of one group, and the features from each on."""
+    about = [one for one, _ in asked]
     event = group[EVENT_TS].dt.epoch("us").to_numpy()
     known = group[KNOWN_TS].dt.epoch("us").to_numpy()
     enter = np.maximum(known, event + 1)
@@ -152,88 +171,24 @@ def _steps(
     points = np.concatenate([np.concatenate(w[:2]) for w in windows.values()])
     times = np.unique(points[(points > first) & (points <= last)])
     answer = np.full((times.size, len(about)), np.nan)
-    for place, one in enumerate(about):
+    for place, (one, of) in enumerate(asked):
         enters, leaves, values = windows[one.window_days]
-        count = _count_at(times, enters, leaves)
+        count = counts_at(times, enters, leaves)
         if one.aggregate == "count":
             answer[:, place] = count
             continue
         enough = count >= one.minimum_count
         if one.maximum_age_days:
-            enough &= _count_at(times, *windows[one.maximum_age_days][:2]) > 0
-        aggregates = _ordered_at(times, enters, leaves, values, one.aggregate)
+            enough &= counts_at(times, *windows[one.maximum_age_days][:2]) > 0
+        if one.aggregate == "rate":
+            ours = values == of
+            aggregates = counts_at(times, enters[ours], leaves[ours]) / np.maximum(count, 1)
+        elif one.aggregate == "mean":
+            aggregates = means_at(times, enters, leaves, values)
+        else:
+            aggregates = ordered_at(times, enters, leaves, values, one.aggregate)
         answer[:, place] = np.where(enough, aggregates, np.nan)
     return times, answer
-
-
-def _count_at(times: np.ndarray, enters: np.ndarray, leaves: np.ndarray) -> np.ndarray:
-    """How many of the half-open spans `[enter, leave)` hold each instant."""
-    came = np.searchsorted(np.sort(enters), times, "right")
-    return came - np.searchsorted(np.sort(leaves), times, "right")
-
-
-def _ordered_at(
-    times: np.ndarray, enters: np.ndarray, leaves: np.ndarray, values: np.ndarray, aggregate: str
-) -> np.ndarray:
-    """The median, least or greatest value that is there at each instant; NaN where none is.
-
-    One pass over the spans in time, with the present values kept in order: the
-    answer depends on which values are there and not on how they came, so a
-    pass that starts later gives the same numbers to the last bit. Where many
-    facts share an instant (days, and not seconds) they are merged in at once.
-    """
-    one_pass = in_batches if values.size > MANY * times.size else one_by_one
-    return np.array(list(one_pass(times, enters, leaves, values, PICKS[aggregate])))
-
-
-def one_by_one(times, enters, leaves, values, pick) -> Iterator[float]:
-    """The pass for facts that each have an instant of their own."""
-    coming, going = np.argsort(enters, kind="stable"), np.argsort(leaves, kind="stable")
-    entering, entered = enters[coming].tolist(), values[coming].tolist()
-    leaving, left = leaves[going].tolist(), values[going].tolist()
-    present: SortedList = SortedList()
-    i = j = 0
-    for instant in times.tolist():
-        if not present and i == j == 0:
-            there = (enters <= instant) & (leaves > instant)
-            present.update(values[there].tolist())
-            i = int(np.searchsorted(enters[coming], instant, "right"))
-            j = int(np.searchsorted(leaves[going], instant, "right"))
-        while i < len(entering) and entering[i] <= instant:
-            present.add(entered[i])
-            i += 1
-        while j < len(leaving) and leaving[j] <= instant:
-            present.remove(left[j])
-            j += 1
-        yield pick(present) if present else np.nan
-
-
-def in_batches(times, enters, leaves, values, pick) -> Iterator[float]:
-    """The pass for many facts an instant: a merge into one sorted array."""
-    coming, going = np.argsort(enters, kind="stable"), np.argsort(leaves, kind="stable")
-    came = np.searchsorted(enters[coming], times, "right")
-    went = np.searchsorted(leaves[going], times, "right")
-    present, i, j = np.empty(0), 0, 0
-    for place in range(times.size):
-        entered = np.sort(values[coming[i : came[place]]])
-        present = np.insert(present, np.searchsorted(present, entered), entered)
-        left = np.sort(values[going[j : went[place]]])
-        # the n-th of some equal values that leave stands n places after the first
-        nth = np.arange(left.size) - np.searchsorted(left, left)
-        present = np.delete(present, np.searchsorted(present, left) + nth)
-        i, j = came[place], went[place]
-        yield float(pick(present)) if present.size else np.nan
-
-
-def _middle(present: Sequence[float]) -> float:
-    middle = len(present) // 2
-    if len(present) % 2:
-        return present[middle]
-    return (present[middle - 1] + present[middle]) / 2
-
-
-PICKS = {"median": _middle, "min": itemgetter(0), "max": itemgetter(-1)}
-MANY = 8
 
 
 def joined(

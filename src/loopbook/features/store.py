@@ -238,11 +238,15 @@ class FeatureStore:
 
 def declaration(contract: Contract) -> str:
     """The digest of what the trailing features are: another one is another store."""
+    history_said = contract.history.model_dump() if contract.history else None
+    for about in history_said["features"].values() if history_said else ():
+        del about["of"]  # a store that was filled before there were rates stays as it is
     declared = {
-        "history": contract.history.model_dump() if contract.history else None,
+        "history": history_said,
         "entity": contract.entity,
         "target": contract.target.name,
     }
+    declared |= {"rates": contract.rates} if contract.rates else {}
     return hashlib.sha256(json.dumps(declared, sort_keys=True).encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from loopbook.project.formulas import formula_names
 from loopbook.project.names import Name
 from loopbook.project.strict import Ranged, Strict
-from loopbook.project.target import Target
+from loopbook.project.target import ClassName, Target
 
 CalendarPart = Literal["hour", "weekday", "day", "day_of_year", "week", "month", "quarter", "year"]
 BEARINGS = tuple(range(15, 180, 15))  # 0 and 90 are the latitude and the longitude themselves
@@ -53,9 +53,13 @@ class Coordinates(Strict):
 
 
 class Trailing(Strict):
-    """A number about the facts of a trailing window, `[t - window, t)`, known at t."""
+    """A number about the facts of a trailing window, `[t - window, t)`, known at t.
 
-    aggregate: Literal["count", "median", "min", "max"]
+    `of`: of a rate, the class whose share it is.
+    """
+
+    aggregate: Literal["count", "mean", "median", "min", "max", "rate"]
+    of: ClassName | None = None
     window_days: Annotated[float, Field(gt=0, le=3650)]
     over: Literal["entity", "all"] = "entity"
     minimum_count: Annotated[int, Field(ge=1)] = 1
@@ -64,9 +68,12 @@ class Trailing(Strict):
 
 
 class History(Strict):
-    """What a row is told about earlier rows: of its entity, or of all."""
+    """What a row is told about earlier rows: of its entity, or of all.
 
-    value: Annotated[str, Field(max_length=2000)]
+    `value`: of a fact; without it the target itself, a number or a class.
+    """
+
+    value: Annotated[str, Field(max_length=2000)] | None = None
     unit: str | None = None
     features: Annotated[dict[Name, Trailing], Field(min_length=1)]
 

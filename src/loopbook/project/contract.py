@@ -135,6 +135,12 @@ class Contract(Strict):
         return self.history.features if self.history else {}
 
     @cached_property
+    def rates(self) -> dict[str, str]:
+        """The trailing features that are the share of a class, each with its class."""
+        yes = self.target.positive or (self.target.classes or [None])[-1]
+        return {n: t.of or yes for n, t in self.trailing.items() if t.aggregate == "rate"}
+
+    @cached_property
     def calendar(self) -> dict[str, CalendarPart]:
         """The derived columns that are read off the calendar at the event time."""
         return {name: d.calendar for name, d in self.derived.items() if d.calendar}
@@ -162,7 +168,8 @@ class Contract(Strict):
         shown = (getattr(about, "alias", None) or name).replace("_", " ")
         unit = getattr(about, "unit", None)
         if name in self.trailing:
-            unit = "count" if self.trailing[name].aggregate == "count" else self.history.unit
+            of_all = {"count": "count", "rate": "share"}
+            unit = of_all.get(self.trailing[name].aggregate, self.history.unit)
         return f"{shown} ({unit})" if unit else shown
 
     def digest(self) -> str:

@@ -4,7 +4,7 @@ It decides what is wrong with a contract whose keys and types are right, and
 says so in sentences with a remedy. It never looks at data.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 from zoneinfo import available_timezones
 
@@ -152,7 +152,7 @@ def _history_faults(c: "Contract") -> list[str]:
     level = c.target.level
     faults = []
     if level and (c.trailing.get(level) is None or c.trailing[level].aggregate == "count"):
-        faults.append(f"target.level: {level!r} is no trailing median, min or max; name one")
+        faults.append(f"target.level: {level!r} is no trailing mean, median, min or max; name one")
     if level and not c.target.is_log:
         faults.append("target.level: needs transform: log; set it, or remove the level")
     if c.history is None:
@@ -163,8 +163,33 @@ def _history_faults(c: "Contract") -> list[str]:
         faults.append(f"history.features.{name}: a column of that name exists; choose another")
     if c.entity is None and any(t.over == "entity" for t in c.trailing.values()):
         faults.append("history: needs entity; name it, or say over: all")
-    known = {*c.numbers, c.target.name}
-    return faults + [f"history.value: {f}" for f in _formula_faults(c.history.value, known)]
+    return [*faults, *_fact_faults(c)]
+
+
+def _fact_faults(c: "Contract") -> Iterator[str]:
+    """Aggregates and classes that the facts do not have."""
+    classes, value = c.target.classes, c.history.value
+    suited = ("count", "rate") if classes else ("count", "mean", "median", "min", "max")
+    for name, about in c.trailing.items():
+        where = f"history.features.{name}"
+        if about.aggregate == "rate" and not classes:
+            yield (
+                f"{where}: rate is the share of a class; for a share of numbers let history.value "
+                "be a comparison and use aggregate: mean"
+            )
+        elif about.aggregate not in suited:
+            yield f"{where}: {about.aggregate} is not for task {c.task}; use {_some(suited)}"
+        elif about.of is not None and about.aggregate != "rate":
+            yield f"{where}.of: is for aggregate: rate; remove it"
+        elif about.of is not None and about.of not in classes:
+            yield f"{where}.of: {about.of!r} is not one of target.classes; name one of them"
+        elif about.aggregate == "rate" and about.of is None and len(classes) != 2:
+            yield f"{where}: a rate is of one class; add of: with one of target.classes"
+    if classes and value:
+        yield "history.value: the facts are classes and have no number; remove it"
+    elif value:
+        known = {*c.numbers, c.target.name}
+        yield from (f"history.value: {fault}" for fault in _formula_faults(value, known))
 
 
 def _alias_faults(c: "Contract") -> list[str]:
