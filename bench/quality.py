@@ -16,7 +16,8 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from loopbook.data import sources, splits, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, evaluation, export, inference
+from loopbook.models import candidates, export, inference
+from loopbook.models.task import task_of
 from loopbook.project import clock, contract, knobs, paths
 
 ASKED_DAYS = 31
@@ -35,8 +36,9 @@ def prepared(root: Path) -> tuple[contract.Contract, pl.DataFrame]:
 
 
 def in_time(root: Path, as_of: datetime | None) -> list[str]:
-    """MAPE and bias on the days after `as_of`, for every candidate and the plain peer."""
+    """Mean loss, MAPE and bias on the days after `as_of`, for every candidate and the plain peer."""
     table, rows = prepared(root)
+    task = task_of(table)
     as_of = as_of or rows[clock.EVENT_TS].max() - timedelta(days=ASKED_DAYS - 1)
     settings = knobs.read_knobs(root / "env.yaml")
     known = rows.filter(pl.col(clock.KNOWN_TS) <= as_of)
@@ -45,28 +47,31 @@ def in_time(root: Path, as_of: datetime | None) -> list[str]:
     fitted_on = parted.filter(pl.col(splits.PART) != "test")
     end = as_of + timedelta(days=ASKED_DAYS)
     asked = rows.filter(pl.col(clock.EVENT_TS).is_between(as_of, end, closed="left"))
-    observed = asked[table.target.name].to_numpy()
+    observed = task.observed(asked[table.target.name])
     vocabulary = row_features.learn_categories(fitted_on, table)
     X = row_features.model_matrix(fitted_on, table, vocabulary)
-    y = export.from_target_unit(fitted_on[table.target.name].to_numpy(), table)
+    y = inside(fitted_on, table)
     X_asked = row_features.model_matrix(asked, table, vocabulary)
     lines = [
-        f"| as of {as_of:%d %B %Y}, the {ASKED_DAYS} days after | MAPE | bias |",
-        "|---|---|---|",
+        f"| as of {as_of:%d %B %Y}, the {ASKED_DAYS} days after | {task.measure.title} | MAPE | bias |",
+        "|---|---|---|---|",
     ]
+
+    def line(name: str, answers: np.ndarray) -> str:
+        found = task.metrics(observed, answers)
+        cells = [task.measure.said(found[task.metric]), f"{found['mape']:.2%}"]
+        return f"| {name} | {' | '.join(cells)} | {task.bias_measure.said_change(found['bias'])} |"
+
     for name in candidates.RECIPES:
         model = candidates.build(name, table, settings.random_seed)
         model = candidates.in_float32(candidates.fit(model, X, y, fitted_on))
         graph = inference.session(export.export(model, table, X.shape[1]))
-        found = evaluation.metrics(observed, inference.predict(graph, X_asked))
-        lines.append(f"| {name} | {found['mape']:.2%} | {found['bias']:+.3f} |")
+        lines.append(line(name, inference.predict(graph, X_asked)))
     before = rows.filter(pl.col(clock.EVENT_TS) < as_of)
     plain = HistGradientBoostingRegressor(random_state=0)
     plain.fit(raw(before, table), inside(before, table))
-    predicted = export.to_target_unit(plain.predict(raw(asked, table)), table)
-    found = evaluation.metrics(observed, predicted)
-    lines.append(f"| plain, raw columns, all before | {found['mape']:.2%} | {found['bias']:+.3f} |")
-    return lines
+    answers = task.answers(plain, raw(asked, table))
+    return [*lines, line("plain, raw columns, all before", answers)]
 
 
 def raw(rows: pl.DataFrame, table: contract.Contract) -> np.ndarray:
@@ -81,7 +86,8 @@ def raw(rows: pl.DataFrame, table: contract.Contract) -> np.ndarray:
 
 def inside(rows: pl.DataFrame, table: contract.Contract) -> np.ndarray:
     """The target as a model is fitted on it: its log, where the contract says so."""
-    return export.from_target_unit(rows[table.target.name].to_numpy(), table)
+    task = task_of(table)
+    return task.inside(task.observed(rows[table.target.name]))
 
 
 def at_random(root: Path) -> list[str]:

@@ -20,6 +20,7 @@ from loopbook.data import snapshots, sources, splits, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, cards, export, inference, known_answers
+from loopbook.models.task import task_of
 from loopbook.project import clock, contract, paths
 from loopbook.registry import candidate_run, reference, tracking
 from loopbook.registry import reader as registry_reader
@@ -106,7 +107,9 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     names = row_features.input_names(table)
     X = row_features.encode(rows, names, vocabulary)
     model = candidates.build(candidate, table, int(seed))
-    model.fit(X, export.from_target_unit(rows[table.target.name].to_numpy(), table))
+    task = task_of(table)
+    observed = task.observed(rows[table.target.name])
+    model.fit(X, task.inside(observed))
     model = candidates.in_float32(model)
     graph = export.export(model, table, len(names))
     examples = known_answers.rows_with_answers(
@@ -114,7 +117,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
         table,
         vocabulary,
         names,
-        fitted=lambda matrix: export.to_target_unit(model.predict(matrix), table),
+        fitted=partial(task.answers, model),
         exported=partial(inference.predict, inference.session(graph)),
     )
     snapshot = snapshots.Snapshot(
@@ -125,8 +128,8 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     card = cards.make_card(
         table,
         cards.Fit(candidate, vocabulary, rows, bounds, snapshot),
-        parity={"passed": True},
-        validation={"mape": 0.1},
+        parity={"passed": True, "spread": task.spread(observed)},
+        validation={task.metric: 0.1},
         examples=examples,
     )
     client = tracking.connect(here)

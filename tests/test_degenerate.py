@@ -8,6 +8,7 @@ import pytest
 
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, evaluation, export, inference
+from loopbook.models.task import task_of
 from loopbook.monitoring import performance
 from loopbook.pages import plots, what_if
 from loopbook.project.clock import EVENT_TS
@@ -43,6 +44,7 @@ TABLE = Contract.model_validate(
         },
     }
 )
+TASK = task_of(TABLE)
 EMPTY = ["lift", "lifts", "none"]
 
 
@@ -77,8 +79,9 @@ def test_a_candidate_learns_beside_a_column_that_is_empty(name):
     later, asked, _ = made(60, lift=60, seed=1)
     assert later["lift"].null_count() == 0
     runtime = inference.session(export.export(model, TABLE, X.shape[1]))
-    guessed = np.exp(model.predict(asked))
-    assert export.parity(guessed, inference.predict(runtime, asked))["passed"]
+    guessed = TASK.answers(model, asked)
+    both, spread = (guessed, inference.predict(runtime, asked)), TASK.spread(np.exp(y))
+    assert export.parity(TASK, *both, spread=spread)["passed"]
     assert np.mean(np.abs(np.log(guessed / (10 * later["size"].to_numpy())))) < 0.2
 
 
@@ -138,7 +141,8 @@ def test_a_level_that_has_no_log_is_no_level():
         candidates.fit(candidates.build("relative", TABLE, 3), X, y, table)
     )
     runtime = inference.session(export.export(model, TABLE, X.shape[1]))
-    assert export.parity(np.exp(model.predict(X)), inference.predict(runtime, X))["passed"]
+    both = TASK.answers(model, X), inference.predict(runtime, X)
+    assert export.parity(TASK, *both, spread=TASK.spread(np.exp(y)))["passed"]
 
 
 def test_an_input_that_no_row_had_has_no_slider():
@@ -161,6 +165,6 @@ def test_errors_are_estimated_beside_a_column_that_is_empty_in_the_known_rows():
         }
     )
     asked = known.head(5).with_columns(lift=1.0, none=pl.lit("x"))
-    guessed = performance.estimated_losses(known, asked, ["lift", "none"], seed=1)
+    guessed = performance.estimated_losses(TASK, known, asked, ["lift", "none"], seed=1)
     assert np.isfinite(guessed).all()
     assert guessed.shape == (5,)

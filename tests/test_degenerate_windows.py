@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 from small_house import ROOT
 
-from loopbook.models.evaluation import Confidence, losses
+from loopbook.models.evaluation import Confidence
+from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, record, verdict
 from loopbook.project.contract import Contract
 from loopbook.project.knobs import read_knobs
@@ -31,6 +32,7 @@ TABLE = Contract.model_validate(
         "slices": {"zone": None, "size": [3.0]},
     }
 )
+TASK = task_of(TABLE)
 KINDS = column_types(TABLE) | {"observed": pl.Float64, "answer": pl.Float64}
 
 
@@ -68,11 +70,13 @@ def judged(current: pl.DataFrame, reference: pl.DataFrame) -> verdict.Verdict:
     facts = {"wanting": []}
     told = {"rows": current.height, "columns": columns, "faults": faults, "errors": found}
     told_window = findings.as_window(facts, **told, champion_age_days=30)
-    limits = {n: getattr(KNOBS, f"monitor_{n}") for n in verdict.Rules.__dataclass_fields__}
+    names = [n for n in verdict.Rules.__dataclass_fields__ if not n.startswith("said")]
+    limits = {n: getattr(KNOBS, f"monitor_{n}") for n in names}
+    limits |= {"said": TASK.measure, "said_bias": TASK.bias_measure}
     level = verdict.judge(told_window, verdict.Rules(**limits))
     numbers = record.make_numbers(current.height, found, columns, {})
     kept = record.Findings(columns, columns, faults, found, {})
-    kept = record.make_record(facts, level, numbers, kept, loss=None, decided_at=AT)
+    kept = record.make_record(facts, level, numbers, kept, task=TASK, decided_at=AT)
     json.dumps(kept, allow_nan=False)
     return level
 
@@ -138,8 +142,3 @@ def test_one_known_truth_has_an_error_and_no_growth():
         Confidence(0.95, 200, 7), least_slice_rows=1,
     )  # fmt: skip
     assert (found.labels, found.error.n, found.worse, found.moved) == (1, 1, None, None)
-
-
-def test_where_the_target_is_0_everywhere_a_loss_is_the_error_itself():
-    zero = pl.Series([0.0, 0.0]).to_numpy()
-    assert losses(zero, zero + 3).tolist() == [3.0, 3.0]

@@ -5,14 +5,18 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+from small_house import ROOT
 
 from loopbook.loop import guards, probation
 from loopbook.loop.guards import Limits
 from loopbook.models.evaluation import Confidence
+from loopbook.models.task import task_of
+from loopbook.project.contract import read_contract
 from loopbook.records.turns import FAILED, PROMOTED, REFUSED, Attempt
 
 NOW = datetime(2015, 3, 1, tzinfo=UTC)
 LIMITS = Limits(most_a_day=2, refused_days=6, backoff_minutes=60)
+TASK = task_of(read_contract(ROOT / "contract.yaml"))
 SURE = Confidence(0.95, 500, 1)
 
 
@@ -82,12 +86,10 @@ def state(worse: float, rows: int = 400, days: float = 10) -> str:
     pairs = probation.paired(answers(worse, rows), "2", "1")
     assert pairs.height == rows
     return probation.judge(
-        probation.difference(pairs, SURE),
+        probation.difference(TASK, pairs, SURE),
+        probation.Terms(days=28, labels=200, margin=0.0025, measure=TASK.measure),
         champion={"label": "m v2", "promoted_as_of": NOW.isoformat()},
         as_of=NOW + timedelta(days=days),
-        days=28,
-        labels=200,
-        margin=0.0025,
     )[0]
 
 

@@ -15,14 +15,16 @@ from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, evaluation, export, grid, inference, levels, promotion
 from loopbook.models.evaluation import ALL, Interval
+from loopbook.models.margins import Scale
+from loopbook.models.task import task_of
 from loopbook.project import clock
 from loopbook.project.contract import read_contract
 
 ROOT = Path(__file__).parents[1]
 CONTRACT = read_contract(ROOT / "contract.yaml")
-GATE = promotion.Gate(
-    margin=0.0025, slice_margin=0.02, min_rows=200, latency_ms=10, bias_margin=0.01
-)
+TASK = task_of(CONTRACT)
+SCALE = Scale(loss=0.25, bias=0.25)  # a margin of 0.01 is a quarter of a point
+GATE = promotion.Gate(margin=0.01, slice_margin=0.08, min_rows=200, latency_ms=10, bias_margin=0.04)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +64,9 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     holes[np.random.default_rng(0).random(holes.shape) < 0.1] = np.nan
     asked = np.vstack([X, holes, np.full((1, X.shape[1]), np.nan, np.float32)])
     runtime = inference.session(export.export(model, CONTRACT, X.shape[1]))
-    found = export.parity(np.exp(model.predict(asked)), inference.predict(runtime, asked))
+    spread = TASK.spread(np.exp(y[:2000]))
+    both = TASK.answers(model, asked), inference.predict(runtime, asked)
+    found = export.parity(TASK, *both, spread=spread)
     assert found["passed"], found
 
 
@@ -78,10 +82,10 @@ def test_a_model_beats_the_baseline_and_a_shuffled_target_destroys_its_skill(sam
 
     def r2(target):
         model = fitted("hist_gradient_boosting", X[:2000], target[:2000])
-        return evaluation.metrics(target[2000:], model.predict(X[2000:]))["r2"]
+        return TASK.metrics(np.exp(target[2000:]), TASK.answers(model, X[2000:]))["r2"]
 
-    simple = fitted("baseline", X[:2000], y[:2000]).predict(X[2000:])
-    assert r2(y) > evaluation.metrics(y[2000:], simple)["r2"] + 0.05
+    simple = TASK.answers(fitted("baseline", X[:2000], y[:2000]), X[2000:])
+    assert r2(y) > TASK.metrics(np.exp(y[2000:]), simple)["r2"] + 0.05
     assert r2(np.random.default_rng(0).permutation(y)) < 0.05
 
 
@@ -91,13 +95,14 @@ def test_no_input_is_the_target_in_disguise(sample):
     ranks = pl.DataFrame(np.nan_to_num(np.column_stack([X, y]))).select(pl.all().rank())
     assert np.abs(np.corrcoef(ranks.to_numpy().T)[-1, :-1]).max() < 0.95
     line = fitted("ridge", X[:2000], y[:2000]).predict(X[2000:])
-    assert evaluation.metrics(y[2000:], line)["r2"] < 0.97
+    assert np.corrcoef(y[2000:], line)[0, 1] ** 2 < 0.97
 
 
 def test_metrics_of_a_known_error():
     """Ten per cent too much everywhere."""
     observed = np.array([100.0, 200.0, 400.0])
-    found = evaluation.metrics(observed, observed * 1.1)
+    found = TASK.metrics(observed, observed * 1.1)
+    assert found["absolute_log_error"] == pytest.approx(np.log(1.1))
     assert found["mape"] == pytest.approx(0.1)
     assert found["median_ape"] == pytest.approx(0.1)
     assert found["bias"] == pytest.approx(np.log(1.1))
@@ -118,9 +123,12 @@ def test_a_paired_interval_covers_the_true_difference_as_often_as_it_says():
 
 def test_permutation_importance_finds_the_column_that_matters():
     rows = pl.DataFrame({"used": np.arange(1.0, 501), "unused": np.arange(500.0)})
-    observed = rows["used"].to_numpy() * 10
+    rows = rows.with_columns(target=pl.col("used") * 10)
     table = evaluation.permutation_importance(
-        lambda some: some["used"].to_numpy() * 10, rows, observed, ["unused", "used"], seed=0
+        lambda some: (some["target"] - some["used"] * 10).abs().to_numpy(),
+        rows,
+        ["unused", "used"],
+        seed=0,
     )
     assert table["feature"].to_list() == ["used", "unused"]
     assert table["rise"][1] == 0
@@ -129,7 +137,7 @@ def test_permutation_importance_finds_the_column_that_matters():
 def evidence(**changes) -> promotion.Evidence:
     """A challenger that passes every check, but for what a test changes."""
     better = {ALL: Interval(-0.01, -0.012, -0.008, 900)}
-    usual = {"rows": 900, "parity": 1e-6, "latency_ms": 0.1}
+    usual = {"rows": 900, "parity": 1e-6, "latency_ms": 0.1, "scale": SCALE}
     usual |= {"against_baseline": better, "against_champion": better}
     return promotion.Evidence(**usual | changes)
 
@@ -154,15 +162,15 @@ def test_a_challenger_that_mends_a_bias_may_be_no_better_in_error(
             "challenger": Interval(challenger, challenger - 0.01, challenger + 0.01, 900),
         },
     }
-    decision = promotion.decide(evidence(**found), GATE)
+    decision = promotion.decide(evidence(**found), GATE, TASK)
     assert decision.promoted is promoted
-    told = "not worse than the champion (+0.10 points" if promoted else "not better than"
+    told = "not worse than the champion (+0.100 points" if promoted else "not better than"
     assert told in decision.sentence
-    assert promoted == ("it mends a bias: -0.2% against -3.0%" in decision.sentence)
+    assert promoted == ("it mends a bias: -0.200 % against -3.00 %" in decision.sentence)
 
 
 def test_a_better_challenger_is_promoted():
-    decision = promotion.decide(evidence(), GATE)
+    decision = promotion.decide(evidence(), GATE, TASK)
     assert decision.promoted
     assert "better than the champion (-1.00 points on the same 900 rows" in decision.sentence
 
@@ -199,7 +207,7 @@ def test_a_better_challenger_is_promoted():
     ],
 )
 def test_each_check_of_the_gate_can_refuse_alone(changes, told):
-    decision = promotion.decide(evidence(**changes), GATE)
+    decision = promotion.decide(evidence(**changes), GATE, TASK)
     assert not decision.promoted
     assert [check.passed for check in decision.checks].count(False) == 1
     assert told in decision.sentence
@@ -207,7 +215,7 @@ def test_each_check_of_the_gate_can_refuse_alone(changes, told):
 
 def test_a_champion_that_cannot_be_compared_is_replaced_only_when_a_person_says_so():
     gate = dataclasses.replace(GATE, incomparable_champion="replace")
-    assert promotion.decide(evidence(champion_obstacle="another target"), gate).promoted
+    assert promotion.decide(evidence(champion_obstacle="another target"), gate, TASK).promoted
 
 
 def test_a_contract_has_only_the_candidates_that_it_can_have():

@@ -14,6 +14,7 @@ from loopbook.data import sources, validation
 from loopbook.data.splits import PART
 from loopbook.models.evaluation import Confidence, Interval
 from loopbook.models.inference import sha256
+from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, quality, verdict
 from loopbook.project import clock, knobs
 from loopbook.project.contract import read_contract
@@ -24,14 +25,18 @@ from loopbook.registry.reader import Version
 from loopbook.registry.reference import column_types, monitored
 
 TABLE = read_contract(ROOT / "contract.yaml").model_copy(update={"history": None, "derived": {}})
+TASK = task_of(TABLE)
+USUAL = 0.25  # the loss and the mean absolute bias of a baseline
 KNOBS = knobs.read_knobs(ROOT / "env.yaml")
 RULES = verdict.Rules(
     min_rows=KNOBS.monitor_min_rows,
     min_labels=KNOBS.monitor_min_labels,
     min_coverage=KNOBS.monitor_min_coverage,
-    error_margin=KNOBS.monitor_error_margin,
-    bias_margin=KNOBS.monitor_bias_margin,
+    error_margin=KNOBS.monitor_error_margin * USUAL,
+    bias_margin=KNOBS.monitor_bias_margin * USUAL,
     cooldown_days=KNOBS.monitor_cooldown_days,
+    said=TASK.measure,
+    said_bias=TASK.bias_measure,
 )
 INPUTS = monitored(TABLE)
 

@@ -5,15 +5,18 @@ requests (the one before as a shadow), and their errors are compared pair by pai
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
-from loopbook.models import evaluation
 from loopbook.models.evaluation import Confidence, Interval
+from loopbook.models.measures import Measure
+from loopbook.models.task import Task
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
@@ -41,11 +44,18 @@ def paired(answers: pl.DataFrame, champion: str, before: str) -> pl.DataFrame:
     )
 
 
-def difference(pairs: pl.DataFrame, confidence: Confidence) -> Interval:
-    """The champion's loss less its predecessor's: above 0 the champion is worse."""
-    observed = pairs["observed"].to_numpy()
-    loss = evaluation.losses(observed, pairs["answer"].to_numpy())
-    return confidence.mean(loss - evaluation.losses(observed, pairs["answer_before"].to_numpy()))
+def difference(task: Task, pairs: pl.DataFrame, confidence: Confidence) -> Interval | None:
+    """The champion's loss less its predecessor's: above 0 the champion is worse.
+
+    None if fewer than two of the pairs can be compared.
+    """
+    observed = task.observed(pairs["observed"])
+    answers = [task.of_column(pairs[name]) for name in ("answer", "answer_before")]
+    sound = np.all([task.is_measurable(observed, said) for said in answers], axis=0)
+    if sound.sum() < 2:
+        return None
+    ours, before = (task.losses(observed[sound], said[sound]) for said in answers)
+    return confidence.mean(ours - before)
 
 
 def read(
@@ -72,14 +82,25 @@ def read(
     return sample.select(names).with_columns(known.alias("observed"))
 
 
+@dataclass(frozen=True)
+class Terms:
+    """What a champion on probation is held against; see env.yaml.
+
+    `margin` is in the unit of the errors, which `measure` writes.
+    """
+
+    days: float
+    labels: int
+    margin: float
+    measure: Measure
+
+
 def judge(
     interval: Interval | None,
+    terms: Terms,
     *,
     champion: Mapping[str, Any],
     as_of: datetime,
-    days: float,
-    labels: int,
-    margin: float,
 ) -> tuple[str, str]:
     """What becomes of a champion on probation: `passed`, `failed` or `waits`, and why.
 
@@ -87,17 +108,16 @@ def judge(
     ----------
     champion : mapping
         Its `label` and `promoted_as_of`.
-    margin : float
-        MAPE in [0, 1]: beyond it the champion is surely worse.
     """
     count = interval.n if interval else 0
-    over = as_of >= parse_instant(champion["promoted_as_of"]) + timedelta(days=days)
-    if interval and count >= labels:
+    over = as_of >= parse_instant(champion["promoted_as_of"]) + timedelta(days=terms.days)
+    if interval and count >= terms.labels:
+        said = terms.measure.said_change
         numbers = (
-            f"its error is {interval.mean * 100:+.2f} points from its predecessor's on the same "
-            f"{count:,} requests ({interval.low * 100:+.2f} to {interval.high * 100:+.2f})"
+            f"its error is {said(interval.mean)} from its predecessor's on the same "
+            f"{count:,} requests ({said(interval.low)} to {said(interval.high)})"
         )
-        if interval.low > margin:
+        if interval.low > terms.margin:
             return "failed", f"{champion['label']} is worse: {numbers}"
         if over:
             return "passed", f"{champion['label']} has shown itself: {numbers}"
@@ -109,5 +129,5 @@ def judge(
         )
     return "waits", (
         f"{champion['label']} is on probation: {count:,} comparable requests have their ground "
-        f"truth, {labels:,} are needed"
+        f"truth, {terms.labels:,} are needed"
     )

@@ -5,17 +5,20 @@ month and over the last three months, with what each had retrained.
 """
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from loopbook.data import prediction_log
 from loopbook.data.row_keys import RowKeys
 from loopbook.loop.scenarios import SCENARIOS, disturbed
-from loopbook.models import evaluation
-from loopbook.monitoring import performance
+from loopbook.models.evaluation import farthest_off
+from loopbook.models.measures import Measure, of_record
+from loopbook.models.task import Task, task_of
 from loopbook.pages import loop_plots
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
@@ -29,6 +32,7 @@ FIRST, FIRST_STEP = "first", "first-step"  # what is made once; see replay_proje
 LOOP, SCHEDULED, NEVER = "loop", "scheduled", "never"
 STEPS = ("week", "month")
 NEWEST_MONTHS = 3
+WIDE = 34  # characters of a policy's column
 
 
 def moments(start: datetime, end: datetime, step: str) -> list[datetime]:
@@ -62,7 +66,8 @@ def answers(
     """What a policy's service answered: `key`, `as_of_ts`, `answer`, `version`."""
     names = ["key", "as_of_ts", "answer", "version"]
     file = project.var / ("never.db" if policy == NEVER else "predictions.db")
-    empty = pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+    schema = dict.fromkeys(names, pl.String) | {"answer": task_of(contract).frame_type}
+    empty = pl.DataFrame(schema=schema)
     if not file.exists():
         return empty
     log = prediction_log.at(f"sqlite:///{file}", contract, project.var)
@@ -96,10 +101,16 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         )
         for policy, project in projects.items()
     }
-    months, last_months = _by_month(judged, contract)
+    task = task_of(contract)
+    of = _farthest_off(judged[LOOP], task, contract)
+    months, last_months = _by_month(judged, task, contract, of)
     turns = turn_records.listed(loops)
     states = {policy: state_of(folder / policy) for policy in projects if policy != NEVER}
     result = plan | {
+        "loss": task.metric,
+        "measure": asdict(task.measure),
+        "bias_measure": asdict(task.bias_measure),
+        "bias_of": of if task.classes else None,
         "months": months,
         "last_months": last_months,
         "turns": turns,
@@ -121,33 +132,48 @@ def _observed(rows: pl.DataFrame, contract: Contract, project: Project) -> pl.Da
     return rows.with_columns(pl.Series("key", keys)).select("key", contract.target.name)
 
 
+def _farthest_off(rows: pl.DataFrame, task: Task, contract: Contract) -> str:
+    """Whose bias is told, the same for every policy: of classes the one that the loop misses most."""
+    observed, answers = _pairs(rows, task, contract)
+    return farthest_off(task, observed, answers)
+
+
+def _pairs(rows: pl.DataFrame, task: Task, contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    return task.observed(rows[contract.target.name]), task.of_column(rows["answer"])
+
+
 def _by_month(
-    judged: Mapping[str, pl.DataFrame], contract: Contract
+    judged: Mapping[str, pl.DataFrame], task: Task, contract: Contract, of: str
 ) -> tuple[list[dict[str, Any]], dict[str, dict[str, float]]]:
     """Errors by policy and month, and by policy over the newest months."""
     months, last_months = [], {}
+
+    def errors(some: pl.DataFrame) -> dict[str, float]:
+        return _errors(*_pairs(some, task, contract), task, of)
+
     for policy, rows in judged.items():
         by_month = rows.sort("as_of_ts").group_by(
             pl.col("as_of_ts").dt.truncate("1mo"), maintain_order=True
         )
         months += [
-            {"policy": policy, "month": f"{month:%Y-%m}", **_errors(some, contract)}
+            {"policy": policy, "month": f"{month:%Y-%m}", **errors(some)}
             for (month,), some in by_month
         ]
         newest = sorted({m["month"] for m in months})[-NEWEST_MONTHS:]
         late = rows.filter(pl.col("as_of_ts").dt.strftime("%Y-%m").is_in(newest))
         if not late.is_empty():
-            last_months[policy] = _errors(late, contract)
+            last_months[policy] = errors(late)
     return months, last_months
 
 
-def _errors(some: pl.DataFrame, contract: Contract) -> dict[str, float]:
-    observed, answered = some[contract.target.name].to_numpy(), some["answer"].to_numpy()
+def _errors(observed: np.ndarray, answers: np.ndarray, task: Task, of: str) -> dict[str, float]:
+    """The mean loss and the bias; beside them `mape` where a number has one, as people know it."""
+    mape = task.metrics(observed, answers).get("mape")
     return {
-        "rows": some.height,
-        "error": float(evaluation.losses(observed, answered).mean()),
-        "bias": float(performance.log_errors(observed, answered).mean()),
-    }
+        "rows": observed.size,
+        "error": float(task.losses(observed, answers).mean()),
+        "bias": float(task.signed_errors(observed, answers)[of].mean()),
+    } | ({} if mape is None else {"mape": mape})
 
 
 def lines(result: Mapping[str, Any]) -> list[str]:
@@ -163,37 +189,48 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             f"that is     {'what it did' if result['right'] else 'NOT what it did'}; "
             f"{result['failed']} of {result['requests']:,} requests failed",
         ]
+    measure, bias_measure = of_record(result)
     by = {(m["policy"], m["month"]): m for m in result["months"]}
     policies = [p for p in NAMES if any(m["policy"] == p for m in result["months"])]
-    rows = ["month     " + "".join(f"{NAMES[p]:>26}" for p in policies)]
+    whose = f" of {result['bias_of']}" if result.get("bias_of") else ""
+    rows = [
+        f"the {measure.title} and the {bias_measure.title}{whose}, by month",
+        "month     " + "".join(f"{NAMES[p]:>{WIDE}}" for p in policies),
+    ]
     for month in sorted({m["month"] for m in result["months"]}):
         cells = [by.get((p, month)) for p in policies]
-        rows.append(
-            f"{month:<10}"
-            + "".join(f"{c['error']:>16.2%} {c['bias']:>+8.3f} " if c else " " * 26 for c in cells)
-        )
-    rows.append(
-        f"retrained {'':<24}0{result['retrains'].get(SCHEDULED, 0):>26}{result['retrains'][LOOP]:>26}"
-    )
+        shown = [f"{_shown(c, measure, bias_measure) if c else '':>{WIDE}}" for c in cells]
+        rows.append(f"{month:<10}{''.join(shown)}")
+    retrains = [0, result["retrains"].get(SCHEDULED, 0), result["retrains"][LOOP]]
+    rows.append("retrained " + "".join(f"{count:>{WIDE}}" for count in retrains))
     last, ours = result["last_months"], result["last_months"].get(LOOP)
     for policy in (NEVER, SCHEDULED):
         if ours and policy in last:
             theirs = last[policy]
             rows.append(
-                f"last {NEWEST_MONTHS} months: {ours['error']:.2%} {ours['bias']:+.3f}, against "
-                f"{theirs['error']:.2%} {theirs['bias']:+.3f} ({NAMES[policy]}): the error is "
+                f"last {NEWEST_MONTHS} months: {_shown(ours, measure, bias_measure)}, against "
+                f"{_shown(theirs, measure, bias_measure)} ({NAMES[policy]}): the error is "
                 f"{ours['error'] / theirs['error'] - 1:+.1%}, the bias "
                 f"{abs(ours['bias'] / theirs['bias']):.2f} of theirs"
             )
+    if mapes := [
+        f"{NAMES[p]} {last[p]['mape']:.2%}" for p in policies if "mape" in last.get(p, {})
+    ]:
+        rows.append(f"mean absolute percentage error of these months: {', '.join(mapes)}")
     rows.append(f"{result['failed']} of {result['requests']:,} requests failed")
     return rows
 
 
+def _shown(errors: Mapping[str, float], measure: Measure, bias_measure: Measure) -> str:
+    return f"{measure.said(errors['error'])} ({bias_measure.said_change(errors['bias'])})"
+
+
 def figure(result: Mapping[str, Any]) -> Any:
     """The error of the policies by month, with what the loop did."""
+    measure, _ = of_record(result)
     series = {
         NAMES[policy]: [
-            (parse_instant(f"{m['month']}-15"), m["error"])
+            (parse_instant(f"{m['month']}-15"), measure.shown(m["error"]))
             for m in result["months"]
             if m["policy"] == policy
         ]
@@ -203,6 +240,6 @@ def figure(result: Mapping[str, Any]) -> Any:
     return loop_plots.policies(
         series,
         turn_records.changes(turns),
-        "MAPE of the month's answers",
+        measure.axis,
         turn_records.verdicts(turns),
     )

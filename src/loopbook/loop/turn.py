@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,10 @@ from loopbook.features import materialize
 from loopbook.loop import guards, journal, probation
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
+from loopbook.models import margins
 from loopbook.models.evaluation import Confidence
+from loopbook.models.margins import Scale
+from loopbook.models.task import task_of
 from loopbook.monitoring import notifications
 from loopbook.pipeline import graph, runs
 from loopbook.project.clock import parse_instant, utc_now
@@ -199,10 +202,13 @@ class _Turn:
         """Judge the newest window; the level of its verdict."""
         graph.build(self.project, self.changes, graph=self.project.monitor_graph)
         window = read_json(self.project.var / "monitor" / "record.json")
+        task = task_of(self.contract)
         self.record |= {
             "verdict": window["verdict"]["level"],
             "verdict_reasons": window["verdict"]["reasons"],
             "numbers": window["numbers"],
+            "measure": asdict(task.measure),
+            "bias_measure": asdict(task.bias_measure),
             "window": window_records.window_folder(self.project, window["as_of"]).name,
         }
         return window["verdict"]["level"]
@@ -242,14 +248,25 @@ class _Turn:
         )
         pairs = probation.paired(answers, champion.number, before.number)
         confidence = Confidence(knobs.gate_confidence, knobs.bootstrap_resamples, knobs.random_seed)
+        task = task_of(self.contract)
         return probation.judge(
-            probation.difference(pairs, confidence) if pairs.height > 1 else None,
+            probation.difference(task, pairs, confidence) if pairs.height else None,
+            probation.Terms(
+                knobs.loop_probation_days,
+                knobs.loop_probation_labels,
+                knobs.loop_probation_margin * self._scale(champion).loss,
+                task.measure,
+            ),
             champion={"label": champion.label, "promoted_as_of": since.isoformat()},
             as_of=self.as_of,
-            days=knobs.loop_probation_days,
-            labels=knobs.loop_probation_labels,
-            margin=knobs.loop_probation_margin,
         )
+
+    def _scale(self, champion: tracking.Version) -> Scale:
+        """What margins are shares of: kept with the champion, or as the last window had it."""
+        if kept := margins.from_tags(champion.tags):
+            return kept
+        window = window_records.newest(self.project) or {}
+        return margins.of_record(window.get("champion", {}).get("scale"))
 
     def _build(self) -> None:
         """Retrain on the grown table, and let the gate decide."""

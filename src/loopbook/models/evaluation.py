@@ -1,77 +1,23 @@
 """Evaluation: how far predictions are from what happened, and how sure that is.
 
-It decides metrics, slices and intervals. It never fits and never decides
-(that is `promotion`). Errors in per cent are shares in [0, inf) here; people
-see them times 100.
+It decides slices, intervals and which bias is looked at. What an error is, the
+contract's `task` says. It never fits and never decides (that is `promotion`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import polars as pl
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
 
+from loopbook.models.task import Task
 from loopbook.project.contract import Contract
 
 ALL = "all rows"
 SHUFFLES = 2  # of each feature; their mean rise counts
-
-
-def metrics(observed: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """The metrics of a regression, in the target's unit unless said otherwise.
-
-    Parameters
-    ----------
-    observed, predicted : arrays of shape (n,), n >= 1
-        `observed` is not 0 anywhere for the relative ones; where it is, or
-        where a log does not exist, those are left out of the answer.
-
-    Returns
-    -------
-    dict
-        `n`, `mae`, `rmse`, `r2`; `mape` and `median_ape` in [0, inf) as
-        shares; `rmse_log` and `bias` (mean of log predicted minus log
-        observed: below 0 it predicts too little), in log units.
-    """
-    error = predicted - observed
-    spread = float(np.sum((observed - observed.mean()) ** 2))
-    answer = {
-        "n": float(observed.size),
-        "mae": float(np.abs(error).mean()),
-        "rmse": float(np.sqrt((error**2).mean())),
-    }
-    if spread > 0:
-        answer["r2"] = 1 - float(np.sum(error**2)) / spread
-    if np.all(observed != 0):
-        ape = np.abs(error / observed)
-        answer |= {"mape": float(ape.mean()), "median_ape": float(np.median(ape))}
-    if np.all(observed > 0) and np.all(predicted > 0):
-        log_error = np.log(predicted) - np.log(observed)
-        answer |= {
-            "rmse_log": float(np.sqrt((log_error**2).mean())),
-            "bias": float(log_error.mean()),
-        }
-    return answer
-
-
-def loss_label(metrics: Mapping[str, float]) -> str:
-    """What an axis calls the losses of `losses`, by the metrics of the same rows."""
-    return "error (MAPE)" if "mape" in metrics else "error (MAE over the mean)"
-
-
-def losses(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What the gate compares, row by row: the absolute percentage error as a share.
-
-    Where the target can be 0 it is the absolute error over the mean of the
-    absolute target, which has the same scale; where the target is 0
-    everywhere, the absolute error itself.
-    """
-    error = np.abs(predicted - observed)
-    if np.all(observed != 0):
-        return error / np.abs(observed)
-    return error / (np.abs(observed).mean() or 1.0)
+LEAST_BEYOND = 2  # resamples beyond each end of an interval, or it is no bootstrap's
 
 
 @dataclass(frozen=True)
@@ -98,17 +44,27 @@ class Confidence:
     resamples: int
     seed: int
 
-    def mean(self, values: np.ndarray) -> Interval:
+    def mean(self, values: np.ndarray, *, among: int = 1) -> Interval:
         """The mean of some rows' values.
 
         For a paired comparison pass the differences row by row: pairing is
         what makes the interval of a difference narrow. One row, or rows that
         are all equal, have an interval of no width.
+
+        Parameters
+        ----------
+        among : int
+            From how many means the farthest was picked: the interval is as
+            much wider (Bonferroni), so that picking alone finds nothing.
         """
         mean = float(values.mean())
         if values.size < 2 or np.ptp(values) == 0:
             return Interval(mean, mean, mean, values.size)
-        low, high = self._bootstrap((values,), np.mean)
+        outside = (1 - self.level) / among
+        if self.resamples * outside / 2 < LEAST_BEYOND:  # too far out for so many resamples
+            reach = float(norm.isf(outside / 2) * values.std(ddof=1) / np.sqrt(values.size))
+            return Interval(mean, mean - reach, mean + reach, values.size)
+        low, high = replace(self, level=1 - outside)._bootstrap((values,), np.mean)
         return Interval(mean, low, high, values.size)
 
     def difference(self, values: np.ndarray, others: np.ndarray) -> Interval:
@@ -134,6 +90,32 @@ class Confidence:
             rng=np.random.default_rng(self.seed),
         ).confidence_interval
         return float(ends.low), float(ends.high)
+
+
+def farthest_off(task: Task, observed: np.ndarray, answers: np.ndarray) -> str:
+    """What the answers are biased about, of all that they have a bias of.
+
+    That whose mean signed error is the largest beside its own chance. A number
+    has one; of several classes it is one class. The first one in a tie.
+    """
+    errors = task.signed_errors(observed, answers)
+    return max(errors, key=lambda name: _beside_chance(errors[name]))
+
+
+def _beside_chance(errors: np.ndarray) -> float:
+    spread = errors.std(ddof=1) / np.sqrt(errors.size) if errors.size > 1 else 0.0
+    return float(abs(errors.mean()) / max(spread, 1e-12))
+
+
+def bias(
+    task: Task, observed: np.ndarray, answers: np.ndarray, confidence: Confidence, *, of: str
+) -> Interval:
+    """The mean signed error of one name of `task.signed_errors`, with its interval.
+
+    With several classes it is as wide as picking the farthest of them asks for.
+    """
+    errors = task.signed_errors(observed, answers)
+    return confidence.mean(errors[of], among=len(errors))
 
 
 def slice_labels(rows: pl.DataFrame, contract: Contract) -> dict[str, np.ndarray]:
@@ -193,30 +175,9 @@ def compare(
     return answer
 
 
-def calibration(observed: np.ndarray, predicted: np.ndarray, groups: int = 10) -> pl.DataFrame:
-    """Mean prediction and mean outcome in groups of equal size by prediction.
-
-    Returns
-    -------
-    polars.DataFrame
-        Columns `predicted`, `observed`, `n`; at most `groups` rows, ascending.
-        Ties keep the order of the rows.
-    """
-    order = np.argsort(predicted, kind="stable")
-    parts = [part for part in np.array_split(order, groups) if part.size]
-    return pl.DataFrame(
-        {
-            "predicted": [float(predicted[p].mean()) for p in parts],
-            "observed": [float(observed[p].mean()) for p in parts],
-            "n": [int(p.size) for p in parts],
-        }
-    )
-
-
 def permutation_importance(
-    predict: Callable[[pl.DataFrame], np.ndarray],
+    loss: Callable[[pl.DataFrame], np.ndarray],
     rows: pl.DataFrame,
-    observed: np.ndarray,
     names: Sequence[str],
     *,
     seed: int,
@@ -226,9 +187,9 @@ def permutation_importance(
 
     Parameters
     ----------
-    predict : callable
-        From rows to predictions in the target's unit. It derives columns
-        itself, so that what follows from a feature is shuffled with it.
+    loss : callable
+        From rows to the loss of each. It derives columns itself, so that what
+        follows from a feature is shuffled with it.
     names : sequence of str
         The features to shuffle, one at a time.
     most_rows : int
@@ -237,7 +198,7 @@ def permutation_importance(
     Returns
     -------
     polars.DataFrame
-        `feature` and `rise` (a share, like the loss), the largest first.
+        `feature` and `rise` (in the loss's unit), the largest first.
 
     Notes
     -----
@@ -246,24 +207,21 @@ def permutation_importance(
     """
     draw = np.random.default_rng(seed)
     if rows.height > most_rows:
-        some = np.sort(draw.choice(rows.height, most_rows, replace=False))
-        rows, observed = rows[some], observed[some]
-    usual = losses(observed, predict(rows)).mean()
-    rises = [float(_shuffled_loss(predict, rows, observed, n, draw) - usual) for n in names]
+        rows = rows[np.sort(draw.choice(rows.height, most_rows, replace=False))]
+    usual = loss(rows).mean()
+    rises = [float(_shuffled_loss(loss, rows, name, draw) - usual) for name in names]
     table = pl.DataFrame({"feature": list(names), "rise": rises})
     return table.sort("rise", "feature", descending=[True, False])
 
 
 def _shuffled_loss(
-    predict: Callable[[pl.DataFrame], np.ndarray],
+    loss: Callable[[pl.DataFrame], np.ndarray],
     rows: pl.DataFrame,
-    observed: np.ndarray,
     name: str,
     draw: np.random.Generator,
 ) -> np.float64:
     """The mean loss over `SHUFFLES` orders of one feature."""
     shuffled = [
-        losses(observed, predict(rows.with_columns(rows[name][draw.permutation(rows.height)])))
-        for _ in range(SHUFFLES)
+        loss(rows.with_columns(rows[name][draw.permutation(rows.height)])) for _ in range(SHUFFLES)
     ]
     return np.mean(shuffled)

@@ -19,21 +19,11 @@ from sklearn.base import BaseEstimator
 
 from loopbook.models.inference import INPUT, OUTPUT
 from loopbook.models.levels import Recalibrated, Relative
-from loopbook.models.promotion import PARITY_TOLERANCE
+from loopbook.models.task import PARITY_TOLERANCE, Task
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ExportError
 
 CARD_VERSION = 1
-
-
-def to_target_unit(raw: np.ndarray, contract: Contract) -> np.ndarray:
-    """From what a model predicts inside to the target's unit."""
-    return np.exp(raw) if contract.target.is_log else raw
-
-
-def from_target_unit(observed: np.ndarray, contract: Contract) -> np.ndarray:
-    """From the target's unit to what a model predicts inside."""
-    return np.log(observed) if contract.target.is_log else observed
 
 
 def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
@@ -108,19 +98,27 @@ def _in_target_unit(
     return graph
 
 
-def parity(fitted: np.ndarray, exported: np.ndarray) -> dict[str, Any]:
+def parity(
+    task: Task, fitted: np.ndarray, exported: np.ndarray, *, spread: float
+) -> dict[str, Any]:
     """How far the exported model's answers are from the fitted one's.
+
+    Parameters
+    ----------
+    spread : float
+        `task.spread` of the target in the rows that taught: what differences are shares of.
 
     Returns
     -------
     dict
-        `largest` relative difference, the number of `rows` and of those
-        `beyond` tolerance, and whether all `passed`.
+        `largest` difference (see `task.apart`) and the `spread`, the number of
+        `rows` and of those `beyond` tolerance, and whether all `passed`.
     """
-    difference = np.abs(exported - fitted) / np.maximum(np.abs(fitted), 1e-12)
+    difference = task.apart(fitted, exported, spread)
     beyond = int(np.sum(~(difference <= PARITY_TOLERANCE)))
     return {
         "largest": float(np.nan_to_num(difference.max(), nan=1e9, posinf=1e9)),
+        "spread": spread,
         "beyond": beyond,
         "rows": int(difference.size),
         "tolerance": PARITY_TOLERANCE,

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.promotion import PARITY_TOLERANCE
+from loopbook.models.task import PARITY_TOLERANCE
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 

@@ -5,8 +5,9 @@ a value and a difference are written. It knows arrays and words; it never fits
 and never decides.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -127,3 +128,15 @@ def of_numbers(metric: str, unit: str) -> tuple[Losses, Measure]:
 
 
 LOG_LOSS = Measure("log loss")
+OF_EARLIER = {
+    "mae": Measure("error (MAE over the mean)", "%", 100, "points"),
+    "mape": Measure("error (MAPE)", "%", 100, "points"),
+}  # what the records of an earlier loopbook are in, by their `loss`
+BIAS_OF_EARLIER = Measure("bias", "%", 100)
+
+
+def of_record(record: Mapping[str, Any]) -> tuple[Measure, Measure]:
+    """How the errors and the biases in a record are shown: as it says, or as before it said so."""
+    if "measure" in record:
+        return Measure(**record["measure"]), Measure(**record["bias_measure"])
+    return OF_EARLIER[record.get("loss") or "mape"], BIAS_OF_EARLIER

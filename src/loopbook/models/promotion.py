@@ -9,16 +9,16 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from loopbook.models.evaluation import ALL, Interval
-
-PARITY_TOLERANCE = 1e-4
+from loopbook.models.margins import Scale
+from loopbook.models.task import PARITY_TOLERANCE, Task
 
 
 @dataclass(frozen=True)
 class Gate:
     """The gate's settings; env.yaml says what each is for (its `gate_…` knobs).
 
-    `margin` and `slice_margin` are shares in [0, 1], `latency_ms` milliseconds,
-    `bias_margin` log units.
+    `margin` and `slice_margin` are shares of the baseline's loss, `bias_margin`
+    of its mean absolute signed error, `latency_ms` milliseconds.
     """
 
     margin: float
@@ -37,16 +37,19 @@ class Evidence:
     the other, as `evaluation.compare` gives; below 0 the challenger is better.
     `against_champion` is None where no champion stands, and
     `champion_obstacle` says why one that stands cannot be compared, and
-    `barred` that the same model was rolled back before. `bias` is the mean log
-    error of `challenger` and `champion` on these rows.
+    `barred` that the same model was rolled back before. `bias` is the bias of
+    `challenger` and `champion` on these rows, of `bias_of`, which is the target
+    or one of its classes.
     """
 
     rows: int
     parity: float
     latency_ms: float
+    scale: Scale
     against_baseline: Mapping[str, Interval]
     against_champion: Mapping[str, Interval] | None = None
     bias: Mapping[str, Interval] = field(default_factory=dict)
+    bias_of: str = ""
     champion_obstacle: str | None = None
     same_as_champion: bool = False
     barred: str | None = None
@@ -54,11 +57,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Check:
-    """One condition of the gate, with what was found and what was expected."""
+    """One condition of the gate, with what was found and what was expected.
+
+    `remedy` is what a person can do about one that failed, where there is something.
+    """
 
     name: str
     passed: bool
     reason: str
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,11 @@ class Decision:
             return "Promoted: " + self.checks[-1].reason
         return "Refused: " + "; ".join(c.reason for c in self.checks if not c.passed)
 
+    @property
+    def remedies(self) -> list[str]:
+        """What a person can do about the checks that failed."""
+        return [c.remedy for c in self.checks if not c.passed and c.remedy]
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "promoted": self.promoted,
@@ -83,7 +95,7 @@ class Decision:
         }
 
 
-def decide(evidence: Evidence, gate: Gate) -> Decision:
+def decide(evidence: Evidence, gate: Gate, task: Task) -> Decision:
     """Hold a challenger against the gate.
 
     It passes if its export answers as the fitted model does, in time, on
@@ -95,52 +107,58 @@ def decide(evidence: Evidence, gate: Gate) -> Decision:
 
     Notes
     -----
-    A bias is worth a rule of its own since MAPE does not see it: with log
-    errors of variance v, predictions that are too low by v have the least MAPE
-    (Tofallis, 2015), here some 2.5 per cent.
+    A bias is worth a rule of its own since the size of errors hardly shows it:
+    if the target's level moves by a few per cent, nearly all errors shift to
+    one side and their mean size changes little.
     """
     checks = [
-        _parity(evidence),
+        _parity(evidence, task),
         _latency(evidence, gate),
         _rows(evidence, gate),
-        _baseline(evidence),
+        _baseline(evidence, task),
     ]
     if evidence.barred:
         checks.append(Check("barred", False, evidence.barred))
-    checks += _champion(evidence, gate)
+    checks += _champion(evidence, gate, task)
     return Decision(all(check.passed for check in checks), checks)
 
 
-def _parity(e: Evidence) -> Check:
+def _parity(e: Evidence, task: Task) -> Check:
     passed = e.parity <= PARITY_TOLERANCE
     verb = "answers as the fitted model does" if passed else "does not answer as the fitted model"
-    difference = f"largest relative difference {e.parity:.1e}, allowed {PARITY_TOLERANCE:.0e}"
-    return Check("parity", passed, f"the export {verb} ({difference})")
+    difference = (
+        f"largest difference {e.parity:.1e} {task.parity_words}, allowed {PARITY_TOLERANCE:.0e}"
+    )
+    remedy = "another candidate (docs/candidates.md says which steps convert)"
+    return Check("parity", passed, f"the export {verb} ({difference})", remedy)
 
 
 def _latency(e: Evidence, gate: Gate) -> Check:
     passed = e.latency_ms <= gate.latency_ms
     reason = f"one row takes {e.latency_ms:.3f} ms, allowed {gate.latency_ms:g} ms"
-    return Check("latency", passed, reason)
+    return Check("latency", passed, reason, "more time for a row: gate_latency_ms in env.yaml")
 
 
 def _rows(e: Evidence, gate: Gate) -> Check:
     passed = e.rows >= gate.min_rows
     reason = f"{e.rows:,} rows that no compared model has seen, needed {gate.min_rows:,}"
-    return Check("rows", passed, reason)
-
-
-def _baseline(e: Evidence) -> Check:
-    overall = e.against_baseline[ALL]
-    passed = overall.high < 0
-    difference = (
-        f"{_points(overall.mean)}, interval {_points(overall.low)} to {_points(overall.high)}"
+    remedy = (
+        "more rows to judge by: test_days or holdout_share in env.yaml; or fewer that are asked "
+        "for: gate_min_rows"
     )
+    return Check("rows", passed, reason, remedy)
+
+
+def _baseline(e: Evidence, task: Task) -> Check:
+    overall, said = e.against_baseline[ALL], task.measure.said_change
+    passed = overall.high < 0
+    difference = f"{said(overall.mean)}, interval {said(overall.low)} to {said(overall.high)}"
     verb = "better than" if passed else "not better beyond doubt than"
-    return Check("baseline", passed, f"{verb} the baseline ({difference})")
+    remedy = "more rows, more features, or another candidate (docs/candidates.md)"
+    return Check("baseline", passed, f"{verb} the baseline ({difference})", remedy)
 
 
-def _champion(e: Evidence, gate: Gate) -> list[Check]:
+def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
     if e.same_as_champion:
         return [Check("champion", False, "it is the model that serves already; nothing to change")]
     if e.champion_obstacle:
@@ -149,30 +167,38 @@ def _champion(e: Evidence, gate: Gate) -> list[Check]:
         return [
             Check("champion", True, "no champion stands, so the baseline is what it had to beat")
         ]
-    overall = e.against_champion[ALL]
-    passed = overall.mean < 0 and overall.high <= gate.margin
+    overall, said = e.against_champion[ALL], task.measure.said_change
+    margin = gate.margin * e.scale.loss
+    passed = overall.mean < 0 and overall.high <= margin
     difference = (
-        f"{_points(overall.mean)} on the same {overall.n:,} rows, interval "
-        f"{_points(overall.low)} to {_points(overall.high)}, margin {_points(gate.margin)}"
+        f"{said(overall.mean)} on the same {overall.n:,} rows, interval "
+        f"{said(overall.low)} to {said(overall.high)}, margin {said(margin)}"
     )
     verb = "better than" if passed else "not better than"
-    if not passed and _mends_bias(e.bias, gate) and overall.mean <= gate.margin:
+    if not passed and _mends_bias(e, gate) and overall.mean <= margin:
         passed, verb = True, "not worse than"
+        of_class = f" of {e.bias_of}" if task.classes else ""
         difference += (
-            f", and it mends a bias: {e.bias['challenger'].mean:+.1%} against "
-            f"{e.bias['champion'].mean:+.1%}"
+            f", and it mends a bias{of_class}: "
+            f"{task.bias_measure.said_change(e.bias['challenger'].mean)} against "
+            f"{task.bias_measure.said_change(e.bias['champion'].mean)}"
         )
     slices = {name: i for name, i in e.against_champion.items() if name != ALL}
-    return [_slices(slices, gate), Check("champion", passed, f"{verb} the champion ({difference})")]
+    reason = f"{verb} the champion ({difference})"
+    return [
+        _slices(slices, gate.slice_margin * e.scale.loss, task),
+        Check("champion", passed, reason),
+    ]
 
 
-def _mends_bias(bias: Mapping[str, Interval], gate: Gate) -> bool:
+def _mends_bias(e: Evidence, gate: Gate) -> bool:
     """Whether the champion leans to one side beyond margin and doubt, and the challenger less."""
-    if "champion" not in bias:
+    if "champion" not in e.bias:
         return False
-    champion, challenger = bias["champion"], bias["challenger"]
-    is_biased = champion.low > gate.bias_margin or champion.high < -gate.bias_margin
-    return is_biased and abs(challenger.mean) <= abs(champion.mean) - gate.bias_margin
+    champion, challenger = e.bias["champion"], e.bias["challenger"]
+    margin = gate.bias_margin * e.scale.bias
+    is_biased = champion.low > margin or champion.high < -margin
+    return is_biased and abs(challenger.mean) <= abs(champion.mean) - margin
 
 
 def _incomparable(obstacle: str, gate: Gate) -> Check:
@@ -183,15 +209,10 @@ def _incomparable(obstacle: str, gate: Gate) -> Check:
     return Check("champion", False, f"{reason}; to replace it all the same: {remedy}")
 
 
-def _slices(slices: Mapping[str, Interval], gate: Gate) -> Check:
-    harmed = {n: i for n, i in slices.items() if i.low > gate.slice_margin}
+def _slices(slices: Mapping[str, Interval], margin: float, task: Task) -> Check:
+    said = task.measure.said_change
+    harmed = {n: i for n, i in slices.items() if i.low > margin}
     if not harmed:
-        reason = f"no slice of {len(slices)} is worse beyond {_points(gate.slice_margin)}"
-        return Check("slices", True, reason)
-    worst = ", ".join(f"{name} ({_points(i.mean)}, n = {i.n:,})" for name, i in harmed.items())
+        return Check("slices", True, f"no slice of {len(slices)} is worse beyond {said(margin)}")
+    worst = ", ".join(f"{name} ({said(i.mean)}, n = {i.n:,})" for name, i in harmed.items())
     return Check("slices", False, f"worse than the champion beyond doubt in {worst}")
-
-
-def _points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{share * 100:+.2f} points"

@@ -22,6 +22,7 @@ from loopbook.models.measures import Measure
 from loopbook.project.contract import Contract
 
 PARITY_TOLERANCE = 1e-4
+LARGEST = 1e100  # its square and the sum of many are numbers still
 SPREAD = (0.05, 0.95)  # the quantiles between which a target's spread is measured
 
 
@@ -129,6 +130,18 @@ class Number:
         with np.errstate(divide="ignore", invalid="ignore"):
             difference = np.abs(self.linked(answers) - self.linked(others))
         return difference / max(spread, 1e-12)
+
+    def constant(self, observed: np.ndarray, rows: int) -> np.ndarray:
+        """One answer to so many rows: the median."""
+        return np.full(rows, np.median(observed))
+
+    def is_measurable(self, observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Which rows have a loss, shape (n,): neither number is missing or ends arithmetic."""
+        sizes = np.abs(np.column_stack([observed, answers]))
+        sound = ((sizes == 0) | ((sizes >= 1 / LARGEST) & (sizes <= LARGEST))).all(axis=1)
+        if self.is_log:
+            sound &= (observed > 0) & (answers > 0)
+        return sound & ((observed != 0) | (self.metric != "absolute_percentage_error"))
 
     def decided(self, answers: np.ndarray, decision: Mapping[str, Any] | None = None) -> list:
         """What is answered to each row: the number itself."""
@@ -249,6 +262,16 @@ class Classes:
     def apart(self, answers: np.ndarray, others: np.ndarray, spread: float = 1.0) -> np.ndarray:
         """The largest difference of a row's probabilities, shape (n,)."""
         return np.abs(answers - others).max(axis=1)
+
+    def constant(self, observed: np.ndarray, rows: int) -> np.ndarray:
+        """One answer to so many rows: the share of each class."""
+        shares = np.bincount(observed.astype(np.intp), minlength=self.width) / len(observed)
+        return np.tile(shares, (rows, 1))
+
+    def is_measurable(self, observed: np.ndarray, answers: np.ndarray) -> np.ndarray:
+        """Which rows have a loss: the class is one of the contract's, and all is a probability."""
+        sound = (answers >= 0) & (answers <= 1 + PARITY_TOLERANCE)
+        return np.isfinite(observed) & sound.all(axis=1)
 
     def decided(self, answers: np.ndarray, decision: Mapping[str, Any] | None = None) -> list[str]:
         """The class that is answered to each row.

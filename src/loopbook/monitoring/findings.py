@@ -16,6 +16,7 @@ import polars as pl
 from loopbook.data.splits import PART
 from loopbook.models import evaluation
 from loopbook.models.evaluation import Confidence, Interval
+from loopbook.models.task import Task, task_of
 from loopbook.monitoring import calendar, drift, performance, quality
 from loopbook.monitoring.drift import ColumnDrift
 from loopbook.monitoring.quality import Fault
@@ -23,7 +24,7 @@ from loopbook.monitoring.verdict import Window
 from loopbook.project.contract import Contract
 
 ANSWER, OBSERVED = "answer", "observed"
-LARGEST = 1e100  # its square and the sum of many are numbers still
+MOST_PROBABILITIES = 12  # of classes, as columns of their own
 IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
 
 
@@ -59,6 +60,8 @@ def find_drift(
 ) -> list[ColumnDrift]:
     """Inputs, answers and outcomes of a window against the reference.
 
+    The answers are those of `with_shown`, which shows a class and probabilities.
+
     Inputs are compared with the rows that the model was fitted on; answers
     with those to rows that it had not seen (about rows that it has, a model
     says what it was told); outcomes of the judged answers with all outcomes.
@@ -68,11 +71,12 @@ def find_drift(
     """
     if rows.is_empty() or reference.is_empty():
         return []
+    rows, reference, answered = with_shown(rows, reference, contract)
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
     by_nature = [*calendar.expected(fitted_on, current, contract, inputs), *contract.trailing]
     groups = [(fitted_on, current, [name for name in inputs if name not in by_nature])]
-    groups.append((reference.filter(pl.col(PART) == "test"), current, [ANSWER]))
+    groups.append((reference.filter(pl.col(PART) == "test"), current, answered))
     groups.append((reference, known, [OBSERVED]))
     sizes = [len(names) for _, _, names in groups]
     columns: list[ColumnDrift] = []
@@ -88,6 +92,26 @@ def find_drift(
         moving = drift.compare(fitted_on, current, by_nature, **options)
         columns += [replace(column, is_judged=False) for column in moving]
     return columns
+
+
+def with_shown(
+    rows: pl.DataFrame, reference: pl.DataFrame, contract: Contract
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Both tables with their answers as people see them, and the names of these columns.
+
+    Of many classes the probabilities of those are shown that the reference
+    expects most.
+    """
+    task = task_of(contract)
+    before, now = (task.shown_columns(task.of_column(some[ANSWER])) for some in (reference, rows))
+    rates = {name: column.mean() for name, column in before.items() if name != ANSWER}
+    kept = sorted(rates, key=lambda name: -rates[name])[:MOST_PROBABILITIES]
+    names = [name for name in before if name == ANSWER or name in kept]
+    shown = (
+        some.with_columns(columns[name].alias(name) for name in names)
+        for some, columns in ((rows, now), (reference, before))
+    )
+    return *shown, names
 
 
 def _by_excess(column: ColumnDrift) -> tuple[float, str]:
@@ -120,7 +144,8 @@ def find_faults(
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
     # a level that leaves its range has moved with time, and is no fault
     faults += [fault for fault in trailing if fault.kind == "missing"]
-    faults += quality.answer_faults(current[ANSWER].to_numpy())
+    task = task_of(contract)
+    faults += quality.answer_faults(task.of_column(current[ANSWER]))
     if known.height >= least_rows:
         faults += quality.faults(reference, known, contract, [OBSERVED], margin=margin)
     return sorted(faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column))
@@ -138,12 +163,16 @@ def _with_remedy(
 
 @dataclass(frozen=True)
 class Performance:
-    """Realized and estimated errors of a window; None where they cannot be known."""
+    """Realized and estimated errors of a window; None where they cannot be known.
+
+    `bias` is that of the class that is farthest off, `bias_of`, where there are classes.
+    """
 
     due: int = 0
     labels: int = 0
     error: Interval | None = None
     bias: Interval | None = None
+    bias_of: str | None = None
     reference_error: float | None = None
     reference_rows: int = 0
     worse: Interval | None = None
@@ -183,64 +212,66 @@ def find_performance(
     """
     if rows.is_empty() or reference.is_empty():
         return Performance()
-    tested = measurable(reference.filter(pl.col(PART) == "test"))
+    task = task_of(contract)
+    tested = measurable(task, reference.filter(pl.col(PART) == "test"))
     due, labels = performance.coverage(rows.filter(IS_JUDGED))
-    known = measurable(rows.filter(IS_JUDGED))
+    known = measurable(task, rows.filter(IS_JUDGED))
     if tested.is_empty():
         return Performance(due=due, labels=labels)
-    guesses = performance.estimated_losses(tested, rows, inputs, seed=confidence.seed)
+    guesses = performance.estimated_losses(task, tested, rows, inputs, seed=confidence.seed)
     rows = rows.with_columns(
         pl.Series("estimated", guesses if guesses is not None else [None] * rows.height, pl.Float64)
     )
     without_truth = Performance(
         due=due,
         labels=labels,
-        reference_error=float(_errors(tested)[0].mean()),
+        reference_error=float(task.losses(*performance.pairs(task, tested)).mean()),
         reference_rows=tested.height,
         estimated=rows.filter(IS_CURRENT)["estimated"].mean(),
         estimated_then=rows.filter(IS_JUDGED)["estimated"].mean(),
-        periods=_periods(rows, known, confidence),
     )
     if known.is_empty():
-        return without_truth
+        return replace(without_truth, periods=_periods(task, rows, known, confidence, of=""))
+    of = evaluation.farthest_off(task, *performance.pairs(task, known))
     slices = performance.by_slice(known, contract, confidence, least_rows=least_slice_rows)
-    return replace(without_truth, **_realized(known, tested, confidence), slices=slices)
+    return replace(
+        without_truth,
+        **_realized(task, known, tested, confidence, of=of),
+        periods=_periods(task, rows, known, confidence, of=of),
+        slices=slices,
+    )
 
 
-def measurable(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows whose error can be computed: both numbers are there, and none ends arithmetic."""
-    sizes = [pl.col(name).abs() for name in (OBSERVED, ANSWER)]
-    sound = [(size == 0) | size.is_between(1 / LARGEST, LARGEST) for size in sizes]
-    return rows.filter(pl.all_horizontal(sound).fill_null(value=False))
+def measurable(task: Task, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows whose error can be computed: the truth and the answer are there, and sound."""
+    return rows.filter(task.is_measurable(*performance.pairs(task, rows)))
 
 
-def _realized(known: pl.DataFrame, tested: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
+def _realized(
+    task: Task, known: pl.DataFrame, tested: pl.DataFrame, confidence: Confidence, *, of: str
+) -> dict[str, Any]:
     """The errors of answers with ground truth, beside those at promotion."""
-    loss, bias = _errors(known)
-    usual, usual_bias = _errors(tested)
+    now, before = performance.pairs(task, known), performance.pairs(task, tested)
+    loss, usual = task.losses(*now), task.losses(*before)
+    bias, usual_bias = (task.signed_errors(*both)[of] for both in (now, before))
     enough = min(loss.size, usual.size) > 1
     return {
         "error": confidence.mean(loss),
-        "bias": confidence.mean(bias),
+        "bias": evaluation.bias(task, *now, confidence, of=of),
+        "bias_of": of if task.classes else None,
         # of one row nobody can say how far its error is from others by chance
         "worse": confidence.difference(loss, usual) if enough else None,
         "moved": confidence.difference(bias, usual_bias) if enough else None,
-        "metrics": evaluation.metrics(known[OBSERVED].to_numpy(), known[ANSWER].to_numpy()),
+        "metrics": task.metrics(*now),
     }
-
-
-def _errors(rows: pl.DataFrame):
-    observed, answered = rows[OBSERVED].to_numpy(), rows[ANSWER].to_numpy()
-    return evaluation.losses(observed, answered), performance.log_errors(observed, answered)
 
 
 def _periods(
-    rows: pl.DataFrame, known: pl.DataFrame, confidence: Confidence
+    task: Task, rows: pl.DataFrame, known: pl.DataFrame, confidence: Confidence, *, of: str
 ) -> list[dict[str, Any]]:
     """Realized and estimated error by week; either may be missing."""
-    realized = {
-        p["period"]: p for p in performance.by_period(known, confidence).iter_rows(named=True)
-    }
+    weekly = performance.by_period(task, known, confidence, of=of)
+    realized = {p["period"]: p for p in weekly.iter_rows(named=True)}
     weeks = rows.group_by(pl.col("as_of_ts").dt.truncate("1w").alias("period"))
     estimated = dict(weeks.agg(pl.col("estimated").mean()).iter_rows())
     return [
@@ -290,6 +321,7 @@ def as_window(
         drifted=sentences,
         worse=errors.worse,
         bias=errors.bias,
+        bias_of=errors.bias_of,
         estimated=growth,
         champion_age_days=champion_age_days,
     )

@@ -12,29 +12,30 @@ import polars as pl
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from loopbook.models import evaluation
-from loopbook.models.evaluation import Confidence, Interval, losses
+from loopbook.models.evaluation import Confidence, Interval
+from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 
 LEAST_TO_LEARN = 200
+LARGEST_SEEN = 3  # probabilities of a row that its loss is estimated from
 
 
-def log_errors(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Row by row: log of predicted over observed, or where no log exists the error over the mean.
-
-    Its mean is the bias: below 0 the model predicts too little.
-    """
-    if np.all(observed > 0) and np.all(predicted > 0):
-        return np.log(predicted / observed)
-    return (predicted - observed) / (np.abs(observed).mean() or 1.0)
+def pairs(task: Task, rows: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """The observed targets of some rows and the answers to them, as `task` has them."""
+    return task.observed(rows["observed"]), task.of_column(rows["answer"])
 
 
-def by_period(rows: pl.DataFrame, confidence: Confidence, *, every: str = "1w") -> pl.DataFrame:
+def by_period(
+    task: Task, rows: pl.DataFrame, confidence: Confidence, *, of: str, every: str = "1w"
+) -> pl.DataFrame:
     """Realized error by period of the answer, the last one as it stands.
 
     Parameters
     ----------
     rows : polars.DataFrame
         `as_of_ts`, `answer` and `observed` (not null).
+    of : str
+        Whose bias is told: the target's or a class's; see `task.signed_errors`.
 
     Returns
     -------
@@ -45,9 +46,9 @@ def by_period(rows: pl.DataFrame, confidence: Confidence, *, every: str = "1w") 
     for (period,), some in rows.sort("as_of_ts").group_by(
         pl.col("as_of_ts").dt.truncate(every), maintain_order=True
     ):
-        observed, predicted = some["observed"].to_numpy(), some["answer"].to_numpy()
-        error = confidence.mean(losses(observed, predicted))
-        bias = float(log_errors(observed, predicted).mean())
+        observed, answers = pairs(task, some)
+        error = confidence.mean(task.losses(observed, answers))
+        bias = float(task.signed_errors(observed, answers)[of].mean())
         row = {"period": period, "n": some.height, "error": error.mean}
         periods.append(row | {"low": error.low, "high": error.high, "bias": bias})
     schema = {"period": pl.Datetime("us", "UTC"), "n": pl.Int64}
@@ -58,21 +59,18 @@ def by_period(rows: pl.DataFrame, confidence: Confidence, *, every: str = "1w") 
 def by_slice(
     rows: pl.DataFrame, contract: Contract, confidence: Confidence, *, least_rows: int
 ) -> dict[str, Interval]:
-    """Realized error of each declared slice, and by thirds of the answer.
+    """Realized error of each declared slice, and of the task's own groups of rows.
 
     Slices with fewer than `least_rows` rows are left out.
     """
-    observed, predicted = rows["observed"].to_numpy(), rows["answer"].to_numpy()
-    loss = losses(observed, predicted)
+    task = task_of(contract)
+    observed, answers = pairs(task, rows)
+    loss = task.losses(observed, answers)
     # a sensitive feature is in no log, so nothing can be sliced by it
     slices = {name: edges for name, edges in contract.slices.items() if name in rows.columns}
     labels = evaluation.slice_labels(rows, contract.model_copy(update={"slices": slices}))
     if rows.height >= 3 * least_rows:
-        cuts = np.quantile(predicted, [1 / 3, 2 / 3])
-        low, high = (f"{cut:,.0f}" if abs(cut) >= 1000 else f"{cut:,.3g}" for cut in cuts)
-        ranges = [f"under {low}", f"{low} to {high}", f"from {high}"]
-        names = np.array([f"predicted {contract.target.name} {t}" for t in ranges])
-        labels["answer"] = names[np.searchsorted(cuts, predicted, side="right")]
+        labels |= task.groups(observed, answers)
     errors = {evaluation.ALL: confidence.mean(loss)}
     for values in labels.values():
         for name in sorted(set(values)):
@@ -83,7 +81,7 @@ def by_slice(
 
 
 def estimated_losses(
-    known: pl.DataFrame, asked: pl.DataFrame, names: Sequence[str], *, seed: int
+    task: Task, known: pl.DataFrame, asked: pl.DataFrame, names: Sequence[str], *, seed: int
 ) -> np.ndarray | None:
     """What the errors of rows probably are whose ground truth is not here yet.
 
@@ -102,22 +100,34 @@ def estimated_losses(
 
     Notes
     -----
-    Direct loss estimation: a second model is fitted to the absolute percentage
-    error of the first. It sees who is asked, and not whether the world has
-    changed, so it misses concept drift by construction; only ground truth
-    shows that.
+    Direct loss estimation: a second model is fitted to the losses of the first.
+    It sees who is asked, and not whether the world has changed, so it misses
+    concept drift by construction; only ground truth shows that.
     """
     if known.height < LEAST_TO_LEARN:
         return None
-    loss = losses(known["observed"].to_numpy(), known["answer"].to_numpy())
+    loss = task.losses(*pairs(task, known))
     model = HistGradientBoostingRegressor(
         max_iter=60, max_leaf_nodes=8, min_samples_leaf=40, random_state=seed
     )
-    columns = [_as_numbers(known[name], asked[name]) for name in ("answer", *names)]
+    columns = _answers_as_numbers(task, known, asked)
+    columns += [_as_numbers(known[name], asked[name]) for name in names]
     # what is known of nobody tells nothing, and cannot be binned
     columns = [pair for pair in columns if not np.isnan(pair[0]).all()]
     model.fit(np.column_stack([column for column, _ in columns]), loss)
     return np.maximum(model.predict(np.column_stack([column for _, column in columns])), 0)
+
+
+def _answers_as_numbers(
+    task: Task, known: pl.DataFrame, asked: pl.DataFrame
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What was answered, of both tables: the number, or of the probabilities the largest ones."""
+    said = [task.of_column(rows["answer"]) for rows in (known, asked)]
+    if said[0].ndim == 1:
+        return [(said[0], said[1])]
+    ordered = [-np.sort(-answers, axis=1)[:, :LARGEST_SEEN] for answers in said]
+    most = [answers.argmax(axis=1).astype(np.float64) for answers in said]
+    return [(most[0], most[1]), *zip(ordered[0].T, ordered[1].T, strict=True)]
 
 
 def _as_numbers(known: pl.Series, asked: pl.Series) -> tuple[np.ndarray, np.ndarray]:

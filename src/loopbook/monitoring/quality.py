@@ -155,7 +155,8 @@ def _mixed_up(strange: np.ndarray, usual: np.ndarray, unit: str | None) -> str:
 
 def answer_faults(answers: np.ndarray) -> list[Fault]:
     """What is wrong with the answers themselves: all the same, though many were asked."""
-    if answers.size < 30 or np.ptp(answers) > 0:
+    if len(answers) < 30 or np.ptp(answers, axis=0).max() > 0:
         return []
-    sentence = f"all {answers.size:,} answers are {answers[0]:,.6g}"
+    same = "the same probabilities" if answers.ndim > 1 else f"{answers[0]:,.6g}"
+    sentence = f"all {len(answers):,} answers are {same}"
     return [Fault("answer", "constant", 1.0, 0.0, sentence, is_broken=True)]

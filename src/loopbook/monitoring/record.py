@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the service reads records, and needs neither SciPy nor Matplotlib
     from loopbook.models.evaluation import Interval
+    from loopbook.models.task import Task
     from loopbook.monitoring.drift import ColumnDrift
     from loopbook.monitoring.findings import Performance
     from loopbook.monitoring.quality import Fault
@@ -73,7 +74,7 @@ def make_record(
     numbers: Mapping[str, float | int | None],
     findings: Findings,
     *,
-    loss: str | None,
+    task: Task,
     decided_at: datetime,
 ) -> dict[str, Any]:
     """The decision record of a window, as JSON.
@@ -82,16 +83,20 @@ def make_record(
     ----------
     numbers : mapping
         As `make_numbers` gives.
-    loss : str or None
-        What the error is: `mape`, or `mae` (over the mean of the target) where
-        the target can be 0; None if there is none yet.
+    task : Task
+        What the error is: the record names it (`loss`) and holds how it and a
+        bias are shown (`measure`, `bias_measure`), so that it can be read when
+        the contract is another one.
     """
     return {
         **facts,
         "decided_at": decided_at.isoformat(),
         "verdict": {"level": verdict.level, "sentence": verdict.sentence}
         | {"reasons": verdict.reasons},
-        "loss": loss,
+        "loss": task.metric,
+        "measure": asdict(task.measure),
+        "bias_measure": asdict(task.bias_measure),
+        "bias_of": findings.performance.bias_of,
         "numbers": dict(numbers),
         "metrics": findings.performance.metrics,
         "columns": [

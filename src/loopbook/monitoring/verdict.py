@@ -19,11 +19,16 @@ from loopbook.records.verdicts import HEALTHY, INVESTIGATE, RETRAIN, WATCH
 
 if TYPE_CHECKING:
     from loopbook.models.evaluation import Interval
+    from loopbook.models.measures import Measure
 
 
 @dataclass(frozen=True)
 class Rules:
-    """What a window is held against; see env.yaml."""
+    """What a window is held against; see env.yaml.
+
+    The margins are in the unit of the errors, which `said` and `said_bias`
+    write: `margins` makes them from the knobs.
+    """
 
     min_rows: int
     min_labels: int
@@ -31,11 +36,13 @@ class Rules:
     error_margin: float
     bias_margin: float
     cooldown_days: float
+    said: Measure
+    said_bias: Measure
 
 
 @dataclass(frozen=True)
 class Window:
-    """All that the verdict is told. Errors and shares are in [0, inf), not per cent.
+    """All that the verdict is told. Errors are in the unit of the table's loss, shares in [0, 1].
 
     Attributes
     ----------
@@ -43,7 +50,8 @@ class Window:
     broken, odd : sentences about inputs that are broken, and that are only odd
     drifted : sentences, one a column beyond its threshold
     worse : realized error minus the reference's, over the same model
-    bias : realized bias, the mean log error; 0 is what it should be
+    bias : realized bias, the mean signed error; 0 is what it should be
+    bias_of : the class whose bias it is; else the target
     estimated : the estimated error minus the reference's, or None
     champion_age_days : since promotion, or None if unknown
     """
@@ -57,6 +65,7 @@ class Window:
     drifted: Sequence[str] = ()
     worse: Interval | None = None
     bias: Interval | None = None
+    bias_of: str | None = None
     estimated: float | None = None
     champion_age_days: float | None = None
 
@@ -95,7 +104,7 @@ def judge(window: Window, rules: Rules) -> Verdict:
     suspected = _estimate_reasons(window, rules) if wanting else []
     if reasons := [*wanting, *suspected, *notes]:
         return Verdict(WATCH, reasons)
-    return Verdict(HEALTHY, [_all_is_well(window)])
+    return Verdict(HEALTHY, [_all_is_well(window, rules)])
 
 
 def _want_of_data(window: Window, rules: Rules) -> list[str]:
@@ -123,16 +132,17 @@ def _error_reasons(window: Window, rules: Rules) -> list[str]:
     reasons = []
     if window.bias and not -rules.bias_margin <= _nearest_to_zero(window.bias) <= rules.bias_margin:
         side = "too little" if window.bias.mean < 0 else "too much"
+        of = f" of {window.bias_of}" if window.bias_of else ""
+        change, i = rules.said_bias.said_change, window.bias
         reasons.append(
-            f"the model predicts {side}: its bias is {window.bias.mean:+.1%} "
-            f"({window.bias.low:+.1%} to {window.bias.high:+.1%}, n = {window.bias.n:,}), beyond "
-            f"{rules.bias_margin:.1%}"
+            f"the model predicts {side}{of}: its bias is {change(i.mean)} ({change(i.low)} to "
+            f"{change(i.high)}, n = {i.n:,}), beyond {rules.said_bias.said(rules.bias_margin)}"
         )
     if window.worse and window.worse.low > rules.error_margin:
+        change, i = rules.said.said_change, window.worse
         reasons.append(
-            f"the error has grown by {window.worse.mean * 100:.1f} points "
-            f"({window.worse.low * 100:+.1f} to {window.worse.high * 100:+.1f}, "
-            f"n = {window.worse.n:,}), more than {rules.error_margin * 100:.1f}"
+            f"the error has grown by {change(i.mean)} ({change(i.low)} to {change(i.high)}, "
+            f"n = {i.n:,}), more than {change(rules.error_margin)}"
         )
     return reasons
 
@@ -146,12 +156,12 @@ def _nearest_to_zero(interval: Interval) -> float:
 def _estimate_reasons(window: Window, rules: Rules) -> list[str]:
     if window.estimated is None or window.estimated <= rules.error_margin:
         return []
-    return [f"the error is estimated to have grown by {window.estimated * 100:.1f} points"]
+    return [f"the error is estimated to have grown by {rules.said.said_change(window.estimated)}"]
 
 
-def _all_is_well(window: Window) -> str:
+def _all_is_well(window: Window, rules: Rules) -> str:
     return (
-        f"the error is what it was at promotion ({window.worse.mean * 100:+.1f} points, "
+        f"the error is what it was at promotion ({rules.said.said_change(window.worse.mean)}, "
         f"n = {window.worse.n:,}), and no input has moved beyond chance"
         if window.worse
         else "no input has moved beyond chance"

@@ -6,7 +6,7 @@ bounded pieces and never all of it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +17,7 @@ import polars as pl
 from loopbook.data import aside_truths, loop_clock, prediction_log, quarantine
 from loopbook.features import history
 from loopbook.features.materialize import known_facts
+from loopbook.models.task import task_of
 from loopbook.monitoring.findings import IS_CURRENT, IS_JUDGED
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
@@ -24,6 +25,7 @@ from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.records import roles
 from loopbook.registry import reader as registry_reader
+from loopbook.registry import reference
 from loopbook.registry.reference import column_types, thaw
 from loopbook.registry.servable import load
 
@@ -34,10 +36,8 @@ LOGGED = {
     "as_of_ts": pl.Datetime("us", "UTC"),
     "version": pl.String,
     "role": pl.String,
-    "answer": pl.Float64,
-    "observed": pl.Float64,
     "known_ts": pl.Datetime("us", "UTC"),
-}  # what an answer has under any contract
+}  # what an answer has under any contract, beside itself and its ground truth
 
 
 @dataclass(frozen=True)
@@ -128,12 +128,12 @@ def collect(
     if answers is not None:
         released = quarantine.decisions_of(project).released
         answers = aside_truths.without(answers, contract, released)
-    wanting, champion, reference = _champion(project, contract)
+    wanting, champion, frozen = _champion(project, contract)
     rows = as_columns(answers, contract, champion.get("version"), span)
     wanting += _missing_requests(rows, span, is_log_empty=is_log_empty)
     facts = {"logged": count, "looked_at": rows.height, "champion": champion, "wanting": wanting}
     facts |= {"otherwise": otherwise, "set_aside": quarantine.waiting_count(project)}
-    return rows, reference, span.as_dict() | facts
+    return rows, frozen, span.as_dict() | facts
 
 
 def asides(facts: Mapping[str, Any]) -> list[str]:
@@ -183,7 +183,9 @@ def _champion(
             "promoted_as_of": None if promoted == "none" else promoted,
             "fitted": load(store, held).card["fitted"],
         }
-        return [], champion, thaw(store, held, contract)
+        frozen = thaw(store, held, contract)
+        scale = reference.scale(held, frozen, contract)
+        return [], champion | {"scale": scale and asdict(scale)}, frozen
     except LoopbookError as error:
         return [str(error).rstrip(".")], {}, pl.DataFrame()
 
@@ -203,9 +205,9 @@ def as_columns(
     """
     if answers is None or answers.is_empty():
         flags = {IS_CURRENT: pl.Boolean, IS_JUDGED: pl.Boolean}
-        return pl.DataFrame(schema=LOGGED | column_types(contract) | flags)
+        return pl.DataFrame(schema=_logged(contract) | column_types(contract) | flags)
     answers = answers.filter(pl.col("role") != roles.SHADOW)
-    rows = answers.select(*LOGGED).with_columns(_features(answers, contract))
+    rows = answers.select(*_logged(contract)).with_columns(_features(answers, contract))
     at = pl.col("as_of_ts")
     is_ours = (pl.col("role") == roles.CHAMPION) & (pl.col("version") == (version or ""))
     return rows.with_columns(
@@ -213,6 +215,12 @@ def as_columns(
         (is_ours & (at >= span.due[0]) & (at < span.due[1])).alias(IS_JUDGED),
         pl.when(pl.col("known_ts") <= span.as_of).then(pl.col("observed")).alias("observed"),
     )
+
+
+def _logged(contract: Contract) -> dict[str, Any]:
+    """What an answer has in a window, by name and type."""
+    task = task_of(contract)
+    return LOGGED | {"answer": task.frame_type, "observed": task.observed_type}
 
 
 def _features(answers: pl.DataFrame, contract: Contract) -> list[pl.Series]:

@@ -29,7 +29,7 @@ from ploomber.spec import DAGSpec
 from loopbook.pipeline import digests, graph_files, kernels, notebooks
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
-from loopbook.pipeline.progress import Progress, outcome_lines
+from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
@@ -37,7 +37,6 @@ from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.builds import remember
-from loopbook.records.windows import summary_lines
 from loopbook.registry.owners import refuse_anothers
 from loopbook.registry.reachable import refuse_unusable
 
@@ -282,7 +281,7 @@ def tell_outcome(dag: DAG, report) -> None:
 def tell_verdict(dag: DAG) -> None:
     """Ploomber's `on_finish` of the monitoring graph: the verdict and where to look."""
     record = read_json(Path(str(dag["decide"].product["record"])))
-    print("\n".join([*summary_lines(record), "next        make reports"]))
+    print("\n".join([*window_lines(record), "next        make reports"]))
 
 
 def plan(project: Project, changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:

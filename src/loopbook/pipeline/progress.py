@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as RichProgress
 
+from loopbook.models.measures import of_record
 from loopbook.pipeline.commands import NEXT_COMMANDS
 
 
@@ -127,15 +128,43 @@ def outcome_lines(
 
 
 def champion_lines(decision: Mapping[str, Any]) -> list[str]:
-    """Who serves, how well, and why, in three lines."""
+    """Who serves, how well, and why, in three lines; where nobody does, the ways on."""
     champion = decision["champion"]
     if champion is None:
-        return [f"champion  none yet. {decision['sentence']}"]
+        lines = [f"champion  none yet. {decision['sentence']}"]
+        ways = decision.get("ways_on", [])
+        return [*lines, *(["ways on"] if ways else []), *(f"  - {way}" for way in ways)]
     lines = [f"champion  {champion['label']} ({champion['candidate']})"]
-    errors = decision["errors"]
+    errors, (measure, _) = decision["errors"], of_record(decision)
     if "champion" in errors:
         lines.append(
-            f"error     MAPE {errors['champion']:.1%} on the newest {decision['rows']:,} rows; "
-            f"the baseline's is {errors['baseline']:.1%}"
+            f"error     {measure.title} {measure.said(errors['champion'])} on the newest "
+            f"{decision['rows']:,} rows; the baseline's is {measure.said(errors['baseline'])}"
         )
     return [*lines, f"gate      {decision['sentence']}"]
+
+
+def window_lines(record: Mapping[str, Any]) -> list[str]:
+    """The record of a monitored window in a few lines."""
+    numbers, champion, (measure, _) = record["numbers"], record["champion"], of_record(record)
+    lines = [
+        f"window      {record['current'][0][:10]} to {record['current'][1][:10]}, "
+        f"{numbers['rows']:,} answers",
+    ]
+    if champion:
+        lines.append(
+            f"champion    {champion['name']} v{champion['version']} ({champion['candidate']})"
+        )
+    if numbers.get("error") is not None:
+        ends = f"{measure.said(numbers['error_low'])} to {measure.said(numbers['error_high'])}"
+        lines.append(
+            f"error       {measure.title} {measure.said(numbers['error'])} ({ends}), "
+            f"{measure.said(numbers['reference_error'])} at promotion; "
+            f"{numbers['labels']:,} of {numbers['due']:,} answers have their ground truth"
+        )
+    if numbers.get("estimated_error") is not None:
+        lines.append(
+            f"estimated   {measure.said(numbers['estimated_error'])} for the newest answers"
+        )
+    lines.append(f"verdict     {record['verdict']['level']}")
+    return lines + [f"            - {reason}" for reason in record["verdict"]["reasons"]]

@@ -98,26 +98,3 @@ def newest(project: Project) -> dict[str, Any] | None:
         except (OSError, ValueError):
             continue
     return None
-
-
-def summary_lines(record: Mapping[str, Any]) -> list[str]:
-    """A record in a few lines, for the command line."""
-    numbers, champion = record["numbers"], record["champion"]
-    lines = [
-        f"window      {record['current'][0][:10]} to {record['current'][1][:10]}, "
-        f"{numbers['rows']:,} answers",
-    ]
-    if champion:
-        lines.append(
-            f"champion    {champion['name']} v{champion['version']} ({champion['candidate']})"
-        )
-    if numbers.get("error") is not None:
-        lines.append(
-            f"error       {numbers['error']:.2%} ({numbers['error_low']:.2%} to "
-            f"{numbers['error_high']:.2%}), {numbers['reference_error']:.2%} at promotion; "
-            f"{numbers['labels']:,} of {numbers['due']:,} answers have their ground truth"
-        )
-    if numbers.get("estimated_error") is not None:
-        lines.append(f"estimated   {numbers['estimated_error']:.2%} for the newest answers")
-    lines.append(f"verdict     {record['verdict']['level']}")
-    return lines + [f"            - {reason}" for reason in record["verdict"]["reasons"]]

@@ -5,6 +5,7 @@ run is stored is `tracking`'s.
 """
 
 import platform
+import re
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from sklearn.base import BaseEstimator
 
 from loopbook.models.inference import sha256
 from loopbook.project.paths import Project
+
+MOST_METRICS = 500
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,16 @@ class CandidateRun:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     figures: Mapping[str, Figure]
+
+
+def loggable(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics under names that a run may have: a class may be called anything.
+
+    At most `MOST_METRICS` are logged, since a run takes no more at once; the
+    first ones are those of all rows.
+    """
+    named = {re.sub(r"[^\w\-. /]", "_", f"{prefix}_{n}"): v for n, v in metrics.items()}
+    return dict(list(named.items())[:MOST_METRICS])
 
 
 def provenance(project: Project) -> dict[str, str]:

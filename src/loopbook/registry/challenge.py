@@ -16,8 +16,10 @@ import polars as pl
 from loopbook.data.snapshots import Snapshot
 from loopbook.data.splits import LEAST_ROWS, key_fraction
 from loopbook.features.rows import encode
+from loopbook.models import margins
 from loopbook.models.inference import predict, session, sha256
 from loopbook.models.promotion import Decision
+from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
@@ -26,22 +28,21 @@ from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
 
 BASELINE = "baseline"
+KEPT = (
+    *("ranked", "against", "bias", "bias_of", "ablation", "importance"),
+    *("metric", "measure", "bias_measure", "scale"),
+)  # of the evidence, in the record of the decision
 
 
-def loss_name(metrics: Mapping[str, float]) -> str:
-    """What candidates are ranked by: MAPE, or MAE where the target can be 0."""
-    return "mape" if "mape" in metrics else "mae"
-
-
-def rank(runs: Mapping[str, Mapping[str, Any]]) -> pl.DataFrame:
-    """Candidates by their error on validation, the best first.
+def rank(runs: Mapping[str, Mapping[str, Any]], task: Task) -> pl.DataFrame:
+    """Candidates by their mean loss on validation, the best first.
 
     Candidates that failed parity come last. Ties go by name.
     """
     rows = [
         {
             "candidate": name,
-            "loss": run["validation"][loss_name(run["validation"])],
+            "loss": run["validation"][task.metric],
             "bias": run["validation"].get("bias"),
             "parity": run["parity"]["largest"],
             "exportable": run["parity"]["passed"],
@@ -76,7 +77,7 @@ class Champion:
         return self.version.tags["onnx_sha256"]
 
     def predict(self, rows: pl.DataFrame) -> np.ndarray:
-        """Its predictions for rows that have all of its inputs, in the target's unit."""
+        """Its answers to rows that have all of its inputs, as `task` has them."""
         matrix = encode(rows, self.card["inputs"], self.card["categories"])
         return predict(session(self.onnx), matrix)
 
@@ -103,9 +104,12 @@ def obstacle(champion: Champion | None, rows: pl.DataFrame, contract: Contract) 
     absent = [name for name in champion.card["inputs"] if name not in rows.columns]
     if absent:
         return f"{champion.label} needs {', '.join(absent)}, which the contract no longer has"
-    theirs = champion.card["target"]["unit"], champion.card["target"]["name"]
-    if theirs != (contract.target.unit, contract.target.name):
-        return f"{champion.label} predicts {theirs[1]} in {theirs[0]}, another target"
+    theirs, ours = champion.card["target"], contract.target
+    if (theirs["unit"], theirs["name"]) != (ours.unit, ours.name):
+        return f"{champion.label} predicts {theirs['name']} in {theirs['unit']}, another target"
+    if theirs.get("classes") != ours.classes:
+        kind = f"one of {', '.join(theirs['classes'])}" if theirs.get("classes") else "a number"
+        return f"{champion.label} predicts {theirs['name']} as {kind}, another target"
     return None
 
 
@@ -142,12 +146,12 @@ def seen_by_champion(
 
 
 def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract) -> np.ndarray:
-    """What a candidate predicted for these rows, found by their key."""
+    """What a candidate answered to these rows, found by their key."""
     stored = pl.read_parquet(path, glob=False)
     joined = rows.select(contract.key).join(
         stored, on=contract.key, how="left", maintain_order="left", validate="1:1"
     )
-    return joined["predicted"].to_numpy()
+    return task_of(contract).of_column(joined["predicted"])
 
 
 def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:
@@ -217,11 +221,12 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
         "snapshot_rows": snapshot.rows,
         **judged.decision.as_dict(),
         "rows": record["rows"],
-        **{key: record[key] for key in ("ranked", "against", "bias", "ablation", "importance")},
+        **{key: record[key] for key in KEPT},
         "challenger": _who(challenger),
         "champion": champion and _who(champion),
         "previous": before and _who(before),
-        "errors": _errors_now(record["errors"], promoted=judged.decision.promoted),
+        "errors": _errors_now(record, promoted=judged.decision.promoted),
+        "ways_on": [] if champion else _ways_on(challenger, judged.decision),
     }
 
 
@@ -244,10 +249,14 @@ def _registered(
     """The challenger as a version: the champion, if it is the same model, or a new one."""
     record, decision, snapshot = judged.record, judged.decision, judged.snapshot
     digest = sha256(judged.reference.read_bytes())
+    scale = margins.Scale(**record["scale"]).as_tags()
     if record["same_as_champion"]:
         if REFERENCE_TAG not in champion.tags:  # of a release before there was monitoring
             tracking.log_files(client, champion.run_id, [judged.reference], SERVICE)
             tracking.set_version_tag(client, champion, REFERENCE_TAG, digest)
+        for tag, value in scale.items():
+            if tag not in champion.tags:  # of a release before margins were shares
+                tracking.set_version_tag(client, champion, tag, value)
         return champion
     tags = {
         "snapshot_sha256": snapshot.sha256,
@@ -255,6 +264,7 @@ def _registered(
         "as_of": snapshot.as_of or "none",
         "candidate": record["challenger"]["candidate"],
         REFERENCE_TAG: digest,
+        **scale,
         "gate": "promoted" if decision.promoted else "refused",
         "gate_reason": decision.sentence[:5000],
     }
@@ -270,9 +280,15 @@ def _who(version: tracking.Version) -> dict[str, str]:
     }
 
 
-def _errors_now(errors: Mapping[str, Mapping[str, float]], *, promoted: bool) -> dict[str, float]:
+def _ways_on(challenger: tracking.Version, decision: Decision) -> list[str]:
+    """What a person can do where nothing serves yet: take the challenger all the same, or mend."""
+    by_hand = f'loopbook promote {challenger.number} --reason "…" (it serves all the same)'
+    return [by_hand, *decision.remedies]
+
+
+def _errors_now(record: Mapping[str, Any], *, promoted: bool) -> dict[str, float]:
     """The loss of each by its role after the decision."""
-    loss = {name: values[loss_name(values)] for name, values in errors.items()}
+    loss = {name: values[record["metric"]] for name, values in record["errors"].items()}
     if promoted:
         loss["champion"] = loss["challenger"]
     return loss

@@ -11,7 +11,9 @@ from typing import Any
 import polars as pl
 
 from loopbook.models.evaluation import Interval
+from loopbook.models.margins import Scale
 from loopbook.models.promotion import Evidence
+from loopbook.models.task import Task
 from loopbook.registry.challenge import Champion
 from loopbook.registry.service_files import FILE_TAGS
 
@@ -24,13 +26,16 @@ class Comparison:
     ----------
     rows : how many judge
     against : by the other's role, by slice
-    bias, errors : by role
+    bias, errors : by role; a bias is that of `bias_of`, the target or one of its classes
+    scale : what the gate's margins are shares of, on these rows
     ablation : by the names of a candidate and of its twin without the idea
     """
 
     rows: int
     against: Mapping[str, Mapping[str, Interval]]
     bias: Mapping[str, Interval]
+    bias_of: str
+    scale: Scale
     ablation: Mapping[str, Interval]
     errors: Mapping[str, Mapping[str, float]]
     importance: pl.DataFrame
@@ -54,9 +59,16 @@ class Opponent:
 
 
 def make_record(
-    run: Mapping[str, Any], ranked: pl.DataFrame, comparison: Comparison, opponent: Opponent
+    task: Task,
+    run: Mapping[str, Any],
+    ranked: pl.DataFrame,
+    comparison: Comparison,
+    opponent: Opponent,
 ) -> dict[str, Any]:
-    """All that the gate is told and people will ask, as JSON."""
+    """All that the gate is told and people will ask, as JSON.
+
+    `metric` names the loss, `measure` and `bias_measure` say how it and a bias are shown.
+    """
     champion = opponent.champion
     return {
         "challenger": {key: run[key] for key in ("candidate", "run_id", "model_uri")}
@@ -68,6 +80,10 @@ def make_record(
             "candidate": champion.card["candidate"],
             "run_id": champion.version.run_id,
         },
+        "metric": task.metric,
+        "measure": asdict(task.measure),
+        "bias_measure": asdict(task.bias_measure),
+        "scale": asdict(comparison.scale),
         "ranked": ranked.to_dicts(),
         "rows": comparison.rows,
         "parity": run["parity"]["largest"],
@@ -75,6 +91,7 @@ def make_record(
         "errors": comparison.errors,
         "against": {other: _as_json(by_slice) for other, by_slice in comparison.against.items()},
         "bias": _as_json(comparison.bias),
+        "bias_of": comparison.bias_of,
         "ablation": _as_json(comparison.ablation),
         "obstacle": opponent.obstacle,
         "same_as_champion": opponent.is_same,
@@ -97,9 +114,11 @@ def read_record(record: Mapping[str, Any]) -> Evidence:
         rows=record["rows"],
         parity=record["parity"],
         latency_ms=record["latency_ms"],
+        scale=Scale(**record["scale"]),
         against_baseline=against["baseline"],
         against_champion=against.get("champion"),
         bias={role: Interval(**interval) for role, interval in record["bias"].items()},
+        bias_of=record["bias_of"],
         champion_obstacle=record["obstacle"],
         same_as_champion=record["same_as_champion"],
         barred=record["barred"],

@@ -11,6 +11,9 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.splits import PART
+from loopbook.models import margins
+from loopbook.models.margins import Scale
+from loopbook.models.task import task_of
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import MonitorError
@@ -41,7 +44,7 @@ def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed:
     ----------
     rows : polars.DataFrame
         The rows of `split`, with their part; those of `test` the model has not seen.
-    answers : array of shape (rows,)
+    answers : array of shape (rows,), or (rows, K) for classes
         What the promoted graph says about them.
 
     Returns
@@ -51,13 +54,13 @@ def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed:
         `observed`, `answer`, `part` and the event time; at most 20,000 rows:
         all of `test`, and a random sample of the rest.
     """
-    kinds = column_types(contract)
+    kinds, task = column_types(contract), task_of(contract)
     kept = rows.select(
         *([EVENT_TS] if EVENT_TS in rows.columns else []),
         PART,
         *[pl.col(name).cast(kind) for name, kind in kinds.items()],
-        pl.col(contract.target.name).cast(pl.Float64).alias("observed"),
-    ).with_columns(answer=pl.Series(answers, dtype=pl.Float64))
+        pl.col(contract.target.name).cast(task.observed_type).alias("observed"),
+    ).with_columns(task.column(answers))
     tested = kept.filter(pl.col(PART) == "test")
     rest = kept.filter(pl.col(PART) != "test")
     room = max(MOST_ROWS - tested.height, 0)
@@ -93,3 +96,21 @@ def thaw(registry: Registry, version: Version, contract: Contract) -> pl.DataFra
             f"{', '.join(absent)}. Build with today's: {COMMAND}"
         )
     return rows
+
+
+def scale(version: Version, frozen: pl.DataFrame, contract: Contract) -> Scale | None:
+    """What a version's margins are shares of, as it was registered with.
+
+    One that an earlier loopbook registered has it from its reference: how far
+    one answer to all is from the rows that it was judged on. None where the
+    reference has none of them.
+    """
+    if kept := margins.from_tags(version.tags):
+        return kept
+    task = task_of(contract)
+    observed, is_tested = task.observed(frozen["observed"]), frozen[PART].to_numpy() == "test"
+    sound = task.is_measurable(observed, task.of_column(frozen["answer"]))
+    learned, judged = observed[sound & ~is_tested], observed[sound & is_tested]
+    if not judged.size:
+        return None
+    return margins.of_constant(task, learned if learned.size else judged, judged)
