@@ -22,7 +22,15 @@ OURS = {
     *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code"),
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
-FIGURES = {"trend.svg", "columns.svg", "shares.svg", "periods.svg", "slices.svg", "calibration.svg"}
+FIGURES = {
+    "errors.svg",
+    "trend.svg",
+    "columns.svg",
+    "shares.svg",
+    "periods.svg",
+    "slices.svg",
+    "calibration.svg",
+}
 INTERVAL = {"mean": 0.1, "low": 0.0, "high": 0.2, "n": 5}
 
 
@@ -46,7 +54,8 @@ def window() -> dict:
         "current": [MARKUP, MARKUP],
         "verdict": {"level": MARKUP, "reasons": [MARKUP, MARKUP]},
         "numbers": numbers,
-        "metrics": {MARKUP: 0.1},
+        "metrics": {MARKUP: 0.1, f"recall_{MARKUP}": 0.5},
+        "bias_of": MARKUP,
         "champion": champion | {"fitted": {"until": MARKUP, "rows": 9}},
         "columns": [column],
         "faults": [fault],
@@ -73,6 +82,7 @@ def decision() -> dict:
         "against": {"baseline": {MARKUP: INTERVAL}, MARKUP: {MARKUP: INTERVAL}},
         "checks": [{"name": MARKUP, "passed": False, "reason": MARKUP}],
         "importance": [{"feature": MARKUP, "rise": 0.1}],
+        "ways_on": [MARKUP],
     }
 
 
@@ -81,9 +91,10 @@ def card() -> dict:
     feature = {"type": MARKUP, "alias": MARKUP, "unit": MARKUP, "meaning": MARKUP}
     return words | {
         "contract": {"meaning": MARKUP, "features": {MARKUP: feature}},
-        "target": {"name": MARKUP, "unit": MARKUP, "meaning": MARKUP},
+        "target": {"name": MARKUP, "unit": MARKUP, "meaning": MARKUP, "classes": [MARKUP]},
         "fitted": {"rows": 9, "since": MARKUP, "until": MARKUP},
-        "validation": {MARKUP: 0.1},
+        "validation": {MARKUP: 0.1, f"precision_{MARKUP}": 0.5},
+        "decision": {"threshold": 0.2},
         "as_of": MARKUP,
     }
 
@@ -103,11 +114,13 @@ def pages() -> dict[str, str]:
     """Every page, made of records whose texts are markup."""
     figures = dict.fromkeys(FIGURES, b"<svg/>")
     version = dict.fromkeys(("number", "run_id", "git_commit", "promoted_at"), MARKUP)
+    version["gate_reason"] = MARKUP
     explanation = {"base": 1.0, "contributions": [{"feature": MARKUP, "value": MARKUP}]}
     explanation["contributions"][0]["contribution"] = 2.0
     other = loop_turn(verdict=None)
     return {
         "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
+        "no_champion": window_pages.no_champion(version, {}),
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
         "performance": window_pages.performance(window(), figures),

@@ -42,12 +42,15 @@ def show(page: str) -> widgets.Widget:
         return widgets.HTML(window_pages.nothing(str(error), "make build"))
     if not versions:
         return widgets.HTML(window_pages.nothing("There is no version yet.", "make build"))
+    champion = store.held(contract.name, CHAMPION)
     if page == "what_if":
         from loopbook.pages import what_if  # ONNX Runtime: only this page waits for it
 
         return _by_version(store, versions, lambda held: what_if.sliders(here, store, held))
     if page in ("candidates", "model_card"):
         return _by_version(store, versions, lambda held: _of_version(page, store, held))
+    if champion is None and not window_records.listed(here):
+        return widgets.HTML(guarded(_no_champion, store, versions[0], command="make build"))
     return _by_window(here, page, versions)
 
 
@@ -86,6 +89,10 @@ def _by_window(project: Project, page: str, versions: list[Version]) -> widgets.
     fill()
     draw()
     return widgets.VBox([row(version, window), shown])
+
+
+def _no_champion(store: Registry, newest: Version) -> str:
+    return window_pages.no_champion(_about(newest), _decision(store, newest))
 
 
 def _number(record: Mapping[str, Any]) -> str:
@@ -147,11 +154,16 @@ def _about(held: Version) -> dict[str, str]:
 
 
 def _of_version(page: str, store: Registry, held: Version) -> str:
-    decision = json.loads(store.content(held, "decision.json", "decision"))
+    decision = _decision(store, held)
     if page == "candidates":
         return window_pages.candidates(_about(held), decision)
     card = json.loads(store.content(held, registry_reader.CARD))
     return window_pages.model_card(_about(held), card, decision)
+
+
+def _decision(store: Registry, held: Version) -> dict[str, Any]:
+    """The record of the build that made a version."""
+    return json.loads(store.content(held, "decision.json", "decision"))
 
 
 # -- all pages -----------------------------------------------------------------

@@ -3,7 +3,16 @@
 It decides the one form of each, as plain text; a template escapes it.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # NumPy: only a page with errors waits for it
+    from loopbook.models.measures import Measure
+
+
+class Amount(str):
+    """An amount with its unit; in a table it stands at the right, as a number does."""
+
+    __slots__ = ()
 
 
 def instant(text: str | None) -> str:
@@ -22,6 +31,16 @@ def share(value: float | None, digits: int = 2) -> str:
 
 def count(value: float) -> str:
     return f"{value:,.0f}"
+
+
+def said(value: float | None, measure: "Measure") -> Amount:
+    """An error or a bias in the unit of its measure."""
+    return Amount("not known" if value is None else measure.said(value))
+
+
+def changed(value: float | None, measure: "Measure") -> Amount:
+    """A difference of errors, or a bias, with its sign."""
+    return Amount("not known" if value is None else measure.said_change(value))
 
 
 def number(value: float) -> str:

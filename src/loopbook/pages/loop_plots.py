@@ -11,7 +11,6 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.dates import ConciseDateFormatter, date2num
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
 from loopbook.pages.figures import (
@@ -42,6 +41,7 @@ def policies(
     Parameters
     ----------
     series : mapping from a policy's name to (instant, error)
+        Errors as `label` says them.
     marks : mapping from instant to (outcome, text)
         Vertical lines, such as (`promoted`, `promoted v3`).
     verdicts : sequence of (instant, level)
@@ -55,7 +55,6 @@ def policies(
     _on_lines(strip, verdicts, LEVELS, "verdict")
     _name_marks((axis, strip), marks)
     axis.margins(y=0.25)  # room for the legend
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
     axis.set(ylabel=words(label))
     if axis.get_legend_handles_labels()[0]:
         axis.legend(ncols=3, loc="lower left", edgecolor="none", framealpha=0.9)

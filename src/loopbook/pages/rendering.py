@@ -24,6 +24,10 @@ PAGES = {
     "6_what_if": "What if",
     "7_loop": "The loop",
 }
+FORMS = (
+    *(formats.instant, formats.day, formats.share, formats.count, formats.cell),
+    *(formats.said, formats.changed),
+)
 
 
 def render(template: str, **content: Any) -> str:
@@ -55,8 +59,9 @@ def environment() -> "Environment":
         lstrip_blocks=True,
         auto_reload=False,
     )
-    for form in (formats.instant, formats.day, formats.share, formats.count, formats.cell):
+    for form in FORMS:
         jinja.filters[form.__name__] = form
+    jinja.tests["amount"] = lambda value: isinstance(value, formats.Amount)
     jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
     jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}
     return jinja

@@ -9,7 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopbook.pages.formats import count, instant, share
+from loopbook.models.measures import Measure, amount, of_record
+from loopbook.pages.formats import changed, count, instant, said, share
 from loopbook.pages.rendering import render
 from loopbook.records.turns import POLICIES
 
@@ -19,7 +20,7 @@ NUMBERS = {
     "rows": "answers in the window",
     "due": "answers whose ground truth is due",
     "labels": "answers with their ground truth",
-    "coverage": "of the ground truth that is due",
+    "coverage": "of the ground truth that is due has come",
     "error": "realized error",
     "error_low": "realized error, from",
     "error_high": "realized error, to",
@@ -41,11 +42,13 @@ NUMBERS = {
     "skew_share": "answers with training/serving skew",
 }
 
+SHARES = {"coverage", "skew_share"}
+
 KNOWN = {  # the keys of a record that have their place on the page
     *("turn", "as_of", "outcome", "reason", "champion", "asked", "probation", "attempt", "window"),
     *("challenger", "errors", "retrain_s", "confirmed", "resumed", "stage", "mlflow_run_id"),
     *("snapshot_sha256", "snapshot_rows", "began_at", "ended_at", "numbers", "verdict"),
-    "verdict_reasons",
+    *("verdict_reasons", "loss", "measure", "bias_measure"),
 }
 
 
@@ -154,19 +157,28 @@ def _plain(value: Any) -> str:
 
 def _seen(record: Record) -> Pairs:
     numbers = record.get("numbers") or {}
-    rows = [(NUMBERS.get(name, name), _number(name, value)) for name, value in numbers.items()]
-    return _pairs([("as of", f"{instant(record['as_of'])} UTC"), *rows])
+    measures = of_record(record)
+    told = [("what an error is", measures[0].title)] if numbers else []
+    rows = [
+        (NUMBERS.get(name, name), _number(name, value, measures)) for name, value in numbers.items()
+    ]
+    return _pairs([("as of", f"{instant(record['as_of'])} UTC"), *told, *rows])
 
 
-def _number(name: str, value: Any) -> str:
-    if isinstance(value, float) and name in NUMBERS:  # all of them are shares
+def _number(name: str, value: Any, measures: tuple[Measure, Measure]) -> str:
+    """A number of a window: an error, a bias, a share or a count."""
+    if not isinstance(value, float) or name not in NUMBERS:
+        return "not known" if value is None else _plain(value)
+    if name in SHARES:
         return share(value)
-    return "not known" if value is None else _plain(value)
+    if "bias" in name:
+        return changed(value, measures[1])
+    return (changed if "growth" in name else said)(value, measures[0])
 
 
 def _done(record: Record) -> Pairs:
     asked, challenger = record.get("asked"), record.get("challenger")
-    errors = record.get("errors") or {}
+    errors, (measure, _) = record.get("errors") or {}, of_record(record)
     return _pairs(
         [
             ("outcome", f"{record['outcome']}: {record['reason']}"),
@@ -174,7 +186,10 @@ def _done(record: Record) -> Pairs:
             ("probation", record.get("probation")),
             ("retraining", record.get("attempt")),
             ("challenger", challenger and f"{challenger['label']} ({challenger['candidate']})"),
-            *((f"error of the {name} on the judged rows", share(e)) for name, e in errors.items()),
+            *(
+                (f"error of the {name} on the judged rows", said(e, measure))
+                for name, e in errors.items()
+            ),
             ("took", f"{record['retrain_s']:,.0f} s" if record.get("retrain_s") else None),
             ("the service", record.get("confirmed")),
             ("champion after it", record.get("champion")),
@@ -246,6 +261,8 @@ def replay(
         policies=policies,
         policy_names=_policy_names(result),
         months=_months(result),
+        measure=of_record(result)[0],
+        bias=of_record(result)[1],
         turns=_listed(records, root),
         figure=figure,
         which=f"{len(records):,} turns of this replay, the newest first.",
@@ -269,21 +286,33 @@ def _policies_of(result: Record) -> list[str]:
 
 def _policy_names(result: Record) -> list[str]:
     """Two columns a policy."""
+    measures = of_record(result)
     names = [POLICIES[policy] for policy in _policies_of(result)]
-    return [f"{name}: {what}" for name in names for what in ("error, %", "bias, %")]
+    columns = [_with_unit(m) for m in zip(("error", "bias"), measures, strict=True)]
+    return [f"{name}: {what}" for name in names for what in columns]
+
+
+def _with_unit(named: tuple[str, Measure]) -> str:
+    name, measure = named
+    return f"{name}, {measure.unit}" if measure.unit else name
 
 
 def _months(result: Record) -> list[tuple[Any, ...]]:
     """Error and bias by month, a pair of columns a policy."""
     by = {(m["policy"], m["month"]): m for m in result["months"]}
+    measures = of_record(result)
     rows = []
     for month in sorted({month for _, month in by}):
         cells = [by.get((policy, month)) for policy in _policies_of(result)]
-        values = [v for c in cells for v in ((c["error"], c["bias"]) if c else (None, None))]
+        values = [v for cell in cells for v in _errors(cell, measures)]
         answers = max((c["rows"] for c in cells if c), default=0)
-        rows.append((month, answers, *map(_per_cent, values)))
+        rows.append((month, answers, *values))
     return rows
 
 
-def _per_cent(value: float | None) -> str | None:
-    return None if value is None else f"{round(value * 100, 2) + 0.0:.2f}"  # never -0.00
+def _errors(cell: Record | None, measures: tuple[Measure, Measure]) -> tuple[Any, Any]:
+    """Error and bias as numbers in the units of the columns; the columns name these."""
+    if not cell:
+        return None, None
+    error, bias = (m.shown(cell[name]) for name, m in zip(("error", "bias"), measures, strict=True))
+    return amount(error), amount(bias, signed=True)

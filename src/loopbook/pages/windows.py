@@ -8,11 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from loopbook.pages.formats import instant
+from loopbook.models.measures import Measure, of_record
+from loopbook.pages import metrics
+from loopbook.pages.formats import Amount, changed, instant, said
 from loopbook.pages.rendering import render
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
+MOST_CLASSES = 12  # that a sentence names
 
 
 def markdown(text: str) -> str:
@@ -25,6 +28,25 @@ def nothing(sentence: str, command: str, title: str = "Nothing to show") -> str:
     return render("nothing", title=title, sentence=sentence, command=command)
 
 
+def no_champion(version: Mapping[str, str], decision: Record) -> str:
+    """Why nothing serves though a version was built, and what a person can do.
+
+    Parameters
+    ----------
+    version : mapping
+        The tags of the newest version, with its `number`.
+    decision : mapping
+        The record of its build; empty where it is not there.
+    """
+    by_hand = f'loopbook promote {version["number"]} --reason "…" (it serves all the same)'
+    return render(
+        "no_champion",
+        version=version,
+        sentence=decision.get("sentence") or version.get("gate_reason", "nobody said why"),
+        ways_on=decision.get("ways_on") or [by_hand],
+    )
+
+
 def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: Figures) -> str:
     """Is the model well? In five seconds.
 
@@ -34,7 +56,15 @@ def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: 
     """
     champion = record["champion"]
     promoted = champion.get("promoted_as_of") or champion.get("promoted_at")
-    return render("overview", record=record, happened=happened, figures=figures, promoted=promoted)
+    measure, _ = of_record(record)
+    return render(
+        "overview",
+        record=record,
+        happened=happened,
+        figures=figures,
+        promoted=promoted,
+        measure=measure,
+    )
 
 
 def happenings(
@@ -86,17 +116,27 @@ def _judgement(column: Record) -> str:
 
 def performance(record: Record, figures: Figures) -> str:
     """How wrong, when, for whom; realized beside estimated."""
-    return render("performance", record=record, figures=figures)
+    measure, bias = of_record(record)
+    return render(
+        "performance",
+        record=record,
+        figures=figures,
+        measure=measure,
+        bias=bias,
+        metrics=metrics.rows(record["metrics"], record.get("loss"), (measure, bias)),
+        by_class=metrics.by_class(record["metrics"]),
+    )
 
 
 def candidates(version: Mapping[str, str], decision: Record) -> str:
     """Who ran in the build of a version, who won, and what the gate said."""
+    measure, bias = of_record(decision)
     ranked = [
         (
             place,
             row["candidate"],
-            row["loss"],
-            row["bias"],
+            said(row["loss"], measure),
+            Amount("") if row["bias"] is None else changed(row["bias"], bias),
             "yes" if row["exportable"] else "no",
             row["latency_ms"],
         )
@@ -105,7 +145,7 @@ def candidates(version: Mapping[str, str], decision: Record) -> str:
     against = [
         (other, *row)
         for other, intervals in decision.get("against", {}).items()
-        for row in _in_points(intervals)
+        for row in _changes(intervals, measure)
     ]
     checks = [
         (check["name"], "passed" if check["passed"] else "FAILED", check["reason"])
@@ -118,17 +158,21 @@ def candidates(version: Mapping[str, str], decision: Record) -> str:
         ranked=ranked,
         against=against,
         checks=checks,
+        measure=measure,
     )
 
 
-def _in_points(intervals: Mapping[str, Record]) -> Iterator[tuple[str, float, float, float, int]]:
-    """Intervals of a difference in percentage points, a row a slice."""
+def _changes(
+    intervals: Mapping[str, Record], measure: Measure
+) -> Iterator[tuple[str, Amount, Amount, Amount, int]]:
+    """Intervals of a difference of errors, a row a slice."""
     for name, i in intervals.items():
-        yield name, i["mean"] * 100, i["low"] * 100, i["high"] * 100, i["n"]
+        yield name, *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
 
 
 def model_card(version: Mapping[str, str], card: Record, decision: Record) -> str:
     """What a version is, where it comes from, what it may be asked."""
+    measure, bias = of_record(decision)
     inputs = [
         (
             name,
@@ -145,9 +189,52 @@ def model_card(version: Mapping[str, str], card: Record, decision: Record) -> st
         version=version,
         card=card,
         inputs=inputs,
-        slices=list(_in_points(decision.get("against", {}).get("baseline", {}))),
-        important=[(r["feature"], r["rise"] * 100) for r in decision.get("importance", [])],
+        kind=_kind(card["target"]),
+        decided=_decided(card),
+        parity=_parity(card),
+        measure=measure,
+        metrics=metrics.rows(
+            card["validation"], decision.get("metric"), (measure, bias), card["target"]["unit"]
+        ),
+        by_class=metrics.by_class(card["validation"]),
+        slices=list(_changes(decision.get("against", {}).get("baseline", {}), measure)),
+        important=[
+            (r["feature"], changed(r["rise"], measure)) for r in decision.get("importance", [])
+        ],
         lineage=_lineage(version, card),
+    )
+
+
+def _kind(target: Record) -> str:
+    """What the target can be, in a few words."""
+    if classes := target.get("classes"):
+        more = len(classes) - MOST_CLASSES
+        told = ", ".join(classes[:MOST_CLASSES]) + (f" and {more:,} more" if more > 0 else "")
+        yes = f"; {target['positive']} is the yes" if target.get("positive") else ""
+        return f"one of {told}{yes}"
+    return target["unit"] or "no unit"
+
+
+def _decided(card: Record) -> list[tuple[str, Any]]:
+    """From which probability on yes is answered, and what that is worth; empty elsewhere."""
+    costs = card["target"].get("costs") or {}
+    decision = card.get("decision") or {}
+    told = {**{f"cost of a {name}": cost for name, cost in costs.items()}, **decision}
+    return [(name.replace("_", " "), value) for name, value in told.items() if value is not None]
+
+
+def _parity(card: Record) -> str:
+    """How far the exported model is from the fitted one, a sentence; older cards were relative."""
+    from loopbook.models.task import Classes, Number  # Polars: only this page waits for it
+
+    parity = card.get("parity")
+    if not parity:
+        return "Nobody has measured it."
+    kind = Classes if card["target"].get("classes") else Number
+    words = kind.parity_words if "spread" in parity else "of the answer"
+    return (
+        f"On {parity['rows']:,} rows the largest difference is {parity['largest']:.1e} {words}; "
+        f"allowed is {parity['tolerance']:.0e}."
     )
 
 

@@ -1,0 +1,188 @@
+"""What pages say of errors: in the measure of their record, whatever the target is."""
+
+import json
+import re
+from dataclasses import asdict
+
+import pytest
+import turned
+from reading import Reads
+from test_task import BARE, KINDS, YES, table
+from test_templates import INTERVAL, card, decision, window
+
+from loopbook.models.task import task_of
+from loopbook.pages import dashboards, metrics
+from loopbook.pages import turns as turn_pages
+from loopbook.pages import windows as window_pages
+from loopbook.project.paths import Project
+from loopbook.registry.reader import Version
+
+MINUTES = task_of(table(unit="minutes"))
+PRICES = task_of(table(transform="log", range=[1.0, 9.0]))
+CONTRACT = BARE | {"target": {"name": "y", "meaning": "What is predicted."}}
+LATE = task_of(table("binary", **YES))
+KIND = task_of(table("multiclass", **KINDS))
+
+
+def of(task, record: dict) -> dict:
+    """A record that says how its errors are shown."""
+    return record | {
+        "loss": task.metric,
+        "metric": task.metric,
+        "measure": asdict(task.measure),
+        "bias_measure": asdict(task.bias_measure),
+    }
+
+
+def text(page: str) -> str:
+    return re.sub(r"\s+", " ", Reads(page.rsplit("</style>", maxsplit=1)[-1]).text)
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "told"),
+    [
+        (MINUTES, 29.1, "29.1 minutes realized mean absolute error (28.0 minutes to 31.0 minutes)"),
+        (LATE, 0.474, "0.474 realized log loss (0.460 to 0.490)"),
+        (PRICES, 0.1106, "11.1 % realized mean absolute log error (10.0 % to 12.0 %)"),
+    ],
+)
+def test_an_error_stands_in_the_unit_of_its_measure(task, error, told):
+    ends = {29.1: (28.0, 31.0), 0.474: (0.46, 0.49), 0.1106: (0.1, 0.12)}[error]
+    numbers = window()["numbers"] | dict(zip(("error_low", "error_high"), ends, strict=True))
+    record = of(task, window() | {"numbers": numbers | {"error": error}})
+    assert told in text(window_pages.overview(record, [], {}))
+
+
+def test_a_record_of_an_earlier_loopbook_shows_its_mape_as_that():
+    """Its errors are in another unit than the contract's of today."""
+    page = text(window_pages.overview(window() | {"loss": "mape"}, [], {}))
+    assert "10.0 % realized error (MAPE)" in page
+    over_mean = text(window_pages.performance(window() | {"loss": "mae"}, {}))
+    assert "realized error (MAE over the mean)" in over_mean
+    assert "error (MAPE)" in text(window_pages.candidates({"number": "1"}, decision()))
+
+
+def test_a_bias_names_the_class_that_it_is_of():
+    numbers = window()["numbers"] | {"bias": 0.021, "bias_moved": -0.01}
+    record = of(KIND, window() | {"numbers": numbers, "bias_of": "b"})
+    page = text(window_pages.performance(record, {}))
+    assert "+2.10 points bias of the probability of b (below 0: too little)" in page
+    assert "-1.00 points change of the bias" in page
+
+
+def test_recall_and_precision_stand_a_class_a_row():
+    found = {"n": 9.0, "log_loss": 0.5, "recall_a": 0.25, "recall_b": 1.0, "precision_b": 0.5}
+    assert metrics.by_class(found) == [("a", "25.0 %", "–"), ("b", "100.0 %", "50.0 %")]
+    page = text(window_pages.performance(of(LATE, window() | {"metrics": found}), {}))
+    assert "recall_a" not in page
+    assert "log loss: what decides 0.500 rows 9" in page
+
+
+def test_the_metrics_of_a_card_have_the_unit_of_the_target():
+    rows = dict(
+        metrics.rows(
+            {
+                "n": 5.0,
+                "mae": 29.13,
+                "rmse": 40.0,
+                "r2": 0.5,
+                "mape": 0.2,
+                "bias": -1.5,
+                "absolute_error": 29.13,
+            },
+            *("absolute_error", (MINUTES.measure, MINUTES.bias_measure), "minutes"),
+        )
+    )
+    assert next(iter(rows)) == "mean absolute error: what decides"
+    assert "mean absolute error" not in rows
+    assert rows["root of the mean squared error"] == "40.0 minutes"
+    assert rows["bias"] == "-1.50 minutes"
+    assert rows["mean absolute percentage error (MAPE)"] == "20.00 %"
+    assert rows["rows"] == 5
+
+
+def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
+    record = of(MINUTES, decision())
+    page = text(window_pages.candidates({"number": "1"}, record))
+    assert "Change of the mean absolute error, with its interval" in page
+    assert "+0.100 minutes +0 minutes +0.200 minutes 5" in page
+    shown = text(window_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
+    assert "Rise of the mean absolute error when one feature is shuffled" in shown
+    assert INTERVAL["mean"] == 0.1
+
+
+def about(target: dict, **more) -> str:
+    told = card() | {"target": {"name": "y", "unit": None, "meaning": "What."} | target} | more
+    return text(window_pages.model_card({"number": "1", "run_id": "r"}, told, decision()))
+
+
+def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
+    costs = {"false_positive": 1.0, "false_negative": 5.0}
+    target = {"classes": ["no", "yes"], "positive": "yes", "costs": costs}
+    page = about(target, decision={"threshold": 0.17})
+    assert "predicts y (one of no, yes; yes is the yes)" in page
+    assert "cost of a false negative 5 threshold 0.17" in page
+    assert "and 88 more" in about({"classes": [str(n) for n in range(100)]})
+    assert "When does it say yes?" not in about({"unit": "USD"}, decision=None)
+
+
+def test_parity_is_told_in_what_it_is_measured_in():
+    measured = {"rows": 900, "largest": 2e-6, "tolerance": 1e-4}
+    of_old = about({"unit": "USD"}, parity=measured)
+    assert "On 900 rows the largest difference is 2.0e-06 of the answer; allowed is 1e-04" in of_old
+    spread = measured | {"spread": 1.0}
+    assert "2.0e-06 of the target's spread" in about({"unit": "USD"}, parity=spread)
+    assert "2.0e-06 of probability" in about({"classes": ["no", "yes"]}, parity=spread)
+
+
+def test_where_nothing_serves_the_page_says_why_and_names_the_ways_on():
+    told = {"sentence": "Refused: not better", "ways_on": ["more rows", "loopbook promote 3"]}
+    page = text(window_pages.no_champion({"number": "3"}, told))
+    assert "v3 was built and not promoted. Refused: not better. What can you do?" in page
+    assert "more rows loopbook promote 3" in page
+    assert "loopbook promote 3 --reason" in text(
+        window_pages.no_champion({"number": "3", "gate_reason": "Refused: slow"}, {})
+    )
+    assert "Nothing serves: what can you do? more rows" in text(
+        window_pages.candidates({"number": "3"}, decision() | told)
+    )
+
+
+class Registered:
+    """A registry with one version, which was refused."""
+
+    def versions(self, name):
+        return [Version(name, "1", "r", {"gate_reason": "Refused: slow"})]
+
+    def held(self, name, alias):
+        return None
+
+    def content(self, version, *names):
+        return '{"sentence": "Refused: not better", "ways_on": ["more rows"]}'
+
+
+@pytest.mark.parametrize("page", ["overview", "drift", "performance"])
+def test_a_page_about_windows_says_first_why_nothing_serves(tmp_path, monkeypatch, page):
+    """No window can be monitored before something serves."""
+    (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
+    monkeypatch.setattr(dashboards, "current", lambda: Project(tmp_path))
+    monkeypatch.setattr(dashboards.registry_reader, "connect", lambda _: Registered())
+    shown = text(dashboards.show(page).value)
+    assert "v1 was built and not promoted. Refused: not better." in shown
+    assert "make monitor" not in shown
+
+
+def test_a_turn_and_a_replay_are_told_in_their_measure():
+    turn = turned.turn(8, "retrain", "promoted", "m v8")
+    turn["numbers"] |= {"error": 29.1, "bias": -3.0, "error_growth": 1.5, "coverage": 0.96}
+    page = text(turn_pages.turn(of(MINUTES, turn)))
+    for told in (
+        *("what an error is mean absolute error", "realized error 29.1 minutes"),
+        *("bias (below 0: too little) -3.00 minutes", "growth of the error since promotion +1.50"),
+        *("has come 96.00 %", "error of the baseline on the judged rows 0.310 minutes"),
+    ):
+        assert told in page, told
+    replay = text(turn_pages.replay(of(LATE, turned.result()), None))
+    assert "never retrain: error never retrain: bias, %" not in replay
+    assert "2014-10 900 0.131 +0" in replay
+    assert "The error is the log loss. Bias of the probability below 0" in replay
