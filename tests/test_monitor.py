@@ -29,6 +29,7 @@ from watched import asked_for, watched_if_possible
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import Entry, Truth
+from loopbook.models.measures import of_record
 from loopbook.monitoring import notifications, windows
 from loopbook.pages.rendering import PAGES
 from loopbook.project.contract import read_contract
@@ -126,13 +127,14 @@ def test_one_number_stands_everywhere(house, pages, chrome):
     level = record["verdict"]["level"]
     assert f'loopbook_verdict{{level="{level}"}} 1.0' in page
     text = pages.read(chrome, "1_overview")
-    assert f"{error * 100:.2f} %" in text
+    measure, _ = of_record(record)
+    assert f"{measure.said(error)}\nrealized {measure.title}" in text
 
 
 EXPECTED = {
     "1_overview": ("Is the model well?", "realized error", "What happened when?"),
     "2_drift": ("Have the inputs moved?", "training has not seen", "moves with time"),
-    "3_performance": ("How wrong is it?", "estimated for the same answers", "rmse_log"),
+    "3_performance": ("How wrong is it?", "estimated for the same answers", "root of the mean"),
     "6_what_if": ("What if?", "price, USD", "contribution"),
 }
 
