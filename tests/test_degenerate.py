@@ -8,9 +8,10 @@ import pytest
 
 from loopbook.features import rows as row_features
 from loopbook.models import candidates, evaluation, export, inference
+from loopbook.models.measures import Measure
 from loopbook.models.task import task_of
 from loopbook.monitoring import performance
-from loopbook.pages import plots, what_if
+from loopbook.pages import error_plots, plots, what_if
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
@@ -125,7 +126,7 @@ def test_a_unit_with_dollars_is_drawn_as_it_stands():
     interval = evaluation.Interval(0.1, 0.0, 0.2, 9)
     for figure in (
         plots.distribution({"a": np.arange(9.0)}, "Price ($_/m^$)"),
-        plots.intervals({"$_$": interval}, "Price ($_/m^$)"),
+        error_plots.changes({"$_$": interval}, Measure("Price ($_/m^$)", "$")),
         plots.ranking(["$_$", "b"], [1.0, 2.0], "Price ($_/m^$)"),
     ):
         assert figure._repr_png_()

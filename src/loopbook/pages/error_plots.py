@@ -1,8 +1,8 @@
 """Error plots: how a model's answers and errors look, whatever the target is.
 
-It decides which figures a number has and which a class, with the axes in the
-task's measure, and says beside each how it is read. Each function takes arrays
-and returns figures; none computes an error of its own.
+It decides which figures a target has by its kind, with the axes in the task's
+measure; each figure says how it is read. Each function takes arrays and
+returns figures; none computes an error of its own.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.ticker import PercentFormatter
 
 from loopbook.pages import figures
+from loopbook.pages.class_plots import of_classes
 from loopbook.pages.figures import (
     CHALLENGER,
     CHAMPION,
     CURRENT,
+    LEGEND,
     REFERENCE,
     ROLES,
     Picture,
@@ -27,16 +28,13 @@ from loopbook.pages.figures import (
     plain,
     words,
 )
+from loopbook.pages.number_plots import of_numbers, unit_of
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     from loopbook.models.evaluation import Interval
     from loopbook.models.measures import Measure
     from loopbook.models.task import Task
 
-MOST_POINTS = 5_000  # of a scatter; more are a blot, and megabytes in an SVG
-MOST_CLASSES = 12  # with a row of their own; the rarer ones share one
-SCALES = {"log": "log", "identity": "linear"}
-LEGEND = {"frameon": False}
 
 # -- one model -----------------------------------------------------------------
 
@@ -62,163 +60,7 @@ def errors(
     return OF_A_MODEL[task.contract.target.type](task, observed, answers, decision)
 
 
-def _of_numbers(task: Task, observed: np.ndarray, answers: np.ndarray, _decision: Any) -> dict:
-    return {
-        "predicted_against_observed": _scatter(task, observed, answers),
-        "residuals": _residuals(task, observed, answers),
-    }
-
-
-def _scatter(task: Task, observed: np.ndarray, answers: np.ndarray) -> Picture:
-    """A point a row on equal axes, logarithmic where the target is a log inside."""
-    drawn, axis = figure(4.8, 4.6)
-    every = max(1, -(-observed.size // MOST_POINTS))
-    axis.scatter(observed[::every], answers[::every], s=5, alpha=0.35, color=CHALLENGER, lw=0)
-    ends = [min(observed.min(), answers.min()), max(observed.max(), answers.max())]
-    axis.plot(ends, ends, color=REFERENCE, lw=1)
-    axis.set(xscale=SCALES[task.link], yscale=SCALES[task.link])
-    figures.compactly(axis)
-    axis.minorticks_off()
-    unit = _unit(task)
-    axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
-    drawn.reading = (
-        "For a point above the line the model predicted too much, for a point below too little. "
-        "Watch both ends: most models predict too near the mean there."
-    )
-    if every > 1:
-        shown = observed[::every].size
-        drawn.reading += f" Drawn: {shown:,} of {observed.size:,} rows, evenly chosen."
-    return drawn
-
-
-def _residuals(task: Task, observed: np.ndarray, answers: np.ndarray) -> Picture:
-    """How the signed errors are spread; what lies outside 99 % of them is put at the ends."""
-    drawn, axis = figure()
-    (signed,) = task.signed_errors(observed, answers).values()
-    signed = task.bias_measure.shown(signed)
-    reach = float(np.quantile(np.abs(signed), 0.99)) or 1.0
-    axis.hist(np.clip(signed, -reach, reach), bins=80, color=CHALLENGER)
-    axis.axvline(0, color="black", lw=0.8)
-    axis.axvline(float(np.median(signed)), color=CURRENT, ls="--", lw=1.2, label="median")
-    unit = task.bias_measure.unit
-    axis.set(xlabel=words(f"signed error ({unit})" if unit else "signed error"), ylabel="rows")
-    axis.legend(**LEGEND)
-    drawn.reading = (
-        "The errors should be centred on zero; left of it the model predicted too little. A long "
-        "tail to one side is a kind of row that the model gets wrong; errors beyond 99 % of the "
-        "others are counted in the outermost bars."
-    )
-    return drawn
-
-
-def _of_classes(task: Task, observed: np.ndarray, answers: np.ndarray, decision: Any) -> dict:
-    return {
-        "confusion": _confusion(task, observed, answers, decision),
-        "probabilities": _probabilities(task, observed, answers, decision),
-    }
-
-
-def _confusion(task: Task, observed: np.ndarray, answers: np.ndarray, decision: Any) -> Picture:
-    """What was answered to the rows of each class, as shares of these rows."""
-    places = {name: place for place, name in enumerate(task.classes)}
-    said = np.array([places[name] for name in task.decided(answers, decision)])
-    counts = np.zeros((task.width, task.width))
-    np.add.at(counts, (observed.astype(np.intp), said), 1)
-    counts, names = _frequent(counts, task.classes)
-    sums = counts.sum(axis=1, keepdims=True)
-    shares = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
-    size = 2.4 + 0.42 * len(names)
-    drawn, axis = figure(size + 1.2, size)
-    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    for row, column in np.ndindex(*shares.shape):
-        ink = "white" if shares[row, column] > 0.55 else "black"
-        text = f"{shares[row, column]:.0%}" if sums[row, 0] else ""
-        axis.text(column, row, text, ha="center", va="center", color=ink, size=8)
-    axis.grid(visible=False)
-    columns = [plain(name, 14) for name in names]
-    axis.set_xticks(range(len(names)), columns, rotation=45, ha="right")
-    rows = zip(names, sums[:, 0], strict=True)
-    axis.set_yticks(range(len(names)), [f"{plain(n, 18)} (n = {s:,.0f})" for n, s in rows])
-    axis.set(xlabel="answered", ylabel="observed")
-    drawn.reading = (
-        "A row of the matrix is a class that was observed, and says how often each class was "
-        "answered to it. The diagonal is right; a dark cell beside it is a class that is taken "
-        "for another." + _threshold_words(task, decision)
-    )
-    return drawn
-
-
-def _frequent(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The matrix with the rarest classes put together where there are many."""
-    if len(classes) <= MOST_CLASSES:
-        return counts, list(classes)
-    often = np.argsort(-counts.sum(axis=1), kind="stable")[: MOST_CLASSES - 1]
-    kept = np.sort(often)
-    group = np.full(len(classes), len(kept))
-    group[kept] = np.arange(len(kept))
-    pooled = np.zeros((len(kept) + 1,) * 2)
-    np.add.at(pooled, (group[:, None], group[None, :]), counts)
-    return pooled, [*(classes[k] for k in kept), f"{len(classes) - len(kept)} others"]
-
-
-def _probabilities(task: Task, observed: np.ndarray, answers: np.ndarray, decision: Any) -> Picture:
-    """The probabilities that the rows of each class were given."""
-    one = [task.positive] if task.positive is not None else None
-    return (_of_yes if one else _of_what_happened)(task, observed, answers, decision)
-
-
-def _of_yes(task: Task, observed: np.ndarray, answers: np.ndarray, decision: Any) -> Picture:
-    drawn, axis = figure()
-    for place, colour in ((1 - task.positive, REFERENCE), (task.positive, CHALLENGER)):
-        group = answers[observed == place, task.positive]
-        weights = np.full(group.size, 1 / max(group.size, 1))
-        label = f"observed: {plain(task.classes[place], 18)} (n = {group.size:,})"
-        bins = np.linspace(0, 1, 41)
-        axis.hist(group, bins, weights=weights, histtype="step", color=colour, lw=1.6, label=label)
-    threshold = (decision or {}).get("threshold")
-    if threshold is not None:
-        axis.axvline(threshold, color=CURRENT, ls="--", lw=1.2, label="threshold")
-    yes = task.classes[task.positive]
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
-    axis.set(xlabel=f"probability of {plain(yes)}", ylabel="share of these rows")
-    axis.legend(**LEGEND)
-    drawn.reading = (
-        "The farther the two lines are apart, the better the model tells the classes apart."
-        + _threshold_words(task, decision)
-    )
-    return drawn
-
-
-def _threshold_words(task: Task, decision: Mapping[str, Any] | None) -> str:
-    threshold = (decision or {}).get("threshold")
-    if threshold is None or task.positive is None:
-        return ""
-    yes = task.classes[task.positive]
-    return f" `{yes}` is answered from a probability of {threshold:.3g} on."
-
-
-def _of_what_happened(
-    task: Task, observed: np.ndarray, answers: np.ndarray, _decision: Any
-) -> Picture:
-    given = answers[np.arange(len(answers)), observed.astype(np.intp)]
-    counts = np.bincount(observed.astype(np.intp), minlength=task.width)
-    often = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
-    kept = [place for place in sorted(often) if counts[place]]
-    drawn, axis, lines = figures.lines(len(kept))
-    for line, place in zip(lines, kept, strict=True):
-        low, middle, high = np.quantile(given[observed == place], [0.1, 0.5, 0.9])
-        axis.plot([low, high], [line, line], color=CHALLENGER, lw=2)
-        axis.plot(middle, line, "o", color=CHALLENGER, ms=5)
-    axis.set_yticks(lines, [f"{plain(task.classes[k])} (n = {counts[k]:,})" for k in kept])
-    axis.set(xlim=(-0.02, 1.02), xlabel="probability that was given to what was observed")
-    drawn.reading = (
-        "Each line is a class: the dot is the median of the probabilities that it was given where "
-        "it was observed, the line has the middle eight tenths of them. Right is good."
-    )
-    return drawn
-
-
-OF_A_MODEL = {"number": _of_numbers, "category": _of_classes}
+OF_A_MODEL = {"number": of_numbers, "category": of_classes}
 
 # -- several models ------------------------------------------------------------
 
@@ -250,7 +92,7 @@ def calibration(
 
 
 def _of_a_mean(task: Task, points: np.ndarray) -> tuple[str, str, str, list[float]]:
-    unit = _unit(task)
+    unit = unit_of(task)
     reading = (
         "Rows are sorted by their prediction and put in ten groups. On the line, the mean outcome "
         "of a group equals its mean prediction. If all points lie above the line, the model "
@@ -397,7 +239,3 @@ def _realized(axis: Any, periods: Sequence[Mapping[str, Any]], measure: Measure)
         axis.plot(
             [p["period"] for p in estimated], y, "s--", color=CHALLENGER, ms=4, label="estimated"
         )
-
-
-def _unit(task: Task) -> str:
-    return task.contract.target.unit or task.contract.target.name

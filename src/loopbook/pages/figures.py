@@ -16,6 +16,7 @@ from matplotlib.ticker import FuncFormatter
 REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
 ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
 SEVERAL = (REFERENCE, CURRENT, CHALLENGER, CHAMPION, "#cc79a7", "#56b4e9")
+LEGEND = {"frameon": False}
 STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -83,7 +84,7 @@ def words(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-def nothing(why: str = "nothing to show in this window") -> Figure:
+def nothing(why: str = "nothing to show in this window") -> Picture:
     """What stands where there is nothing to show yet."""
     drawn, axis = figure(5.4, 0.6)
     axis.set_axis_off()

@@ -9,18 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from itertools import cycle
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from loopbook.pages.figures import (
     CHALLENGER,
-    CHAMPION,
     CURRENT,
     REFERENCE,
     SEVERAL,
@@ -36,7 +33,6 @@ from loopbook.pages.figures import (
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
 
-    from loopbook.models.evaluation import Interval
     from loopbook.monitoring.drift import ColumnDrift
 
 
@@ -145,69 +141,6 @@ def over_time(
     return drawn
 
 
-def predicted_against_observed(observed: np.ndarray, predicted: np.ndarray, unit: str) -> Figure:
-    """A point a row, on equal logarithmic axes where all is positive; on the line is right."""
-    drawn, axis = figure(4.8, 4.6)
-    low, high = min(observed.min(), predicted.min()), max(observed.max(), predicted.max())
-    axis.scatter(observed, predicted, s=5, alpha=0.35, color=CHALLENGER, lw=0)
-    axis.plot([low, high], [low, high], color=REFERENCE, lw=1)
-    if low > 0:
-        axis.set(xscale="log", yscale="log")
-    axis.xaxis.set_major_formatter(FuncFormatter(compact))
-    axis.yaxis.set_major_formatter(FuncFormatter(compact))
-    axis.minorticks_off()
-    axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
-    return drawn
-
-
-def calibration(tables: Mapping[str, pl.DataFrame], unit: str) -> Figure:
-    """Mean outcome by mean prediction; tables as `evaluation.calibration` gives."""
-    if not any(t.height for t in tables.values()):
-        return nothing()
-    drawn, axis = figure(4.8, 4.6)
-    colours = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
-    points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
-    axis.plot([points.min(), points.max()], [points.min(), points.max()], color="black", lw=0.8)
-    for name, table in tables.items():
-        colour = colours.get(name, CURRENT)
-        axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=name)
-    axis.xaxis.set_major_formatter(FuncFormatter(compact))
-    axis.yaxis.set_major_formatter(FuncFormatter(compact))
-    axis.set(xlabel=words(f"mean prediction ({unit})"), ylabel=words(f"mean outcome ({unit})"))
-    axis.legend(frameon=False)
-    return drawn
-
-
-def residuals(observed: np.ndarray, predicted: np.ndarray) -> Figure:
-    """How the relative errors are spread; left of 0 the model predicts too little."""
-    drawn, axis = figure()
-    error = predicted / observed - 1
-    axis.hist(np.clip(error, -1, 1), bins=80, color=CHALLENGER)
-    axis.axvline(0, color="black", lw=0.8)
-    axis.axvline(float(np.median(error)), color=CURRENT, ls="--", lw=1.2, label="median")
-    axis.xaxis.set_major_formatter(PercentFormatter(1))
-    axis.set(xlabel="relative error (predicted / observed − 1)", ylabel="rows")
-    axis.legend(frameon=False)
-    return drawn
-
-
-def intervals(rows: Mapping[str, Interval], label: str, margin: float | None = None) -> Figure:
-    """Means with their intervals, one line a name, the first on top; 0 is marked."""
-    drawn, axis = figure(7.0, 0.9 + 0.3 * len(rows))
-    places = np.arange(len(rows))[::-1]
-    for place, (_name, i) in zip(places, rows.items(), strict=True):
-        colour = CHAMPION if i.high < 0 else CHALLENGER if i.low > 0 else REFERENCE
-        axis.plot([i.low, i.high], [place, place], color=colour, lw=2)
-        axis.plot(i.mean, place, "o", color=colour, ms=5)
-    axis.axvline(0, color="black", lw=0.8)
-    if margin is not None:
-        axis.axvline(margin, color=CURRENT, ls="--", lw=1)
-    axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda v, _: f"{v * 100:+.1f}"))
-    axis.set(xlabel=words(label))
-    return drawn
-
-
 def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Figure:
     """Horizontal bars, the first on top; `best` names the one in the challenger's colour."""
     if not names:
@@ -259,70 +192,4 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Fig
         axis.set_title(f"{plain(column.column)}: {column.distance:.3f} ({column.threshold:.3f})")
         axis.set_ylabel("share of rows")
     np.atleast_1d(grid)[0].legend(frameon=False)
-    return drawn
-
-
-def _errors(axis: Axes, periods: Sequence[Mapping[str, Any]]) -> None:
-    """The realized errors with their intervals and the estimated ones, where they are known."""
-    known = [p for p in periods if p.get("error") is not None]
-    if known:
-        x, y = [p["period"] for p in known], np.array([p["error"] for p in known])
-        reach = [y - [p["low"] for p in known], np.array([p["high"] for p in known]) - y]
-        axis.errorbar(x, y, reach, color=CURRENT, fmt="o-", ms=4, capsize=3, label="realized")
-    estimated = [p for p in periods if p.get("estimated") is not None]
-    if estimated:
-        x, y = [p["period"] for p in estimated], [p["estimated"] for p in estimated]
-        axis.plot(x, y, "s--", color=CHALLENGER, ms=4, label="estimated")
-
-
-def error_over_time(
-    periods: Sequence[Mapping[str, Any]],
-    usual: float | None,
-    label: str,
-    marks: Mapping[datetime, str] | None = None,
-    time: str = "answers of the week from (UTC)",
-) -> Figure:
-    """Realized error with its interval, and the estimate, by period.
-
-    Parameters
-    ----------
-    periods : sequence of mappings
-        `period`, and where known `error`, `low`, `high`, `estimated`.
-    usual : float or None
-        The error at promotion, a grey line.
-    marks : mapping from instant to text
-        What happened when.
-    """
-    if not periods:
-        return nothing()
-    drawn, axis = figure(5.4, 3.2)
-    _errors(axis, periods)
-    if usual is not None:
-        axis.axhline(usual, color=REFERENCE, lw=1.2, label="at promotion")
-    axis.margins(y=0.25)
-    for at, text in (marks or {}).items():
-        axis.axvline(at, color=CHAMPION, ls=":", lw=1.4)
-        place = (at, axis.get_ylim()[1])
-        axis.annotate(plain(text), place, (3, -3), textcoords="offset points", va="top", size=8)
-    axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    axis.set(xlabel=time, ylabel=words(label))
-    axis.tick_params(axis="x", rotation=30)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(frameon=False, loc="lower left")
-    return drawn
-
-
-def slice_errors(rows: Mapping[str, Interval], label: str) -> Figure:
-    """Realized error with its interval, one line a slice; the first is all rows."""
-    if not rows:
-        return nothing()
-    drawn, axis = figure(5.4, 0.9 + 0.26 * len(rows))
-    places = np.arange(len(rows))[::-1]
-    for place, interval in zip(places, rows.values(), strict=True):
-        axis.plot([interval.low, interval.high], [place, place], color=CURRENT, lw=2)
-        axis.plot(interval.mean, place, "o", color=CURRENT, ms=5)
-    axis.axvline(next(iter(rows.values())).mean, color=REFERENCE, lw=1)
-    axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
-    axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axis.set(xlabel=words(label))
     return drawn

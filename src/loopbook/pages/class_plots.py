@@ -1,0 +1,130 @@
+"""Class plots: which classes a model takes for which, and how sure it is of them.
+
+It decides the confusion matrix and the figure of probabilities, for yes or no
+and for one of several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.ticker import PercentFormatter
+
+from loopbook.pages import figures
+from loopbook.pages.figures import CHALLENGER, CURRENT, LEGEND, REFERENCE, Picture, figure, plain
+
+if TYPE_CHECKING:
+    from loopbook.models.task import Classes
+
+MOST_CLASSES = 12  # with a row of their own; the rarer ones share one
+
+
+def of_classes(task: Classes, observed: np.ndarray, answers: np.ndarray, decision: Any) -> dict:
+    return {
+        "confusion": _confusion(task, observed, answers, decision),
+        "probabilities": _probabilities(task, observed, answers, decision),
+    }
+
+
+def _confusion(task: Classes, observed: np.ndarray, answers: np.ndarray, decision: Any) -> Picture:
+    """What was answered to the rows of each class, as shares of these rows."""
+    places = {name: place for place, name in enumerate(task.classes)}
+    said = np.array([places[name] for name in task.decided(answers, decision)])
+    counts = np.zeros((task.width, task.width))
+    np.add.at(counts, (observed.astype(np.intp), said), 1)
+    counts, names = _frequent(counts, task.classes)
+    sums = counts.sum(axis=1, keepdims=True)
+    shares = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    size = 2.4 + 0.42 * len(names)
+    drawn, axis = figure(size + 1.2, size)
+    axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in np.ndindex(*shares.shape):
+        ink = "white" if shares[row, column] > 0.55 else "black"
+        text = f"{shares[row, column]:.0%}" if sums[row, 0] else ""
+        axis.text(column, row, text, ha="center", va="center", color=ink, size=8)
+    axis.grid(visible=False)
+    columns = [plain(name, 14) for name in names]
+    axis.set_xticks(range(len(names)), columns, rotation=45, ha="right")
+    rows = zip(names, sums[:, 0], strict=True)
+    axis.set_yticks(range(len(names)), [f"{plain(n, 18)} (n = {s:,.0f})" for n, s in rows])
+    axis.set(xlabel="answered", ylabel="observed")
+    drawn.reading = (
+        "A row of the matrix is a class that was observed, and says how often each class was "
+        "answered to it. The diagonal is right; a dark cell beside it is a class that is taken "
+        "for another." + _threshold_words(task, decision)
+    )
+    return drawn
+
+
+def _frequent(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
+    """The matrix with the rarest classes put together where there are many."""
+    if len(classes) <= MOST_CLASSES:
+        return counts, list(classes)
+    often = np.argsort(-counts.sum(axis=1), kind="stable")[: MOST_CLASSES - 1]
+    kept = np.sort(often)
+    group = np.full(len(classes), len(kept))
+    group[kept] = np.arange(len(kept))
+    pooled = np.zeros((len(kept) + 1,) * 2)
+    np.add.at(pooled, (group[:, None], group[None, :]), counts)
+    return pooled, [*(classes[k] for k in kept), f"{len(classes) - len(kept)} others"]
+
+
+def _probabilities(
+    task: Classes, observed: np.ndarray, answers: np.ndarray, decision: Any
+) -> Picture:
+    """The probabilities that the rows of each class were given."""
+    one = [task.positive] if task.positive is not None else None
+    return (_of_yes if one else _of_what_happened)(task, observed, answers, decision)
+
+
+def _of_yes(task: Classes, observed: np.ndarray, answers: np.ndarray, decision: Any) -> Picture:
+    drawn, axis = figure()
+    for place, colour in ((1 - task.positive, REFERENCE), (task.positive, CHALLENGER)):
+        group = answers[observed == place, task.positive]
+        weights = np.full(group.size, 1 / max(group.size, 1))
+        label = f"observed: {plain(task.classes[place], 18)} (n = {group.size:,})"
+        bins = np.linspace(0, 1, 41)
+        axis.hist(group, bins, weights=weights, histtype="step", color=colour, lw=1.6, label=label)
+    threshold = (decision or {}).get("threshold")
+    if threshold is not None:
+        axis.axvline(threshold, color=CURRENT, ls="--", lw=1.2, label="threshold")
+    yes = task.classes[task.positive]
+    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.set(xlabel=f"probability of {plain(yes)}", ylabel="share of these rows")
+    axis.legend(**LEGEND)
+    drawn.reading = (
+        "The farther the two lines are apart, the better the model tells the classes apart."
+        + _threshold_words(task, decision)
+    )
+    return drawn
+
+
+def _threshold_words(task: Classes, decision: Mapping[str, Any] | None) -> str:
+    threshold = (decision or {}).get("threshold")
+    if threshold is None or task.positive is None:
+        return ""
+    yes = task.classes[task.positive]
+    return f" `{yes}` is answered from a probability of {threshold:.3g} on."
+
+
+def _of_what_happened(
+    task: Classes, observed: np.ndarray, answers: np.ndarray, _decision: Any
+) -> Picture:
+    given = answers[np.arange(len(answers)), observed.astype(np.intp)]
+    counts = np.bincount(observed.astype(np.intp), minlength=task.width)
+    often = np.argsort(-counts, kind="stable")[:MOST_CLASSES]
+    kept = [place for place in sorted(often) if counts[place]]
+    drawn, axis, lines = figures.lines(len(kept))
+    for line, place in zip(lines, kept, strict=True):
+        low, middle, high = np.quantile(given[observed == place], [0.1, 0.5, 0.9])
+        axis.plot([low, high], [line, line], color=CHALLENGER, lw=2)
+        axis.plot(middle, line, "o", color=CHALLENGER, ms=5)
+    axis.set_yticks(lines, [f"{plain(task.classes[k])} (n = {counts[k]:,})" for k in kept])
+    axis.set(xlim=(-0.02, 1.02), xlabel="probability that was given to what was observed")
+    drawn.reading = (
+        "Each line is a class: the dot is the median of the probabilities that it was given where "
+        "it was observed, the line has the middle eight tenths of them. Right is good."
+    )
+    return drawn
