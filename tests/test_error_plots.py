@@ -127,6 +127,7 @@ def test_where_nothing_is_known_a_sentence_stands_and_no_empty_axis():
         error_plots.slices({}, NUMBER.measure),
         error_plots.changes({}, NUMBER.measure),
         error_plots.biases({}, NUMBER.measure),
+        *error_plots.errors(NUMBER, np.array([]), np.array([])).values(),
         error_plots.calibration(BINARY, np.array([]), {"champion": np.empty((0, 2))}),
     ):
         assert texts(figure)[0] == "nothing to show in this window"

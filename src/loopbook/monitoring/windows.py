@@ -173,7 +173,7 @@ def _champion(
         held = store.held(contract.name, roles.CHAMPION)
         if held is None:
             return ["there is no champion yet; make one: make build"], {}, pl.DataFrame()
-        promoted = held.tags.get("promoted_as_of", "none")
+        promoted, card = held.tags.get("promoted_as_of", "none"), load(store, held).card
         champion = {
             "name": held.name,
             "version": held.number,
@@ -181,7 +181,8 @@ def _champion(
             "candidate": held.tags.get("candidate", "unknown"),
             "promoted_at": held.tags.get("promoted_at"),
             "promoted_as_of": None if promoted == "none" else promoted,
-            "fitted": load(store, held).card["fitted"],
+            "fitted": card["fitted"],
+            "decision": card.get("decision"),
         }
         frozen = thaw(store, held, contract)
         scale = reference.scale(held, frozen, contract)

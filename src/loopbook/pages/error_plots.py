@@ -52,11 +52,14 @@ def errors(
 
     Parameters
     ----------
-    observed, answers : arrays of at least one row
+    observed, answers : arrays
         As `task` has them: the number, or the place of the class and probabilities.
+        Of no row there is one figure, `nothing`.
     decision : mapping, optional
         `threshold`, from which probability on yes is answered.
     """
+    if not observed.size:
+        return {"nothing": nothing()}
     return OF_A_MODEL[task.contract.target.type](task, observed, answers, decision)
 
 

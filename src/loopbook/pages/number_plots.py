@@ -30,7 +30,8 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
     """A point a row on equal axes, logarithmic where the target is a log inside."""
     drawn, axis = figure(4.8, 4.6)
     every = max(1, -(-observed.size // MOST_POINTS))
-    axis.scatter(observed[::every], answers[::every], s=5, alpha=0.35, color=CHALLENGER, lw=0)
+    look = {"s": 5, "alpha": 0.35, "color": CHALLENGER, "lw": 0, "rasterized": True}
+    axis.scatter(observed[::every], answers[::every], **look)
     ends = [min(observed.min(), answers.min()), max(observed.max(), answers.max())]
     axis.plot(ends, ends, color=REFERENCE, lw=1)
     axis.set(xscale=SCALES[task.link], yscale=SCALES[task.link])
