@@ -1,5 +1,7 @@
 """Figures of errors: by the kind of target, in the task's measure."""
 
+from datetime import datetime
+
 import numpy as np
 import pytest
 from test_task import KINDS, YES, table
@@ -113,10 +115,20 @@ def test_a_bias_is_as_bad_below_zero_as_above():
 
 
 def test_errors_over_time_and_by_slice_stand_in_the_unit_of_the_measure():
-    periods = [{"period": 1, "error": 29.0, "low": 28.0, "high": 31.0, "estimated": 27.0}]
+    periods = [
+        {
+            "period": datetime(2025, 1, 6),
+            "error": 29.0,
+            "low": 28.0,
+            "high": 31.0,
+            "estimated": 27.0,
+        }
+    ]
     (axis,) = error_plots.over_time(periods, 28.5, NUMBER.measure).axes
     assert axis.get_ylabel() == "mean absolute error (minutes)"
     assert {29.0, 27.0, 28.5} <= set(drawn(axis)[:, 1].tolist())
+    low, high = axis.get_xlim()
+    assert high - low == 14
     (axis,) = error_plots.slices({"all rows": Interval(29, 28, 31, 9)}, NUMBER.measure).axes
     assert axis.get_xlabel() == "mean absolute error (minutes)"
 

@@ -97,8 +97,17 @@ def test_the_metrics_of_a_card_have_the_unit_of_the_target():
     assert "mean absolute error" not in rows
     assert rows["root of the mean squared error"] == "40.0 minutes"
     assert rows["bias"] == "-1.50 minutes"
-    assert rows["mean absolute percentage error (MAPE)"] == "20.00 %"
+    assert "mean absolute percentage error (MAPE)" not in rows
     assert rows["rows"] == 5
+    log = metrics.rows(
+        {"mape": 0.2, "absolute_log_error": 0.1},
+        "absolute_log_error",
+        (PRICES.measure, PRICES.bias_measure),
+    )
+    assert log == [
+        ("mean absolute log error: what decides", "10.0 %"),
+        ("mean absolute percentage error (MAPE)", "20.00 %"),
+    ]
 
 
 def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
@@ -130,6 +139,7 @@ def test_parity_is_told_in_what_it_is_measured_in():
     measured = {"rows": 900, "largest": 2e-6, "tolerance": 1e-4}
     of_old = about({"unit": "USD"}, parity=measured)
     assert "On 900 rows the largest difference is 2.0e-06 of the answer; allowed is 1e-04" in of_old
+    assert "Nobody has measured it." in about({"unit": "USD"}, parity={"passed": True})
     spread = measured | {"spread": 1.0}
     assert "2.0e-06 of the target's spread" in about({"unit": "USD"}, parity=spread)
     assert "2.0e-06 of probability" in about({"classes": ["no", "yes"]}, parity=spread)
@@ -146,6 +156,8 @@ def test_where_nothing_serves_the_page_says_why_and_names_the_ways_on():
     assert "Nothing serves: what can you do? more rows" in text(
         window_pages.candidates({"number": "3"}, decision() | told)
     )
+    by_hand = {"number": "3", "promoted_at": "2025-01-01T00:00"}
+    assert "Nothing serves" not in text(window_pages.candidates(by_hand, decision() | told))
 
 
 class Registered:

@@ -132,7 +132,7 @@ def test_one_number_stands_everywhere(house, pages, chrome):
 
 
 EXPECTED = {
-    "1_overview": ("Is the model well?", "realized error", "What happened when?"),
+    "1_overview": ("Is the model well?", "realized mean absolute log error", "What happened when?"),
     "2_drift": ("Have the inputs moved?", "training has not seen", "moves with time"),
     "3_performance": ("How wrong is it?", "estimated for the same answers", "root of the mean"),
     "6_what_if": ("What if?", "price, USD", "contribution"),

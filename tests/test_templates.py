@@ -124,7 +124,7 @@ def pages() -> dict[str, str]:
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
         "performance": window_pages.performance(window(), figures),
-        "candidates": window_pages.candidates(version, decision()),
+        "candidates": window_pages.candidates({"number": MARKUP}, decision()),
         "model_card": window_pages.model_card(version, card(), decision()),
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),

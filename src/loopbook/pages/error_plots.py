@@ -8,7 +8,7 @@ returns figures; none computes an error of its own.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
     from loopbook.models.measures import Measure
     from loopbook.models.task import Task
 
+WEEK = timedelta(weeks=1)
 
 # -- one model -----------------------------------------------------------------
 
@@ -223,7 +224,10 @@ def over_time(
     axis.set(xlabel=time, ylabel=words(measure.axis))
     axis.tick_params(axis="x", rotation=30)
     if axis.get_legend_handles_labels()[0]:
-        axis.legend(**LEGEND, loc="lower left")
+        axis.legend(**LEGEND)
+    if len({p["period"] for p in periods}) == 1 and not marks:  # else Matplotlib shows four years
+        only = periods[0]["period"]
+        axis.set_xlim(only - WEEK, only + WEEK)
     return drawn
 
 

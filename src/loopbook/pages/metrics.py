@@ -32,6 +32,8 @@ WORDS = {
 }
 SHARES = ("mape", "median_ape", "accuracy", "calibration_error")
 IN_UNIT = ("mae", "rmse")
+RELATIVE = ("mape", "median_ape")  # of a number near 0 they say nothing
+OF_RATIOS = ("absolute_log_error", "absolute_percentage_error", "mape", None)
 TWICE = {"absolute_error": "mae", "absolute_percentage_error": "mape"}  # under two names
 
 
@@ -46,14 +48,14 @@ def rows(
     Parameters
     ----------
     metric : str or None
-        Which of them decides.
+        Which of them decides. Where that is no relative one, those are left out.
     measures : pair of Measure
         Of that one and of the bias.
     unit : str, optional
         The target's, where it is known.
     """
     first = [name for name in (metric,) if name in metrics]
-    told = (*first, TWICE.get(metric or ""))
+    told = (*first, TWICE.get(metric or ""), *(() if metric in OF_RATIOS else RELATIVE))
     rest = [name for name in metrics if name not in told and not _is_of_class(name)]
     return [
         (_words(name, metric), _value(name, metrics[name], metric, measures, unit))

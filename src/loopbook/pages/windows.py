@@ -159,6 +159,7 @@ def candidates(version: Mapping[str, str], decision: Record) -> str:
         against=against,
         checks=checks,
         measure=measure,
+        ways_on=[] if version.get("promoted_at") else decision.get("ways_on", []),
     )
 
 
@@ -227,8 +228,8 @@ def _parity(card: Record) -> str:
     """How far the exported model is from the fitted one, a sentence; older cards were relative."""
     from loopbook.models.task import Classes, Number  # Polars: only this page waits for it
 
-    parity = card.get("parity")
-    if not parity:
+    parity = card.get("parity") or {}
+    if "largest" not in parity:
         return "Nobody has measured it."
     kind = Classes if card["target"].get("classes") else Number
     words = kind.parity_words if "spread" in parity else "of the answer"
