@@ -1,15 +1,21 @@
 """A query over the places of a source: one table of them, the same every time, or what is wrong."""
 
+import os
 from datetime import UTC, datetime
 
 import duckdb
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
 from loopbook.data import queries, source_files, sources
 from loopbook.data.places import landing_folder
+from loopbook.pipeline import digests
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
+from loopbook.project.files import sha256_of
+from loopbook.project.paths import Project
+from loopbook.serving import scoring
 
 CONTRACT = Contract.model_validate(
     {
@@ -283,7 +289,7 @@ PLACES = {
     "is unset": ({"url": "${NO_SUCH}/x.csv"}, "source trips: needs NO_SUCH in the environment"),
     "is no database": (
         {"database": "sqlite:////no/such.db", "query": "SELECT 1"},
-        "correct source.parts.trips.database or source.parts.trips.query",
+        "there is no file /no/such.db. Correct source.parts.trips.database in contract.yaml",
     ),
 }
 
@@ -317,3 +323,64 @@ def test_a_part_that_cannot_be_read_is_told_by_its_name(place, what):
 def test_parts_that_do_not_fit_are_refused(source, told):
     with pytest.raises(ValueError, match=told):
         Source.model_validate(source)
+
+
+def test_a_span_of_time_is_told_with_its_column(place):
+    asked = of(QUERY.replace("AS DOUBLE) / 60", "AS INT) * INTERVAL 1 SECOND"))
+    with pytest.raises(SourceError, match=r"'minutes' is a span of time \(INTERVAL\).*date_diff"):
+        sources.read_source(asked, place)
+
+
+def test_what_a_killed_query_left_goes_after_a_day(place):
+    old, new = landing_folder(place) / ".spare-a", landing_folder(place) / ".spare-b"
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+        (folder / "spilled").write_text("x")
+    os.utime(old, (1e9, 1e9))
+    queries.queried(of(), place)
+    assert not old.exists()
+    assert new.exists()
+
+
+def test_a_file_is_read_for_its_digest_when_it_changed_and_no_part_is_forgotten(place, monkeypatch):
+    """What a build depends on: the whole source, from the memory of its files."""
+    project, read = Project(place), []
+    monkeypatch.setattr(
+        digests, "sha256_of", lambda file: read.append(file.name) or sha256_of(file)
+    )
+    first = digests._remembered_source_digest(of(), project)
+    assert first == source_files.source_digest(of(), place)
+    assert digests._remembered_source_digest(of(), project) == first
+    assert read == ["trips.csv", "weather.parquet"]
+    WEATHER[:1].write_parquet(place / "weather.parquet")
+    changed = digests._remembered_source_digest(of(), project)
+    assert read[2:] == ["weather.parquet"]
+    assert len({first, changed, digests._remembered_source_digest(of("SELECT 1"), project)}) == 3
+
+
+def test_the_source_that_is_scored_is_the_result_of_its_query(place):
+    for asked in (of(), of("SELECT trip, town FROM source", None, source={"path": "trips.csv"})):
+        scored = pl.read_parquet(scoring.file_of("source", Project(place), asked))
+        assert sorted(scored["trip"].cast(pl.String)) == ["1", "2", "3"]
+        assert "hr" not in scored.columns
+
+
+def test_a_table_that_a_role_may_not_read_is_told_with_its_part(place, postgresql):
+    address = postgresql.replace("://", "+psycopg://")
+    engine = sa.create_engine(address)
+    with engine.begin() as connection:
+        for line in (
+            "DROP TABLE IF EXISTS hidden",
+            "CREATE TABLE hidden (town TEXT)",
+            "DROP ROLE IF EXISTS guest",
+            "CREATE ROLE guest LOGIN",
+        ):
+            connection.execute(sa.text(line))
+    engine.dispose()
+    as_guest = sa.make_url(address).set(username="guest").render_as_string(hide_password=False)
+    hidden = {"database": as_guest, "query": "SELECT * FROM hidden"}
+    with pytest.raises(SourceError) as caught:
+        sources.read_source(of(parts=PARTS | {"weather": hidden}), place)
+    assert "source weather (postgresql+psycopg://" in str(caught.value)
+    assert "permission denied for table hidden" in str(caught.value)
+    assert "correct source.parts.weather.database" in str(caught.value)

@@ -70,6 +70,27 @@ def test_a_sound_table_is_told_with_its_rows_and_parts(told):
     ]
 
 
+def test_a_query_is_asked_and_its_table_told(tmp_path):
+    """As the build reads it; what is wrong with the query is told instead."""
+    flats().rename({"rent": "cents"}).write_csv(tmp_path / "raw.csv")
+    query = "SELECT * EXCLUDE (cents), CAST(cents AS DOUBLE) AS rent FROM raw WHERE id < '0300'"
+    parts = {"raw": {"path": "raw.csv"}}
+    knobs = {"test_days": 40, "validation_days": 40, "gate_min_rows": 40}
+
+    def lines(query: str) -> list[str]:
+        contract = Contract.model_validate(CONTRACT | {"source": {"parts": parts, "query": query}})
+        read_for = Project(tmp_path), contract, read_knobs(ROOT / "env.yaml", knobs)
+        return list(rehearsal.rehearse(*read_for, now=NOW).lines())
+
+    assert lines(query)[0] == "raw: 300 rows, 300 usable as of 2024-10-26 00:00 UTC."
+    with pytest.raises(
+        LoopbookError, match=r'column "scents" not found.*; raw has|raw has id, day'
+    ):
+        lines(query.replace("CAST(cents", "CAST(scents"))
+    with pytest.raises(LoopbookError, match=r"source raw: found 7 columns.*not in the contract: c"):
+        lines(query.replace("* EXCLUDE (cents)", "*"))
+
+
 def test_a_gate_that_will_never_open_is_told(told):
     assert any("the gate asks for 200 rows" in line for line in told(flats(), gate_min_rows=200))
 

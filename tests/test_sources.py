@@ -232,6 +232,37 @@ def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_l
     assert same(read(tmp_path, **where))
 
 
+@pytest.mark.parametrize(
+    ("page", "told"),
+    [
+        ("\n<!DOCTYPE html><title>Log in</title>", "answered a web page, expected the table"),
+        ("<HTML lang=en>", "answered a web page"),
+        ("", "answered nothing (0 bytes), expected the table"),
+    ],
+)
+def test_a_page_that_asks_for_a_login_is_no_table(tmp_path, web, page, told):
+    """With the status 200, as portals send it; what was landed before stays."""
+    folder, address, _ = web
+    where = {"url": f"{address}/sales.csv"}
+    ROWS.write_csv(folder / "sales.csv")
+    os.utime(folder / "sales.csv", (1e9, 1e9))
+    assert same(read(tmp_path, **where))
+    (folder / "sales.csv").write_text(page)
+    with pytest.raises(SourceError) as caught:
+        source_files.source_digest(of(**where), tmp_path)
+    assert told in str(caught.value)
+    assert same(read(tmp_path, **where))
+
+
+def test_a_database_that_is_not_there_is_not_made(tmp_path):
+    where = {"database": f"sqlite:///{tmp_path / 'sales.db'}", "query": "SELECT 1 AS id"}
+    with pytest.raises(
+        SourceError, match=r"there is no file /.*/sales\.db\. Correct source\.datab"
+    ):
+        read(tmp_path, **where)
+    assert not (tmp_path / "sales.db").exists()
+
+
 def test_an_address_that_nobody_answers_and_a_variable_that_is_not_set(tmp_path):
     with pytest.raises(SourceError, match=r"http://127\.0\.0\.1:9/x\.csv: cannot be reached"):
         read(tmp_path, url="http://me:secret@127.0.0.1:9/x.csv")
@@ -364,6 +395,7 @@ def test_a_column_under_two_of_its_names_is_refused_in_a_file_to_score(twin):
 
 
 def test_a_query_that_gives_a_column_twice_is_refused_by_its_name(tmp_path):
+    (tmp_path / "a.db").touch()
     query = {"database": f"sqlite:///{tmp_path}/a.db", "query": "select 1 as id, 2 as id"}
     with pytest.raises(SourceError, match="the query gives 'id' more than once"):
         read(tmp_path, **query)

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import polars as pl
@@ -24,6 +24,9 @@ from loopbook.data.single_values import text_of
 from loopbook.project.errors import SourceError
 from loopbook.project.files import read_json, replacing, write_json
 from loopbook.project.source import Place
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 BATCH_ROWS = 50_000
 TIMEOUT_S = 60
@@ -120,8 +123,15 @@ def _download(named: NamedPlace, folder: Path) -> dict[str, Any]:
             answer.raise_for_status()
             with incoming.open("wb") as file:
                 for block in answer.iter_bytes(1 << 20):
+                    if not file.tell():
+                        _refuse_page(named, block)
                     state.update(block)
                     file.write(block)
+                if not file.tell():
+                    raise SourceError(
+                        f"{named}: answered nothing (0 bytes), expected the table. Nothing was "
+                        f"changed; correct {named.key('url')} in contract.yaml, or ask its owner."
+                    )
             name = f"landed-{state.hexdigest()[:32]}{Path(urlsplit(url).path).suffix}"
             incoming.replace(folder / name)
     except (httpx.HTTPError, httpx.InvalidURL) as reason:
@@ -133,6 +143,16 @@ def _download(named: NamedPlace, folder: Path) -> dict[str, Any]:
         "etag": answer.headers.get("etag"),
         "modified": answer.headers.get("last-modified"),
     }
+
+
+def _refuse_page(named: NamedPlace, start: bytes) -> None:
+    """Refuse a page for people, such as one that asks who is there, whatever its status is."""
+    if start.lstrip(b"\xef\xbb\xbf \t\r\n")[:14].lower().startswith((b"<!doctype html", b"<html")):
+        raise SourceError(
+            f"{named}: answered a web page, expected the table. Nothing was changed; look at the "
+            f"address in a browser: {named.key('url')} in contract.yaml has to lead to the file "
+            "itself, without a login."
+        )
 
 
 def _unreached(named: NamedPlace, reason: Exception) -> str:
@@ -184,6 +204,18 @@ def _query(named: NamedPlace, folder: Path) -> dict[str, Any]:
     return {"source": _identity(named.place), "file": name, "digest": digest}
 
 
+def _refuse_absent(named: NamedPlace, address: "URL") -> None:
+    """Refuse a file of SQLite that is not there: it would be made, and stay behind, empty."""
+    file = address.database
+    if address.get_backend_name() != "sqlite" or file in (None, "", ":memory:"):
+        return
+    if not file.startswith("file:") and not Path(file).is_file():
+        raise SourceError(
+            f"{named}: there is no file {Path(file).absolute()}. "
+            f"Correct {named.key('database')} in contract.yaml: sqlite:////absolute/path.db"
+        )
+
+
 def _as_table(batch: list[dict[str, Any]], texts: frozenset[str]) -> pl.DataFrame:
     """A batch of rows, with the columns that are described as `texts`.
 
@@ -208,6 +240,7 @@ def _batches(named: NamedPlace) -> Iterator[list[dict[str, Any]]]:
     address, engine = filled_in(named.place.database, named), None
     try:
         engine = sa.create_engine(address)
+        _refuse_absent(named, engine.url)
         with engine.connect().execution_options(yield_per=BATCH_ROWS) as connection:
             result = connection.execute(sa.text(named.place.query))
             twins = [name for name, count in Counter(result.keys()).items() if count > 1]

@@ -8,7 +8,9 @@ like any other table. The same rows give the same file.
 
 import hashlib
 import json
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from pyarrow.dataset import Dataset
 
 BATCH_ROWS = 50_000
+SPARE = ".spare-"
+A_DAY_S = 86_400
 RAW = " raw"  # no name in a contract ends so
 # One thread: several would add doubles up in another order each time. What does
 # not fit into the memory is put on the disk.
@@ -60,13 +64,24 @@ def queried(contract: Contract, root: Path) -> Path:
     result = folder / f"queried-{_identity(contract, files)}.parquet"
     if result.exists():
         return result
-    with replacing(result) as incoming, tempfile.TemporaryDirectory(dir=folder) as spare:
+    _clear(folder)
+    with (
+        replacing(result) as incoming,
+        tempfile.TemporaryDirectory(prefix=SPARE, dir=folder) as spare,
+    ):
         tables = {n: _table(n, found, Path(spare)) for n, found in files.items()}
         _ask(contract, tables, incoming, Path(spare))
     for old in folder.glob("queried-*"):
         if old != result:
             old.unlink(missing_ok=True)
     return result
+
+
+def _clear(folder: Path) -> None:
+    """Remove what a query that was killed has left; one of today may still be running."""
+    for left in folder.glob(f"{SPARE}*"):
+        if time.time() - left.stat().st_mtime > A_DAY_S:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _identity(contract: Contract, files: dict[NamedPlace, list[Path]]) -> str:
@@ -139,7 +154,10 @@ def _ask(
             (statement,) = engine.extract_statements(source.query)
             text = statement.query.rstrip().rstrip(";")
             engine.execute(f"SELECT * FROM (\n{text}\n) LIMIT 0")  # says where it is wrong
-            query_faults.refuse_twins(engine.sql(text).columns, "source.query")
+            asked = engine.sql(text)
+            query_faults.refuse_twins(asked.columns, "source.query")
+            kinds = map(str, asked.types)
+            query_faults.refuse_spans(dict(zip(asked.columns, kinds, strict=True)))
             ordered = engine.sql(f"SELECT * FROM (\n{text}\n) ORDER BY ALL")
             with (
                 ordered.to_arrow_reader(BATCH_ROWS) as found,

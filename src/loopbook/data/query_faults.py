@@ -128,6 +128,23 @@ def refuse_twins(columns: Sequence[str], where: str) -> None:
         )
 
 
+def refuse_spans(types: Mapping[str, str]) -> None:
+    """Refuse columns that hold a span of time, which no table can keep.
+
+    Raises
+    ------
+    SourceError
+        With each of them.
+    """
+    spans = [column for column, kind in types.items() if kind == "INTERVAL"]
+    if spans:
+        raise SourceError(
+            f"source.query: {listed(map(repr, spans))} is a span of time (INTERVAL), expected "
+            "numbers, texts, truth values or times. Say in which unit it is meant: "
+            "date_diff('minute', one, other), or epoch(span) / 60."
+        )
+
+
 def told(reason: Exception, columns: Mapping[str, Sequence[str]]) -> str:
     """What to say of a query that its engine refused, or could not finish."""
     lines = str(reason).strip().splitlines()

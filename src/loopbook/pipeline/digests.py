@@ -272,19 +272,19 @@ def _remembered_source_digest(contract: Contract, project: Project) -> str:
     """The digest of the source's content; a file is read again only when its size or time changed."""
     memory = project.var / "source-digest.json"
     try:
-        known = dict(read_json(memory)["files"])
+        known = {path: (stamp, digest) for path, stamp, digest in read_json(memory)["files"]}
     except (OSError, ValueError, KeyError, TypeError):
         known = {}
-    seen: dict[str, list] = {}
+    seen: dict[str, tuple[list[int], str]] = {}
 
     def digest_of(file: Path) -> str:
-        stat = file.stat()
+        stat, path = file.stat(), str(file)
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        remembered, digest = known.get(str(file), (None, None))
-        seen[str(file)] = [stamp, digest if remembered == stamp else sha256_of(file)]
-        return seen[str(file)][1]
+        remembered, digest = known.get(path, (None, ""))
+        seen[path] = (stamp, digest if remembered == stamp else sha256_of(file))
+        return seen[path][1]
 
     answer = source_digest(contract, project.root, digest_of)
     if seen != known:
-        write_json(memory, {"files": seen})
+        write_json(memory, {"files": [[path, *rest] for path, rest in seen.items()]})
     return answer
