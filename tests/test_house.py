@@ -291,7 +291,8 @@ def test_the_architecture_page_has_every_package_and_module_in_the_order_of_the_
 
 
 def test_every_link_of_a_page_leads_somewhere():
-    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "data/README.md"]:
+    others = [ROOT / "data/README.md", *(ROOT / "examples").rglob("*.md")]
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *others]:
         for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), (page.name, target)

@@ -187,7 +187,7 @@ def test_on_a_full_disk_nothing_is_left_behind(tmp_path, wheel, monkeypatch):
 
 def test_an_example_that_is_not_there_is_named_with_those_that_are(tmp_path, wheel, monkeypatch):
     monkeypatch.setattr(new, "put_own_wheel", lambda folder: _copied(wheel, folder))
-    with pytest.raises(TemplateError, match="no example 'boats'; there are houses"):
+    with pytest.raises(TemplateError, match="no example 'boats'; there are bikes, flights, houses"):
         new.make_project(tmp_path / "a", name="a", example="boats")
     assert list(tmp_path.iterdir()) == []
 

@@ -13,7 +13,11 @@ import typer
 def new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     example: Annotated[
-        str, typer.Option(metavar="NAME", help="Begin with its contract and data: houses.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Begin with the contract and data of bikes, flights, houses or penguins.",
+        ),
     ] = "empty",
     name: Annotated[str, typer.Option(help="The model's name; else the folder's.")] = "",
 ) -> None:

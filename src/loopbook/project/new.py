@@ -14,7 +14,7 @@ from pathlib import Path
 from loopbook.project.errors import TemplateError
 from loopbook.project.git import author, git
 from loopbook.project.paths import refuse_unusable
-from loopbook.project.template import NAME, Facts, example_of, files_of, safe_name
+from loopbook.project.template import NAME, Facts, files_of, safe_name, with_example
 from loopbook.project.wheels import put_own_wheel
 
 
@@ -61,7 +61,7 @@ def _made(folder: Path, facts: Facts, example: str) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
         wheel = put_own_wheel(Path(beside) / "wheel")
-        files = files_of(wheel, facts) | example_of(wheel, example, facts.name)
+        files = with_example(wheel, files_of(wheel, facts), example, facts.name)
         project = Path(beside) / "project"
         write_files(project, files)
         git(project, "init", "--quiet", "--initial-branch=main")

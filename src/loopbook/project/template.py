@@ -22,6 +22,7 @@ from loopbook.project.wheels import members, sha256, version_of
 FOLDER = "loopbook/project/template"
 SKELETON = "loopbook/project/skeleton"
 EXAMPLES = "loopbook/project/examples"
+KNOBS = "env.yaml"
 EMPTY, SHARED = "empty", "shared"  # a form to fill in; what every project begins with
 CHANGELOG = "CHANGELOG.md"
 LOCK = "requirements.lock"
@@ -87,8 +88,13 @@ def files_of(wheel: Path, facts: Facts) -> dict[str, bytes]:
     return files
 
 
-def example_of(wheel: Path, example: str, name: str) -> dict[str, bytes]:
-    """The files that are the user's alone: the contract and the data of an example.
+def with_example(
+    wheel: Path, template: Mapping[str, bytes], example: str, name: str
+) -> dict[str, bytes]:
+    """The template's files with those of an example: its contract, its data and its knobs.
+
+    An example's env.yaml has the knobs that differ: the template's, with what
+    each does, gets their values.
 
     Raises
     ------
@@ -106,7 +112,15 @@ def example_of(wheel: Path, example: str, name: str) -> dict[str, bytes]:
         if path.startswith(f"{folder}/")
     }
     files["contract.yaml"] = named(files["contract.yaml"].decode(), name).encode()
-    return files
+    knobs = with_knobs(template[KNOBS].decode(), files.pop(KNOBS, b"").decode())
+    return {**template, **files, KNOBS: knobs.encode()}
+
+
+def with_knobs(text: str, others: str) -> str:
+    """An env.yaml with the values that another one has, and its own comments."""
+    for knob, value in re.findall(r"^(\w+): *([^#\n]*[^#\s])", others, re.MULTILINE):
+        text = re.sub(rf"^({knob}:) *[^#\n]*[^#\s]", rf"\1 {value}", text, flags=re.MULTILINE)
+    return text
 
 
 def changes_between(wheel: Path, older: str) -> str:
