@@ -37,7 +37,7 @@ def describe(project: Project) -> list[str]:
     before = tracking.holder(client, contract.name, SHADOW)
     lines = [f"project     {contract.name} in {project.root}"]
     if champion is None:
-        lines.append("champion    none yet")
+        lines += ["champion    none yet", *_ways_on(project)]
     else:
         lines += _champion_lines(champion, utc_now())
     lines += _last_lines(project)
@@ -48,6 +48,13 @@ def describe(project: Project) -> list[str]:
     lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
     lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
     return lines
+
+
+def _ways_on(project: Project) -> list[str]:
+    """What a person can do where the last build's gate left the project without a champion."""
+    decision = project.var / "build" / "decision.json"
+    ways = read_json(decision).get("ways_on", []) if decision.exists() else []
+    return [f"way on      {way}" for way in ways]
 
 
 def _last_lines(project: Project) -> list[str]:

@@ -44,7 +44,7 @@ class Confidence:
     resamples: int
     seed: int
 
-    def mean(self, values: np.ndarray, *, among: int = 1) -> Interval:
+    def mean(self, values: np.ndarray, *, among: int = 1, least_spread: float = 0.0) -> Interval:
         """The mean of some rows' values.
 
         For a paired comparison pass the differences row by row: pairing is
@@ -56,16 +56,19 @@ class Confidence:
         among : int
             From how many means the farthest was picked: the interval is as
             much wider (Bonferroni), so that picking alone finds nothing.
+        least_spread : float
+            A standard deviation that these values must be expected to have: an
+            event that happens once in a hundred rows and in none of these has
+            an interval all the same.
         """
-        mean = float(values.mean())
-        if values.size < 2 or np.ptp(values) == 0:
-            return Interval(mean, mean, mean, values.size)
-        outside = (1 - self.level) / among
-        if self.resamples * outside / 2 < LEAST_BEYOND:  # too far out for so many resamples
-            reach = float(norm.isf(outside / 2) * values.std(ddof=1) / np.sqrt(values.size))
-            return Interval(mean, mean - reach, mean + reach, values.size)
-        low, high = replace(self, level=1 - outside)._bootstrap((values,), np.mean)
-        return Interval(mean, low, high, values.size)
+        mean, outside = float(values.mean()), (1 - self.level) / among
+        is_bootstrapped = self.resamples * outside / 2 >= LEAST_BEYOND
+        spread = values.std(ddof=1) if values.size > 1 and not is_bootstrapped else 0.0
+        reach = norm.isf(outside / 2) * max(spread, least_spread) / np.sqrt(values.size)
+        ends = [mean - reach, mean + reach]
+        if is_bootstrapped and values.size > 1 and np.ptp(values) > 0:
+            ends += replace(self, level=1 - outside)._bootstrap((values,), np.mean)
+        return Interval(mean, float(min(ends)), float(max(ends)), values.size)
 
     def difference(self, values: np.ndarray, others: np.ndarray) -> Interval:
         """Mean of some rows minus the mean of other rows, each resampled by itself."""
@@ -98,13 +101,11 @@ def farthest_off(task: Task, observed: np.ndarray, answers: np.ndarray) -> str:
     That whose mean signed error is the largest beside its own chance. A number
     has one; of several classes it is one class. The first one in a tie.
     """
-    errors = task.signed_errors(observed, answers)
-    return max(errors, key=lambda name: _beside_chance(errors[name]))
-
-
-def _beside_chance(errors: np.ndarray) -> float:
-    spread = errors.std(ddof=1) / np.sqrt(errors.size) if errors.size > 1 else 0.0
-    return float(abs(errors.mean()) / max(spread, 1e-12))
+    errors, chance = task.signed_errors(observed, answers), task.least_spread(answers)
+    return max(
+        errors,
+        key=lambda name: abs(errors[name].mean()) / max(errors[name].std(), chance[name], 1e-12),
+    )
 
 
 def bias(
@@ -114,8 +115,8 @@ def bias(
 
     With several classes it is as wide as picking the farthest of them asks for.
     """
-    errors = task.signed_errors(observed, answers)
-    return confidence.mean(errors[of], among=len(errors))
+    errors, chance = task.signed_errors(observed, answers), task.least_spread(answers)
+    return confidence.mean(errors[of], among=len(errors), least_spread=chance[of])
 
 
 def slice_labels(rows: pl.DataFrame, contract: Contract) -> dict[str, np.ndarray]:

@@ -114,6 +114,10 @@ class Number:
         """
         return {f"mean {self.contract.target.name}": observed}
 
+    def least_spread(self, answers: np.ndarray) -> dict[str, float]:
+        """The standard deviation that each signed error has though the answers are right."""
+        return {self.contract.target.name: 0.0}
+
     def metrics(self, observed: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         """All metrics that are shown; see `scores.of_numbers`."""
         from loopbook.models import scores
@@ -249,6 +253,12 @@ class Classes:
         often = sorted(np.argsort(-counts, kind="stable")[:most])
         places = often if self.positive is None else [self.positive]
         return {f"share of {self.classes[k]}": (observed == k).astype(np.float64) for k in places}
+
+    def least_spread(self, answers: np.ndarray) -> dict[str, float]:
+        """That of what happens with these probabilities, which is a draw from them."""
+        places = range(self.width) if self.positive is None else [self.positive]
+        spread = np.sqrt((answers * (1 - answers)).clip(0).mean(axis=0))
+        return {self.classes[place]: float(spread[place]) for place in places}
 
     def metrics(self, observed: np.ndarray, answers: np.ndarray) -> dict[str, float]:
         from loopbook.models import scores

@@ -12,10 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from loopbook.models.task import task_of
+from loopbook.project.contract import Contract
+
 BINS = 10
 MOST_DRAWN = 2_000  # rows of one resampled window; see `_undrifted`
 RESAMPLES = 1_000
 MISSING = "missing"
+MOST_PROBABILITIES = 12  # of classes, as columns of their own
 
 
 @dataclass(frozen=True)
@@ -222,3 +226,23 @@ def compare(
         far, least = float(distance(before, now)), max(float(limit), floor)
         columns.append(ColumnDrift(name, far, least, way.labels, before.tolist(), now.tolist()))
     return sorted(columns, key=lambda c: (-c.distance / max(c.threshold, 1e-12), c.column))
+
+
+def with_shown(
+    rows: pl.DataFrame, reference: pl.DataFrame, contract: Contract
+) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
+    """Both tables with their answers as people see them, and the names of these columns.
+
+    Of many classes the probabilities of those are shown that the reference
+    expects most.
+    """
+    task = task_of(contract)
+    before, now = (task.shown_columns(task.of_column(some["answer"])) for some in (reference, rows))
+    rates = {name: column.mean() for name, column in before.items() if name != "answer"}
+    kept = sorted(rates, key=lambda name: -rates[name])[:MOST_PROBABILITIES]
+    names = [name for name in before if name == "answer" or name in kept]
+    shown = (
+        some.with_columns(columns[name].alias(name) for name in names)
+        for some, columns in ((rows, now), (reference, before))
+    )
+    return *shown, names

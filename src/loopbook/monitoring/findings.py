@@ -24,7 +24,6 @@ from loopbook.monitoring.verdict import Window
 from loopbook.project.contract import Contract
 
 ANSWER, OBSERVED = "answer", "observed"
-MOST_PROBABILITIES = 12  # of classes, as columns of their own
 IS_CURRENT, IS_JUDGED = "is_current", "is_judged"  # a row of the window, and of the due one
 
 
@@ -60,7 +59,7 @@ def find_drift(
 ) -> list[ColumnDrift]:
     """Inputs, answers and outcomes of a window against the reference.
 
-    The answers are those of `with_shown`, which shows a class and probabilities.
+    The answers are those of `drift.with_shown`, which shows a class and probabilities.
 
     Inputs are compared with the rows that the model was fitted on; answers
     with those to rows that it had not seen (about rows that it has, a model
@@ -71,7 +70,7 @@ def find_drift(
     """
     if rows.is_empty() or reference.is_empty():
         return []
-    rows, reference, answered = with_shown(rows, reference, contract)
+    rows, reference, answered = drift.with_shown(rows, reference, contract)
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
     by_nature = [*calendar.expected(fitted_on, current, contract, inputs), *contract.trailing]
@@ -92,26 +91,6 @@ def find_drift(
         moving = drift.compare(fitted_on, current, by_nature, **options)
         columns += [replace(column, is_judged=False) for column in moving]
     return columns
-
-
-def with_shown(
-    rows: pl.DataFrame, reference: pl.DataFrame, contract: Contract
-) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
-    """Both tables with their answers as people see them, and the names of these columns.
-
-    Of many classes the probabilities of those are shown that the reference
-    expects most.
-    """
-    task = task_of(contract)
-    before, now = (task.shown_columns(task.of_column(some[ANSWER])) for some in (reference, rows))
-    rates = {name: column.mean() for name, column in before.items() if name != ANSWER}
-    kept = sorted(rates, key=lambda name: -rates[name])[:MOST_PROBABILITIES]
-    names = [name for name in before if name == ANSWER or name in kept]
-    shown = (
-        some.with_columns(columns[name].alias(name) for name in names)
-        for some, columns in ((rows, now), (reference, before))
-    )
-    return *shown, names
 
 
 def _by_excess(column: ColumnDrift) -> tuple[float, str]:
