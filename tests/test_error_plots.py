@@ -70,10 +70,19 @@ def test_a_row_of_the_confusion_says_how_often_each_class_was_answered_to_one():
 def test_the_rarest_of_many_classes_share_a_row_of_the_confusion():
     task = task_of(table("multiclass", classes=[f"c{n}" for n in range(20)]))
     observed = np.array([0, *range(20)], float)
-    figure = error_plots.errors(task, observed, np.eye(20)[observed.astype(int)])["confusion"]
-    shares = figure.axes[0].images[0].get_array()
-    assert shares.tolist() == np.eye(12).tolist()
+    answers = np.eye(20)[observed.astype(int)]
+    figure = error_plots.errors(task, observed, answers)["confusion"]
+    assert figure.axes[0].images[0].get_array().tolist() == np.eye(12).tolist()
     assert "9 others (n = 9)" in texts(figure)
+    assert "share the last row" in figure.reading
+    answers[-1] = answers[-2]  # one of the others is taken for another of them
+    mistaken = error_plots.errors(task, observed, answers)["confusion"].axes[0].images[0]
+    assert mistaken.get_array()[-1, -1] == pytest.approx(8 / 9)
+
+
+def test_a_threshold_that_no_probability_reaches_is_told_as_never():
+    figure = error_plots.errors(BINARY, np.array([0, 1, 0, 1.0]), OF_YES, {"threshold": 1.1})
+    assert "`yes` is never answered" in figure["probabilities"].reading
 
 
 def test_a_class_that_no_row_has_leaves_its_row_of_the_confusion_empty():

@@ -128,9 +128,10 @@ def about(target: dict, **more) -> str:
 def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
     costs = {"false_positive": 1.0, "false_negative": 5.0}
     target = {"classes": ["no", "yes"], "positive": "yes", "costs": costs}
-    page = about(target, decision={"threshold": 0.17})
+    page = about(target, decision={"threshold": 0.17, "cost": 0.31, "rows": 900})
     assert "predicts y (one of no, yes; yes is the yes)" in page
-    assert "cost of a false negative 5 threshold 0.17" in page
+    assert "cost of a false negative 5 yes is answered from a probability of 0.17" in page
+    assert "mean cost of a row with it 0.31 rows on which it was chosen 900" in page
     assert "and 88 more" in about({"classes": [str(n) for n in range(100)]})
     assert "When does it say yes?" not in about({"unit": "USD"}, decision=None)
 

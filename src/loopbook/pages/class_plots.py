@@ -34,41 +34,61 @@ def _confusion(task: Classes, observed: np.ndarray, answers: np.ndarray, decisio
     said = np.array([places[name] for name in task.decided(answers, decision)])
     counts = np.zeros((task.width, task.width))
     np.add.at(counts, (observed.astype(np.intp), said), 1)
-    counts, names = _frequent(counts, task.classes)
-    sums = counts.sum(axis=1, keepdims=True)
+    sums, counts, names = _frequent(counts, task.classes)
     shares = np.divide(counts, sums, out=np.zeros_like(counts), where=sums > 0)
+    rows = [f"{plain(n, 18)} (n = {s:,.0f})" for n, s in zip(names, sums[:, 0], strict=True)]
     size = 2.4 + 0.42 * len(names)
-    drawn, axis = figure(size + 1.2, size)
+    drawn, axis = figure(size + 0.4 + 0.07 * max(map(len, rows)), size)
     axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*shares.shape):
         ink = "white" if shares[row, column] > 0.55 else "black"
-        text = f"{shares[row, column]:.0%}" if sums[row, 0] else ""
-        axis.text(column, row, text, ha="center", va="center", color=ink, size=8)
+        axis.text(
+            column, row, _share(shares[row, column]), ha="center", va="center", color=ink, size=8
+        )
     axis.grid(visible=False)
     columns = [plain(name, 14) for name in names]
     axis.set_xticks(range(len(names)), columns, rotation=45, ha="right")
-    rows = zip(names, sums[:, 0], strict=True)
-    axis.set_yticks(range(len(names)), [f"{plain(n, 18)} (n = {s:,.0f})" for n, s in rows])
+    axis.set_yticks(range(len(names)), rows)
     axis.set(xlabel="answered", ylabel="observed")
     drawn.reading = (
         "A row of the matrix is a class that was observed, and says how often each class was "
         "answered to it. The diagonal is right; a dark cell beside it is a class that is taken "
         "for another." + _threshold_words(task, decision)
     )
+    if len(names) < task.width:
+        drawn.reading += (
+            " The rarest classes share the last row; its last cell has their rows that were "
+            "answered with their own class."
+        )
     return drawn
 
 
-def _frequent(counts: np.ndarray, classes: Sequence[str]) -> tuple[np.ndarray, list[str]]:
-    """The matrix with the rarest classes put together where there are many."""
+def _share(value: float) -> str:
+    """A cell of the confusion; none of the rows is nothing, and few are not none."""
+    if value == 0:
+        return ""
+    return "<1%" if value < 0.005 else f"{value:.0%}"
+
+
+def _frequent(
+    counts: np.ndarray, classes: Sequence[str]
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Rows a class, and the matrix, with the rarest classes put together where there are many.
+
+    The last cell then has their right answers only: one of them taken for
+    another is as wrong as any.
+    """
     if len(classes) <= MOST_CLASSES:
-        return counts, list(classes)
+        return counts.sum(axis=1, keepdims=True), counts, list(classes)
     often = np.argsort(-counts.sum(axis=1), kind="stable")[: MOST_CLASSES - 1]
     kept = np.sort(often)
     group = np.full(len(classes), len(kept))
     group[kept] = np.arange(len(kept))
     pooled = np.zeros((len(kept) + 1,) * 2)
     np.add.at(pooled, (group[:, None], group[None, :]), counts)
-    return pooled, [*(classes[k] for k in kept), f"{len(classes) - len(kept)} others"]
+    sums = pooled.sum(axis=1, keepdims=True)
+    pooled[-1, -1] = np.diagonal(counts)[group == len(kept)].sum()
+    return sums, pooled, [*(classes[k] for k in kept), f"{len(classes) - len(kept)} others"]
 
 
 def _probabilities(
@@ -106,6 +126,8 @@ def _threshold_words(task: Classes, decision: Mapping[str, Any] | None) -> str:
     if threshold is None or task.positive is None:
         return ""
     yes = task.classes[task.positive]
+    if threshold > 1:
+        return f" `{yes}` is never answered: it costs too much where it is wrong."
     return f" `{yes}` is answered from a probability of {threshold:.3g} on."
 
 

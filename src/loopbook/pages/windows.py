@@ -218,10 +218,19 @@ def _kind(target: Record) -> str:
 
 def _decided(card: Record) -> list[tuple[str, Any]]:
     """From which probability on yes is answered, and what that is worth; empty elsewhere."""
-    costs = card["target"].get("costs") or {}
-    decision = card.get("decision") or {}
-    told = {**{f"cost of a {name}": cost for name, cost in costs.items()}, **decision}
-    return [(name.replace("_", " "), value) for name, value in told.items() if value is not None]
+    target, decision = card["target"], card.get("decision") or {}
+    costs = target.get("costs") or {}
+    yes = target.get("positive") or "yes"
+    words = {
+        "threshold": f"{yes} is answered from a probability of",
+        "cost": "mean cost of a row with it",
+        "cost_at_half": "the same with 0.5",
+        "cost_of_no": f"the same if {yes} were never answered",
+        "cost_of_yes": f"the same if {yes} were always answered",
+        "rows": "rows on which it was chosen",
+    }
+    told = [(f"cost of a {name.replace('_', ' ')}", cost) for name, cost in costs.items()]
+    return told + [(words.get(name, name), value) for name, value in decision.items()]
 
 
 def _parity(card: Record) -> str:
