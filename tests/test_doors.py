@@ -18,7 +18,7 @@ from loopbook.serving import exchange, open_inference, rows_to_score
 from loopbook.serving.feedback import _known_us
 from loopbook.serving.reading import read_json, read_query
 from loopbook.serving.refusals import Refusal
-from loopbook.serving.schemas import Feedback, Schemas
+from loopbook.serving.schemas import Schemas, feedback_of
 
 REFUSED = "refused"
 TABLE = Contract.model_validate(
@@ -45,6 +45,11 @@ TABLE = Contract.model_validate(
     }
 )
 SCHEMAS = Schemas(TABLE, 10)
+OF_CLASSES = Contract.model_validate(
+    TABLE.model_dump(mode="json")
+    | {"task": "binary", "history": None}
+    | {"target": {"name": TABLE.target.name, "meaning": "What.", "classes": ["no", "yes"]}}
+)
 DEPLOYMENT = SimpleNamespace(schemas=SCHEMAS)
 SERVICE = SimpleNamespace(knobs=SimpleNamespace(serve_batch_rows=10))
 MEANT = [
@@ -186,11 +191,19 @@ def test_a_value_means_the_same_by_every_door(kind, value, meant, tmp_path):
     assert found == dict.fromkeys(DOORS, meant)
 
 
-@pytest.mark.parametrize(("value", "meant"), [(v, m) for k, v, m in MEANT if k == "number"])
-def test_an_observed_target_means_in_feedback_what_it_means_in_the_table(value, meant, tmp_path):
+@pytest.mark.parametrize(
+    ("value", "meant", "table"),
+    [
+        (v, m, {"number": TABLE, "category": OF_CLASSES}[k])
+        for k, v, m in MEANT
+        if k in ("number", "category")
+    ],
+)
+def test_an_observed_target_means_in_feedback_what_it_means_in_the_table(value, meant, table):
     """No value is none to tell; a `null_values` text is not one of feedback."""
     try:
-        found = Feedback.model_validate({"truths": [{"key": {"id": 1}, "observed": value}]})
+        form = feedback_of(table)
+        found = form.model_validate({"truths": [{"key": {"id": 1}, "observed": value}]})
         found = found.truths[0].observed
     except ValidationError:
         found = REFUSED
@@ -230,7 +243,7 @@ def test_a_time_means_the_same_as_as_of_and_as_known_at(text, meant):
     except Refusal:
         found = REFUSED
     try:
-        known = Feedback.model_validate(told).truths[0].known_at
+        known = feedback_of(TABLE).model_validate(told).truths[0].known_at
         known = from_micros(_known_us(SimpleNamespace(contract=table), 0, known))
     except (ValidationError, Refusal):
         known = REFUSED

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 import polars as pl
 import pytest
+import small_classes
 from conftest import PostgreSQL
 from hypothesis import given
 from hypothesis import strategies as st
@@ -265,10 +266,9 @@ KINDS = ["red", "blue, dark", "grün"]
 
 
 def of_classes(*classes) -> Contract:
-    """The contract with a target of these classes."""
-    about = {"name": "price", "meaning": "What it is.", "classes": list(classes)}
-    kept = contract().model_dump(mode="json") | {"task": "multiclass", "target": about}
-    return Contract.model_validate(kept)
+    """A contract with a target of these classes."""
+    about = small_classes.table(small_classes.SEVERAL).model_dump(mode="json")
+    return Contract.model_validate(about | {"target": about["target"] | {"classes": [*classes]}})
 
 
 def said(number: int, answered: str, *probabilities: float, **changes) -> Entry:

@@ -10,10 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from small_house import ROOT
 
-from loopbook.serving import exchange, reading, refusals, schemas
+from loopbook.project.contract import read_contract
+from loopbook.serving import exchange, reading, refusals
 from loopbook.serving.reading import MOST_LEVELS, MOST_NAMES, read_json, read_query
 from loopbook.serving.refusals import Refusal, of_validation
+from loopbook.serving.schemas import feedback_of
+
+FEEDBACK = feedback_of(read_contract(ROOT / "contract.yaml"))
 
 
 def refused(read, what: bytes) -> str:
@@ -103,7 +108,7 @@ def test_a_refusal_lists_the_first_faults_counts_the_rest_and_cuts_what_is_long(
     """1.8 MB of unknown names came back as more than that."""
     wrong = {f"{n}{'x' * 500}": 1 for n in range(1_500)} | {"observed": ["y"] * 10**5}
     try:
-        schemas.Feedback.model_validate({"truths": [wrong]})
+        FEEDBACK.model_validate({"truths": [wrong]})
     except ValidationError as error:
         refusal = of_validation(error)
     details = orjson.loads(refusal.body())["error"]["details"]
@@ -158,5 +163,5 @@ def test_a_large_body_is_read_in_a_thread_and_refused_as_a_small_one():
 def test_of_many_wrong_truths_the_first_is_told():
     """Ten thousand of them with a thousand faults each would be ten million."""
     with pytest.raises(ValidationError) as caught:
-        schemas.Feedback.model_validate({"truths": [{"a": 1, "b": 2}] * 10_000})
+        FEEDBACK.model_validate({"truths": [{"a": 1, "b": 2}] * 10_000})
     assert caught.value.error_count() == 3

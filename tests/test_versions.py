@@ -70,8 +70,9 @@ def files() -> dict[str, bytes]:
     X = row_features.encode(rows, names, vocabulary)
     model = Ridge().fit(X, observed.to_numpy() + 7 * X[:, 3])
     graph = export.export(model, contract, len(names))
+    with_target = rows.with_columns(observed.alias(contract.target.name))
     examples = known_answers.rows_with_answers(
-        rows,
+        with_target,
         contract,
         vocabulary,
         names,
@@ -80,7 +81,6 @@ def files() -> dict[str, bytes]:
     )
     snapshot = SimpleNamespace(sha256="0" * 64, as_of="2015-03-01")
     bounds = {"test_start": None, "holdout_share": 0.2}
-    with_target = rows.with_columns(observed.alias(contract.target.name))
     card = cards.make_card(
         contract,
         cards.Fit("ridge", vocabulary, with_target, bounds, snapshot),
@@ -125,7 +125,7 @@ class Log:
         self.database = SimpleNamespace(kind="sqlite", wait_s=10.0)
         self.disturb: Callable[[], Any] = lambda: None
 
-    def know_inputs(self, digest: str, names: list[str]) -> None:
+    def know_inputs(self, digest: str, names: list[str], classes: list[str] | None) -> None:
         self.disturb()
 
 

@@ -130,12 +130,18 @@ def _fixed(failure: Failure, values: Mapping[str, Any], contract: Contract) -> s
         return f"{column} {failure.text}"
     if kind == "null" and (column not in contract.features or column in contract.key):
         return f"{column} has no value"
-    if kind != "range":
-        return None
-    if not math.isfinite(value):
+    if kind == "range" and not math.isfinite(value):
         return f"{column} is infinite"
-    has_log = column != contract.target.name or not contract.target.is_log or value > 0
-    return None if has_log else f"{column} has no logarithm"
+    is_of_target = column == contract.target.name and kind in ("range", "category")
+    return no_target(value, contract) if is_of_target else None
+
+
+def no_target(value: float | str, contract: Contract) -> str | None:
+    """Why a row or a ground truth whose target breaks the contract cannot be let in; None if it can."""
+    name = contract.target.name
+    if contract.target.classes:
+        return f"{name} has no such class; add it to target.classes in contract.yaml"
+    return f"{name} has no logarithm" if contract.target.is_log and value <= 0 else None
 
 
 def _hides(name: str, contract: Contract) -> bool:

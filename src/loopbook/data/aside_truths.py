@@ -6,30 +6,44 @@ monitoring nor training sees it; released, it is told to the log.
 """
 
 import hashlib
+import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import orjson
 import polars as pl
 
-from loopbook.data import rules
+from loopbook.data import aside_rows, rules
 from loopbook.data.aside_rows import FEEDBACK, ID_DIGITS, Row
 from loopbook.data.prediction_log import EPOCH, PredictionLog, Truth
+from loopbook.data.single_values import category
 from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Contract
+from loopbook.project.errors import QuarantineError, listed
+
+PROBABILITY = re.compile(r"[01]?\.[0-9]+")
 
 
-def faults(observed: Sequence[float], contract: Contract) -> list[str | None]:
+def faults(observed: Sequence[float | str | None], contract: Contract) -> list[str | None]:
     """What is wrong with each observed value; None where nothing is."""
     name = contract.target.name
-    values = pl.DataFrame({name: pl.Series(observed, dtype=pl.Float64)})
+    kind = pl.String if contract.target.classes else pl.Float64
+    values = pl.DataFrame({name: pl.Series(observed, dtype=kind)})
     told: list[str | None] = [None] * values.height
     for failure in rules.failures(
         values, contract, rules.rules_for(values.schema, contract, kinds=rules.OF_A_ROW)
     ):
         for place in failure.mask.arg_true():
-            told[place] = f"{name} {failure.text} ({observed[place]})"
+            told[place] = f"{name} {failure.text} ({_told(observed[place])})"
     return told
+
+
+def _told(observed: float | str | None) -> str:
+    """An observed value in a reason; a probability is told that it is none of the classes."""
+    text = rules.told(observed)
+    if isinstance(observed, str) and PROBABILITY.fullmatch(observed):
+        return f"{text}: a probability is no class, send the one that was observed"
+    return text
 
 
 def as_row(truth: Truth, fault: str, contract: Contract) -> Row:
@@ -37,15 +51,18 @@ def as_row(truth: Truth, fault: str, contract: Contract) -> Row:
     content = {
         "prediction_id": truth.prediction_id,
         "key": truth.key,
-        contract.target.name: repr(truth.observed),
+        contract.target.name: _text(truth.observed),
         "known_at": None if truth.known_us is None else _instant(truth.known_us).isoformat(),
         "received_at": _instant(truth.received_us).isoformat(),
     }
     named = f"prediction {truth.prediction_id}" if truth.prediction_id else f"key {truth.key}"
     digest = _digest(truth.prediction_id, truth.key, truth.observed)
-    positive = not contract.target.is_log or truth.observed > 0
-    fixed = None if positive else f"{contract.target.name} has no logarithm"
-    return Row(digest[:ID_DIGITS], FEEDBACK, named, digest, content, [fault], fixed)
+    why = aside_rows.no_target(truth.observed, contract)
+    return Row(digest[:ID_DIGITS], FEEDBACK, named, digest, content, [fault], why)
+
+
+def _text(observed: float | str) -> str:
+    return observed if isinstance(observed, str) else repr(observed)
 
 
 def without(answers: pl.DataFrame, contract: Contract, released: frozenset[str]) -> pl.DataFrame:
@@ -70,20 +87,49 @@ def without(answers: pl.DataFrame, contract: Contract, released: frozenset[str])
     return answers.with_columns(answers["observed"].scatter(gone, None))
 
 
-def _digest(prediction_id: str | None, key: str | None, observed: float) -> str:
+def _digest(prediction_id: str | None, key: str | None, observed: float | str) -> str:
     same = [FEEDBACK, prediction_id, key, repr(observed)]
     return hashlib.sha256(orjson.dumps(same)).hexdigest()
 
 
 def let_in(rows: Sequence[Row], log: PredictionLog, contract: Contract) -> None:
-    """Tell the log the ground truth of released entries; twice changes nothing."""
-    truths = []
+    """Tell the log the ground truth of released entries; twice changes nothing.
+
+    Raises
+    ------
+    QuarantineError
+        If one was told for another target than the contract's of today.
+    """
+    truths, strange = [], []
     for row in rows:
         was = row.content
+        observed = _observed(was.get(contract.target.name), contract)
+        if observed is None:
+            strange.append(f"{row.id}: {', '.join(row.reasons)}")
+            continue
         known = was["known_at"] and to_micros(parse_instant(was["known_at"]))
-        told = float(was[contract.target.name]), known, to_micros(parse_instant(was["received_at"]))
+        told = observed, known, to_micros(parse_instant(was["received_at"]))
         truths.append(Truth(was["prediction_id"], was["key"], *told))
     log.tell(truths)
+    if strange:
+        raise QuarantineError(
+            f"quarantine: {len(strange)} of {len(rows)} ground truths were told for another target "
+            f"than contract.yaml has now, and are not in the log.\n{listed(strange)}\n"
+            "Send them again as the target is now, and drop these: loopbook quarantine drop ID"
+        )
+
+
+def _observed(text: str | None, contract: Contract) -> float | str | None:
+    """What was observed, from an entry; None where the target can be no such value."""
+    if text is None:
+        return None
+    if contract.target.classes:
+        name = category(text)
+        return name if name in contract.target.classes else None
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _instant(micros: int) -> datetime:

@@ -21,7 +21,14 @@ def session(graph: bytes) -> onnxruntime.InferenceSession:
 
 
 def predict(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.ndarray:
-    """Predictions in the target's unit, float64, shape (rows,)."""
+    """Answers as a graph gives them, float64.
+
+    Returns
+    -------
+    numpy.ndarray
+        Numbers in the target's unit, shape (rows,), or probabilities, shape
+        (rows, classes), the classes in the contract's order.
+    """
     (answer,) = runtime.run([OUTPUT], {INPUT: matrix})
     return answer.astype(np.float64)
 

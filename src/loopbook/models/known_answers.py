@@ -7,6 +7,7 @@ answer needs it, and for each two a row whose answer needs their order.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import combinations, islice
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.task import PARITY_TOLERANCE
+from loopbook.models.task import PARITY_TOLERANCE, Task, task_of
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 
@@ -23,9 +24,20 @@ POOL_ROWS = 256
 FIRST_ROWS = 5
 MOST_PAIRS = 2_000
 MOST_FAILING = 200
-MATTERS = 10 * PARITY_TOLERANCE  # relative: well above what a check allows
+MATTERS = 10 * PARITY_TOLERANCE  # in its unit: well above what a check allows
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)  # of a sensitive column, which the card has anyway
 Answers = Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Differences:
+    """How far answers are apart, in the unit of parity."""
+
+    task: Task
+    spread: float
+
+    def between(self, answers: np.ndarray, others: np.ndarray) -> np.ndarray:
+        return self.task.apart(answers, others, self.spread)
 
 
 def rows_with_answers(
@@ -42,10 +54,10 @@ def rows_with_answers(
     Parameters
     ----------
     rows : polars.DataFrame
-        Rows that the model has seen, whose values are mixed.
+        Rows that the model has seen, with their target; the values of each are mixed.
     fitted, exported : callables
-        The answers of the fitted pipeline and of its graph to a matrix, in the
-        target's unit. A row on which they differ teaches nothing.
+        The answers of the fitted pipeline and of its graph to a matrix, as
+        `task` has them. A row on which they differ teaches nothing.
 
     Returns
     -------
@@ -55,18 +67,21 @@ def rows_with_answers(
     """
     pool, at = _mixed(rows, contract)
     matrix = records_matrix(pool, at, contract, inputs, categories)
+    task = task_of(contract)
+    differences = Differences(task, task.spread(task.observed(rows[contract.target.name])))
     known, answered = fitted(matrix), exported(matrix)
-    agree = np.abs(answered - known) <= PARITY_TOLERANCE * np.maximum(np.abs(known), 1e-12)
-    usable = np.flatnonzero(agree & np.isfinite(known))
+    agree = differences.between(answered, known) <= PARITY_TOLERANCE
+    usable = np.flatnonzero(agree & np.isfinite(known.reshape(len(known), -1)).all(axis=1))
     # without any it keeps rows all the same: parity bars such a version, and the check refuses it
     usable = usable if usable.size else np.arange(min(FIRST_ROWS, len(pool)))
-    chosen = usable[_chosen(matrix[usable], answered[usable], exported)].tolist()
+    places = _chosen(matrix[usable], answered[usable], exported, differences)
+    chosen = usable[places].tolist()
     return {
         "features": [[None if np.isnan(v) else float(v) for v in matrix[n]] for n in chosen],
-        "prediction": [float(answered[n]) for n in chosen],
+        "prediction": answered[chosen].tolist(),
         "records": [pool[n] for n in chosen],
         "at": [at[n].isoformat() for n in chosen],
-        "known": [float(known[n]) for n in chosen],
+        "known": known[chosen].tolist(),
     }
 
 
@@ -86,14 +101,16 @@ def _mixed(rows: pl.DataFrame, contract: Contract) -> tuple[list[dict[str, Any]]
     return [dict(zip(columns, values, strict=True)) for values in named], at
 
 
-def _chosen(matrix: np.ndarray, answers: np.ndarray, exported: Answers) -> list[int]:
+def _chosen(
+    matrix: np.ndarray, answers: np.ndarray, exported: Answers, differences: Differences
+) -> list[int]:
     """The places of rows that tell every input, and the order of every two, if any row does."""
 
     def change(places: Sequence[int], inputs: list[int], values: np.ndarray) -> np.ndarray:
-        """By how much answers differ, relative, once inputs of some rows have other values."""
+        """By how much answers differ once inputs of some rows have other values."""
         changed, before = matrix[places].copy(), answers[places]
         changed[:, inputs] = values[places]
-        return np.abs(exported(changed) - before) / np.maximum(np.abs(before), 1e-12)
+        return np.nan_to_num(differences.between(exported(changed), before))
 
     chosen, every = list(range(min(FIRST_ROWS, len(matrix)))), range(len(matrix))
     others = np.roll(matrix, 1, axis=0)

@@ -125,9 +125,13 @@ class Number:
         return scores.of_numbers(self, observed, answers)
 
     def spread(self, observed: np.ndarray) -> float:
-        """How far the middle nine tenths of the target are apart, in the link's space."""
-        low, high = np.quantile(self.linked(observed), SPREAD)
-        return float(high - low)
+        """How far the middle nine tenths of the target are apart, in the link's space.
+
+        Of a target that is mostly one value (no rain on most days), how far all are.
+        """
+        inside = self.linked(observed[np.isfinite(observed)])
+        low, high = np.quantile(inside, SPREAD)
+        return float(high - low) or float(np.ptp(inside)) or 1.0
 
     def apart(self, answers: np.ndarray, others: np.ndarray, spread: float) -> np.ndarray:
         """How far two answers to each row are apart, shape (n,), as a share of the spread."""

@@ -17,6 +17,7 @@ from loopbook.project.mappings import misfits, sentence
 from loopbook.registry.reader import Version
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
+Answer = Number | list[Number]
 Value = bool | int | Number | Annotated[str, Field(max_length=10_000)] | None
 
 
@@ -33,10 +34,10 @@ class Examples(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     features: Annotated[list[list[Number | None]], Field(min_length=1, max_length=10_000)]
-    prediction: list[Number]
+    prediction: list[Answer]
     records: list[dict[str, Value]] | None = None
     at: list[Annotated[datetime, Field(strict=False)]] | None = None
-    known: list[Number] | None = None
+    known: list[Answer] | None = None
 
     @model_validator(mode="after")
     def _are_of_one_length(self):
@@ -46,6 +47,25 @@ class Examples(BaseModel):
         if len({some is None for some in (self.records, self.at, self.known)}) > 1:
             raise ValueError("expected records, at and known together, or none of them")
         return self
+
+
+class Parity(BaseModel):
+    """How far the target's values are apart, by which differences of answers are measured.
+
+    Absent in a card of an earlier loopbook, whose differences are relative.
+    """
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    spread: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+
+
+class Decision(BaseModel):
+    """From which probability on the yes is answered; absent: the most probable class is."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
 
 
 class CardFile(BaseModel):
@@ -63,6 +83,8 @@ class CardFile(BaseModel):
     as_of: str | None
     fitted: dict[str, Any]
     examples: Examples
+    parity: Parity = Parity()
+    decision: Decision | None = None
 
 
 def read_card(version: Version, content: bytes) -> tuple[dict[str, Any], Contract, Examples]:
@@ -111,6 +133,9 @@ def _disagreement(version: Version, card: CardFile, contract: Contract) -> str |
     codes = {n for n in card.inputs if n in card.categories}
     strange = [n for n in card.inputs if n not in known | codes]
     vocabularies = card.categories.values()
+    width = len(contract.target.classes or ())
+    answers = (*card.examples.prediction, *(card.examples.known or ()))
+    shapes = {len(answer) if isinstance(answer, list) else 0 for answer in answers}
     faults = {
         f"it is of {card.name[:60]!r}": card.name != version.name,
         "an input stands more than once": len(set(card.inputs)) < len(card.inputs),
@@ -122,8 +147,13 @@ def _disagreement(version: Version, card: CardFile, contract: Contract) -> str |
         f"an example has not {len(card.inputs)} inputs": any(
             len(row) != len(card.inputs) for row in card.examples.features
         ),
+        f"the answer of an example is not {_of_width(width)}": shapes != {width},
     }
     return next((fault for fault, is_there in faults.items() if is_there), None)
+
+
+def _of_width(width: int) -> str:
+    return f"{width} probabilities" if width else "one number"
 
 
 def vocabularies(card: Mapping[str, Any]) -> dict[str, frozenset[str]]:

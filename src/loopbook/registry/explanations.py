@@ -14,6 +14,9 @@ ORDERS = 16  # each is taken forwards and backwards
 def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict[str, Any]:
     """How much each feature moved this answer away from that for a usual row.
 
+    A number is explained in the target's unit, a class in its log odds against
+    all others: probabilities do not add up. `unit` says which.
+
     Shapley values with a usual row (medians and most frequent categories)
     as the baseline, estimated from 16 random orders of the features, each
     taken forwards and backwards. Along one order the changes add up to the
@@ -38,7 +41,8 @@ def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict
         for place in order:
             row[names[place]] = record.get(names[place])
             records.append(dict(row))
-    values = servable.predict(servable.matrix(records, [at] * len(records)))
+    answers = servable.predict(servable.matrix(records, [at] * len(records)))
+    values, unit = _in_one_number(servable, answers)
     values = values.reshape(len(orders), len(names) + 1)
     steps = np.diff(values, axis=1)
     parts = np.zeros(len(names))
@@ -50,7 +54,17 @@ def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict
     ]
     contributions.sort(key=lambda c: -abs(c["contribution"]))
     method = "Shapley values against a usual row, 32 orders"
-    return {"base": float(values[0, 0]), "contributions": contributions, "method": method}
+    explained = {"base": float(values[0, 0]), "contributions": contributions}
+    return explained | {"method": method, "unit": unit}
+
+
+def _in_one_number(servable: Servable, answers: np.ndarray) -> tuple[np.ndarray, str]:
+    """What the features add up to in each answer, and its unit; the last row is the one asked for."""
+    if servable.task.classes is None:
+        return answers, servable.contract.target.unit or ""
+    (answered,) = servable.decided(answers[-1:])
+    odds = servable.task.linked(answers)[:, servable.task.classes.index(answered)]
+    return odds, f"log odds of {answered}"
 
 
 def _usual_row(servable: Servable) -> dict[str, Any]:

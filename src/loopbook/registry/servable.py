@@ -16,6 +16,7 @@ import onnxruntime
 
 from loopbook.features.rows import records_matrix
 from loopbook.models.inference import INPUT, OUTPUT, predict, session
+from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
 from loopbook.registry.card_file import Examples, read_card, vocabularies
@@ -23,8 +24,10 @@ from loopbook.registry.graph_file import points_elsewhere
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
 from loopbook.registry.service_files import digest_mismatch, most_bytes
 
+# differences in the unit of parity: shares of the target's spread, or probabilities
 TOLERANCE = 1e-5  # of the graph against itself, on another machine
 KNOWN_TOLERANCE = 2e-4  # of the graph against the fitted pipeline
+SUM_TOLERANCE = 1e-3  # of a row's probabilities, which add up to 1
 WARM_UP_ROWS = 8
 
 
@@ -35,6 +38,7 @@ class Servable:
     version: Version
     card: Mapping[str, Any]
     contract: Contract
+    task: Task
     runtime: onnxruntime.InferenceSession
     vocabularies: Mapping[str, frozenset[str]]
     ranges: Mapping[str, tuple[float, float]]
@@ -59,8 +63,33 @@ class Servable:
         return records_matrix(records, at, self.contract, self.inputs, categories)
 
     def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Predictions in the target's unit, float64, shape (rows,)."""
+        """Answers as `task` has them: numbers, shape (rows,), or probabilities, (rows, classes)."""
         return predict(self.runtime, matrix)
+
+    def decided(self, answers: np.ndarray) -> list:
+        """What is said to each row: the number, or the class, by the card's threshold if it has one."""
+        return self.task.decided(answers, self.card.get("decision"))
+
+    def logged(self, answers: np.ndarray) -> list[dict[str, Any]]:
+        """What the prediction log holds of each answer, by the names of its `Entry`."""
+        decided = self.decided(answers)
+        if self.task.classes is None:
+            return [{"answer": number} for number in decided]
+        places = {name: place for place, name in enumerate(self.task.classes)}
+        return [
+            {"answer": float(row[places[name]]), "answered": name, "probabilities": row}
+            for name, row in zip(decided, answers, strict=True)
+        ]
+
+    def apart(self, answers: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """How far two answers to each row are apart, in the unit of parity.
+
+        A number's card of an earlier loopbook has no spread: then it is relative.
+        """
+        spread = (self.card.get("parity") or {}).get("spread")
+        if spread is None and self.task.classes is None:
+            return np.abs(answers - others) / np.maximum(np.abs(others), 1e-12)
+        return self.task.apart(answers, others, 1.0 if spread is None else spread)
 
     def loggable(self, matrix: np.ndarray) -> np.ndarray:
         """The features as used, without those that the contract calls sensitive.
@@ -111,6 +140,7 @@ def load(registry: Registry, version: Version) -> Servable:
         version,
         card,
         contract,
+        task_of(contract),
         _runtime(version, content[ONNX], len(card["inputs"])),
         vocabularies=vocabularies(card),
         ranges={n: tuple(f.range) for n, f in contract.features.items() if f.range},
@@ -173,11 +203,11 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
     try:
         for _ in range(WARM_UP_ROWS):
             servable.predict(matrix[:1])
-        off = _off(servable.predict(matrix), examples.prediction)
+        off = _off(servable, servable.predict(matrix), examples.prediction)
         off_from_rows = 0.0
         if examples.records is not None:
             from_rows = servable.matrix(examples.records, examples.at)
-            off_from_rows = _off(servable.predict(from_rows), examples.known)
+            off_from_rows = _off(servable, servable.predict(from_rows), examples.known)
     except Exception as reason:  # whatever a card can make a graph or a formula do
         why = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
         raise VersionRefused(
@@ -195,8 +225,19 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
             )
 
 
-def _off(answers: np.ndarray, expected: Sequence[float]) -> float:
-    """The largest relative difference; infinite where an answer is no number."""
-    known = np.array(expected)
-    off = np.abs(answers - known) / np.maximum(np.abs(known), 1e-12)
-    return float(np.max(np.nan_to_num(off, nan=np.inf)))
+def _off(servable: Servable, answers: np.ndarray, expected: Sequence) -> float:
+    """The largest difference; infinite where an answer is no number.
+
+    Raises
+    ------
+    ValueError
+        If the answers have another shape, or are no probabilities where they should be.
+    """
+    known = np.array(expected, np.float64)
+    if answers.shape != known.shape:
+        raise ValueError(f"it answers in the shape {answers.shape}, expected {known.shape}")
+    if servable.task.classes and (
+        (answers < 0).any() or (np.abs(answers.sum(axis=1) - 1) > SUM_TOLERANCE).any()
+    ):
+        raise ValueError("its answers are no probabilities that add up to 1")
+    return float(np.max(np.nan_to_num(servable.apart(answers, known), nan=np.inf)))

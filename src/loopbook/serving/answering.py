@@ -16,6 +16,7 @@ from loopbook.data.prediction_log import Entry
 from loopbook.project.clock import to_micros
 from loopbook.project.knobs import Knobs
 from loopbook.records import roles
+from loopbook.registry.servable import Servable
 from loopbook.serving.versions import Deployment, Versions
 
 
@@ -36,10 +37,11 @@ class Job:
 
 @dataclass(slots=True)
 class Answer:
-    """One answer, as it is in the log."""
+    """One answer, as it is in the log: a number, or a class with the probability of each."""
 
     id: str
-    value: float
+    value: float | str
+    probabilities: dict[str, float] | None
     deployment: Deployment
     at: datetime
     notes: dict[str, list[str]]
@@ -90,13 +92,13 @@ class Answering:
         """Answers by one version; `shadow_of` has the ids of those that they stand beside."""
         servable = deployment.servable
         matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
-        values = servable.predict(matrix)
+        said = servable.logged(servable.predict(matrix))
         shown = servable.loggable(matrix)
         now = time.perf_counter()
         made = []
-        for place, (job, value) in enumerate(zip(jobs, values.tolist(), strict=True)):
+        for place, (job, held) in enumerate(zip(jobs, said, strict=True)):
             notes = servable.notes(job.record)
-            answer = Answer(_new_id(), value, deployment, job.at, notes)
+            answer = Answer(_new_id(), *_value(servable, held), deployment, job.at, notes)
             made.append(
                 (
                     answer,
@@ -114,12 +116,22 @@ class Answering:
                         features=shown[place],
                         inputs=servable.card_sha256,
                         notes=notes,
-                        answer=value,
                         latency_us=round((now - job.started) * 1e6),
+                        **held,
                     ),
                 )
             )
         return made
+
+
+def _value(
+    servable: Servable, held: Mapping[str, Any]
+) -> tuple[float | str, dict[str, float] | None]:
+    """What a caller is told, and the probabilities by class."""
+    if servable.task.classes is None:
+        return held["answer"], None
+    probabilities = held["probabilities"].tolist()
+    return held["answered"], dict(zip(servable.task.classes, probabilities, strict=True))
 
 
 def _new_id() -> str:

@@ -12,7 +12,7 @@ from loopbook.serving import open_inference
 from loopbook.serving.exchange import JSON
 from loopbook.serving.refusals import ErrorAnswer
 from loopbook.serving.routing import Plain
-from loopbook.serving.schemas import Feedback, Schemas, Told
+from loopbook.serving.schemas import Schemas, Told, feedback_of
 from loopbook.serving.service import Service
 
 
@@ -86,7 +86,7 @@ def _defined(service: Service) -> dict[str, Any]:
         "Batch": schemas.Batch,
         "Answer": schemas.Answer,
         "Answers": schemas.Answers,
-        "Feedback": Feedback,
+        "Feedback": feedback_of(service.contract),
         "Told": Told,
         "ErrorAnswer": ErrorAnswer,
         "Wish": Wish,

@@ -116,8 +116,10 @@ def checked(deployment: Deployment, given: Any, *, where: str = "") -> dict[str,
 def answered(answer: Answer) -> dict[str, Any]:
     """An answer as the client reads it."""
     version = answer.deployment.servable.version
+    probabilities = {} if answer.probabilities is None else {"probabilities": answer.probabilities}
     return {
         answer.deployment.schemas.answer_name: answer.value,
+        **probabilities,
         "prediction_id": answer.id,
         "model": version.name,
         "version": version.number,

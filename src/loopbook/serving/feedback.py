@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from loopbook.data import aside_truths, quarantine
 from loopbook.data.aside_rows import FEEDBACK, Row
@@ -22,7 +22,7 @@ from loopbook.project.errors import QuarantineError
 from loopbook.project.paths import Project
 from loopbook.serving.exchange import answer_json, body_of
 from loopbook.serving.refusals import Refusal, of_validation
-from loopbook.serving.schemas import Feedback, Told
+from loopbook.serving.schemas import Told, feedback_of
 from loopbook.serving.service import Service
 
 INLINE_TRUTHS = 64  # more are read in a thread, so that others need not wait
@@ -31,6 +31,7 @@ COUNTED = [name for name in Told.model_fields if name not in ("outcomes", "known
 
 def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
     """Observed targets for what was answered."""
+    form = feedback_of(service.contract)
 
     @app.post("/feedback", tags=["feedback"])
     async def feedback(request: Request) -> Response:
@@ -38,9 +39,9 @@ def add_feedback(app: FastAPI, service: Service, project: Project) -> None:
         given = await body_of(request)
         count = len(given["truths"]) if _is_many(given) else 1
         if count > INLINE_TRUTHS:
-            truths, faults = await asyncio.to_thread(_read, service, given)
+            truths, faults = await asyncio.to_thread(_read, service, form, given)
         else:
-            truths, faults = _read(service, given)
+            truths, faults = _read(service, form, given)
         told = await service.tell(truths)
         outcomes = [outcome for outcome, _ in told]
         aside = [
@@ -68,7 +69,9 @@ def _is_many(given: Any) -> bool:
     return isinstance(given, dict) and isinstance(given.get("truths"), list)
 
 
-def _read(service: Service, given: Any) -> tuple[list[Truth], list[str | None]]:
+def _read(
+    service: Service, form: type[BaseModel], given: Any
+) -> tuple[list[Truth], list[str | None]]:
     """The truths of a request, and for each what the target cannot be, or None.
 
     Raises
@@ -78,7 +81,7 @@ def _read(service: Service, given: Any) -> tuple[list[Truth], list[str | None]]:
     """
     many = isinstance(given, dict) and "truths" in given
     try:
-        asked = Feedback.model_validate(given if many else {"truths": [given]})
+        asked = form.model_validate(given if many else {"truths": [given]})
     except ValidationError as error:
         raise of_validation(error) from None
     now = time.time_ns() // 1000

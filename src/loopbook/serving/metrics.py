@@ -37,6 +37,9 @@ METRICS = (
     Metric("errors", Counter, "loopbook_errors", "Answers with an error.", ("code",)),
     Metric("wrong_keys", Counter, "loopbook_wrong_keys", "Requests with an unknown API key."),
     Metric("predictions", Counter, "loopbook_predictions", "Rows answered.", ("version", "role")),
+    Metric(
+        "classes", Counter, "loopbook_answered_class", "Rows answered with a class.", ("answered",)
+    ),
     Metric("imputed", Counter, "loopbook_imputed", "Rows without a value.", ("feature",)),
     Metric(
         "unknown",
@@ -181,6 +184,8 @@ class Metrics:
         """Count answers that are in the log."""
         for entry in entries:
             self.predictions.labels(entry.version, entry.role).inc()
+            if entry.answered is not None:
+                self.classes.labels(entry.answered).inc()
             for name in entry.notes["imputed"]:
                 self.imputed.labels(name).inc()
             for name in entry.notes["unknown"]:

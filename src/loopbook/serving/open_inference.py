@@ -1,10 +1,12 @@
 """The Open Inference Protocol (V2), so that clients of KServe, Seldon and Triton work.
 
 Each input tensor is a column, by its name or alias, with one value a row; the
-output tensor is the prediction. docs/serving.md has an example.
+output tensor is the prediction: a number, or the class with the probabilities
+of all classes beside it. docs/serving.md has an example.
 https://github.com/open-inference/open-inference-protocol
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,9 +16,9 @@ from loopbook.project.contract import Feature
 from loopbook.registry.servable import Servable
 from loopbook.serving.exchange import answer_json, jobs_of, json_of
 from loopbook.serving.refusals import Refusal, of_validation
-from loopbook.serving.service import Service
+from loopbook.serving.service import Answer, Service
 
-OUTPUT = "prediction"
+OUTPUT, PROBABILITIES = "prediction", "probabilities"
 DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "category": "BYTES"}
 INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 NUMBERS = {*INTEGERS, "FP16", "FP32", "FP64"}
@@ -67,6 +69,7 @@ class TensorMetadata(BaseModel):
     name: str
     datatype: str
     shape: list[int]
+    parameters: dict[str, Any] | None = None
 
 
 class ModelMetadata(BaseModel):
@@ -135,7 +138,7 @@ def _add_models(app: FastAPI, service: Service) -> None:
                 "versions": [servable.number],
                 "platform": "onnx",
                 "inputs": inputs,
-                "outputs": [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}],
+                "outputs": _described(servable),
             }
         )
 
@@ -144,6 +147,33 @@ def _add_models(app: FastAPI, service: Service) -> None:
         """Answer rows that are given as columns."""
         _named(service, request)
         return await _infer(service, request)
+
+
+def _described(servable: Servable) -> list[dict[str, Any]]:
+    """What the tensors of an answer are; the classes stand in the order of the probabilities."""
+    classes = servable.task.classes
+    if classes is None:
+        return [{"name": OUTPUT, "datatype": "FP64", "shape": [-1]}]
+    about = {"parameters": {"classes": classes}}
+    return [
+        {"name": OUTPUT, "datatype": "BYTES", "shape": [-1]},
+        {"name": PROBABILITIES, "datatype": "FP64", "shape": [-1, len(classes)]} | about,
+    ]
+
+
+def _tensors(servable: Servable, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    """The answers as these tensors, row by row.
+
+    A challenger may answer some of them, under another order of its classes.
+    """
+    data: dict[str, list[Any]] = {OUTPUT: [answer.value for answer in answers]}
+    classes = servable.task.classes or []
+    likely = [answer.probabilities or {} for answer in answers]
+    data[PROBABILITIES] = [row.get(name, 0.0) for row in likely for name in classes]
+    return [
+        tensor | {"shape": [len(answers), *tensor["shape"][1:]], "data": data[tensor["name"]]}
+        for tensor in _described(servable)
+    ]
 
 
 def _named(service: Service, request: Request) -> Servable:
@@ -183,12 +213,7 @@ async def _infer(service: Service, request: Request) -> Response:
             "model_version": version.number,
             "id": asked.id,
             "outputs": [
-                {
-                    "name": OUTPUT,
-                    "datatype": "FP64",
-                    "shape": [len(answers)],
-                    "data": [answer.value for answer in answers],
-                },
+                *_tensors(deployment.servable, answers),
                 {
                     "name": "prediction_id",
                     "datatype": "BYTES",

@@ -5,6 +5,7 @@ or by its alias, and unknown fields are refused. The examples in the API's
 documentation are the contract's.
 """
 
+from collections.abc import Callable
 from datetime import datetime
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -15,6 +16,8 @@ from loopbook.data.single_values import LARGEST_INTEGER, LONGEST_TEXT, reader
 from loopbook.project.contract import Contract, Feature
 from loopbook.serving.request_rows import AS_OF, RowReader, time_reader
 
+SHOWN_CLASSES = 20
+ClassValue = bool | int | float | Annotated[str, Field(max_length=LONGEST_TEXT)]
 KeyPart = int | Annotated[str, Field(max_length=LONGEST_TEXT)]
 KeyText = Annotated[str, BeforeValidator(reader("key"), json_schema_input_type=KeyPart)]
 Number = Annotated[float, BeforeValidator(reader("number")), Field(allow_inf_nan=False)]
@@ -24,7 +27,7 @@ Instant = Annotated[
 
 
 class Contribution(BaseModel):
-    """What one feature adds to this answer, in the target's unit."""
+    """What one feature adds to this answer, in the unit of the explanation."""
 
     feature: str
     value: float | bool | str | None
@@ -32,11 +35,12 @@ class Contribution(BaseModel):
 
 
 class Explanation(BaseModel):
-    """`base` plus all contributions is the answer."""
+    """`base` plus all contributions is the answer: a number, or the log odds of the class."""
 
     base: float
     contributions: list[Contribution]
     method: str
+    unit: str
 
 
 class Truth(BaseModel):
@@ -44,19 +48,51 @@ class Truth(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    observed: Number
     prediction_id: Annotated[str, Field(max_length=LONGEST_TEXT)] | None = None
     key: dict[str, KeyText] | None = None
     known_at: Instant = None
 
 
-class Feedback(BaseModel):
-    """One ground truth or many."""
-
-    model_config = ConfigDict(extra="forbid")
-
+def feedback_of(contract: Contract) -> type[BaseModel]:
+    """The model of one ground truth or many, whose `observed` is what the target is."""
+    kind: Any = Number
+    if contract.target.classes:
+        given = BeforeValidator(_class_reader(contract), json_schema_input_type=ClassValue)
+        kind = Annotated[str, given]
+    about = Field(description=f"{contract.target.meaning} {_values(contract)}".strip())
+    truth = create_model("Truth", __base__=Truth, __doc__=Truth.__doc__, observed=(kind, about))
     # fail_fast: a body of wrong truths would otherwise take a second to be refused
-    truths: Annotated[list[Truth], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    many = Annotated[list[truth], Field(min_length=1, max_length=10_000, fail_fast=True)]
+    forbid = ConfigDict(extra="forbid")
+    about = "One ground truth or many."
+    return create_model("Feedback", __config__=forbid, __doc__=about, truths=(many, ...))
+
+
+def _class_reader(contract: Contract) -> Callable[[Any], str]:
+    """The reader of a class, as a category is read; which classes there are is no matter here."""
+    read, expected = reader("category", contract.null_values), f"one of {_classes(contract)}"
+
+    def read_class(value: Any) -> str:
+        found = read(value)
+        if found is None:
+            raise ValueError(expected)
+        return found
+
+    return read_class
+
+
+def _values(contract: Contract) -> str:
+    """What an answer of the target is, for people."""
+    target = contract.target
+    if not target.classes:
+        return f"In {target.unit or target.name}."
+    return f"One of {_classes(contract)}."
+
+
+def _classes(contract: Contract) -> str:
+    classes = contract.target.classes or []
+    more = ", …" if len(classes) > SHOWN_CLASSES else ""
+    return f"{', '.join(classes[:SHOWN_CLASSES])}{more}"
 
 
 class Told(BaseModel):
@@ -95,15 +131,9 @@ class Schemas:
         rows = Annotated[list[self.Row], Field(min_length=1, max_length=largest_batch)]
         batch = ConfigDict(extra="forbid", json_schema_extra={"example": {"rows": [self.example]}})
         self.Batch = create_model("Batch", __config__=batch, rows=(rows, ...))
-        unit = contract.target.unit or contract.target.name
         self.Answer = create_model(
             "Answer",
-            **{
-                self.answer_name: (
-                    float,
-                    Field(description=f"{contract.target.meaning} In {unit}."),
-                )
-            },
+            **self._said(),
             prediction_id=(str, Field(description="Name it in /feedback when the truth is known.")),
             model=(str, ...),
             version=(str, ...),
@@ -114,6 +144,20 @@ class Schemas:
             explanation=(Explanation | None, None),
         )
         self.Answers = create_model("Answers", predictions=(list[self.Answer], ...))
+
+    def _said(self) -> dict[str, Any]:
+        """The fields of an answer that say what is predicted."""
+        classes = self.contract.target.classes
+        meaning = f"{self.contract.target.meaning} {_values(self.contract)}"
+        if not classes:
+            return {self.answer_name: (float, Field(description=meaning))}
+        of_each = Field(description="The probability of each class; they add up to 1.")
+        one = Literal[tuple(classes)]
+        probability = Annotated[float, Field(ge=0, le=1)]
+        return {
+            self.answer_name: (one, Field(description=meaning)),
+            "probabilities": (dict[one, probability], of_each),
+        }
 
     @cached_property
     def example(self) -> dict[str, Any]:

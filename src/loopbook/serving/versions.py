@@ -197,7 +197,9 @@ class Versions:
         if not servable.is_checked_from_rows:
             why = "made by an earlier loopbook: the order of its inputs cannot be checked"
             log_lines.write("version", version=held.number, reason=why)
-        self.log.know_inputs(servable.card_sha256, servable.inputs)
+        if servable.task.classes != self.contract.target.classes:
+            log_lines.write("version", version=held.number, reason=_other_classes(servable))
+        self.log.know_inputs(servable.card_sha256, servable.inputs, servable.task.classes)
         schemas = Schemas(servable.contract, self.knobs.serve_batch_rows)
         return Deployment(servable, schemas, declaration(servable.contract))
 
@@ -290,6 +292,12 @@ def _why(error: Exception, held: Version) -> Fault:
     if isinstance(error, PredictionLogError):
         return Fault("log", f"the log cannot take its inputs; {NOT_OF_CALLERS}", number, now)
     return Fault("unexpected", f"{type(error).__name__}; {NOT_OF_CALLERS}", number, now)
+
+
+def _other_classes(servable: Servable) -> str:
+    """That a version answers with other classes than the contract names."""
+    said = ", ".join(servable.task.classes or ["a number"])
+    return f"it answers {said[:200]}, which is not what target.classes in contract.yaml says by now"
 
 
 def _asked_for(held: Version) -> Asked:
