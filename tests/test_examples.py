@@ -2,23 +2,31 @@
 
 import hashlib
 import importlib.util
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
 import yaml
-from small_house import ROOT
+from made_once import made_once
+from small_house import ROOT, Running, environment, loopbook, set_knobs
 
-from loopbook.data import rehearsal, sources
+from loopbook.data import rehearsal, sources, validation
 from loopbook.features.calendar import calendar_columns
 from loopbook.project import clock
 from loopbook.project.contract import read_contract
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.paths import Project
 from loopbook.project.template import with_knobs
+from loopbook.records import verdicts
+from loopbook.records import windows as window_records
 
 EXAMPLES = ("bikes", "flights", "penguins")
 # what is in the repository beside code: each table of an example, and no other
@@ -110,3 +118,146 @@ def test_the_calendar_of_flights_is_that_of_the_airports_clocks(tmp_path):
     told = rows.select(table.key).join(raw, on=table.key, how="left", maintain_order="left")
     read = calendar_columns(rows[clock.EVENT_TS], table)["departs_at"]
     assert read.tolist() == told["hour"].to_list()
+
+
+# -- the whole life of each, in a short form ------------------------------------
+
+
+@dataclass(frozen=True)
+class Life:
+    """Trained on what was known at an instant, then asked about the rows of `[since, until)`."""
+
+    as_of: str
+    since: datetime
+    until: datetime
+
+    @property
+    def has_time(self) -> bool:
+        return self.as_of != "newest"
+
+
+def days(first: str, last: str) -> tuple[datetime, datetime]:
+    return tuple(datetime.fromisoformat(day).replace(tzinfo=UTC) for day in (first, last))
+
+
+LIVES = {
+    # the season of these days began on 23 September: no row that teaches has it
+    "bikes": Life("2011-09-23", *days("2011-09-24", "2011-09-28")),
+}
+PAGES = """
+import sys
+from loopbook.pages import dashboards
+
+def texts(widget):
+    for child in getattr(widget, "children", ()):
+        yield from texts(child)
+    if isinstance(getattr(widget, "value", None), str):
+        yield widget.value
+
+for page in ("overview", "drift", "performance", "candidates", "model_card", "what_if"):
+    print(f"== {page}", *texts(dashboards.show(page)), sep="\\n")
+"""
+
+
+def asked_rows(folder: Path, life: Life) -> list[tuple[dict, object]]:
+    """Requests about rows of the source, as a client has them, each with what came true."""
+    table = read_contract(folder / "contract.yaml")
+    rows = sources.read_source(table, folder)
+    rows = validation.conform(sources.with_clock(rows, table) if life.has_time else rows, table)
+    if life.has_time:
+        rows = rows.filter(pl.col(clock.EVENT_TS).is_between(life.since, life.until, closed="left"))
+    asked = []
+    for row in rows.sort(table.key).head(400).iter_rows(named=True):
+        request = {name: row[name] for name in table.features if row[name] is not None}
+        moment = {"as_of": row[clock.EVENT_TS].isoformat()} if life.has_time else {}
+        asked.append((request | moment, row[table.target.name]))
+    return asked
+
+
+def live(folder: Path, name: str) -> None:
+    """Build with two candidates, serve, answer, hear what came true, monitor."""
+    life = LIVES[name]
+    folder.mkdir(parents=True)
+    for part in ("notebooks", "reports", "serving"):
+        shutil.copytree(ROOT / part, folder / part)
+    for file in ("pipeline.yaml", "pipeline.monitor.yaml", "requirements.lock"):
+        shutil.copy(ROOT / file, folder)
+    shutil.copytree(ROOT / "examples" / name, folder, dirs_exist_ok=True)
+    knobs = with_knobs((ROOT / "env.yaml").read_text(), (folder / "env.yaml").read_text())
+    (folder / "env.yaml").write_text(knobs)
+    set_knobs(folder, bootstrap_resamples="300", monitor_report="false")
+    grid = (folder / "pipeline.yaml").read_text()
+    few = re.sub(r"names: \[baseline, .*\]", "names: [baseline, hist_gradient_boosting]", grid)
+    assert few != grid
+    (folder / "pipeline.yaml").write_text(few)
+    done = [loopbook(folder, "build", "--set", f"as_of={life.as_of}")]
+    if read_contract(folder / "contract.yaml").history:
+        done.append(loopbook(folder, "features", "materialize", "--as-of", life.as_of))
+    rows = asked_rows(folder, life)
+    with Running(folder) as service:
+        batch = {"rows": [request for request, _ in rows]}
+        answered = service.http.post("/predict/batch", json=batch).raise_for_status().json()
+        (folder / "answered.json").write_text(json.dumps(answered))
+        told = [
+            {"prediction_id": one["prediction_id"], "observed": observed}
+            for one, (_, observed) in zip(answered["predictions"], rows, strict=True)
+        ]
+        heard = service.http.post("/feedback", json={"truths": told}).raise_for_status().json()
+        (folder / "heard.json").write_text(json.dumps(heard))
+    when = ["--as-of", life.until.date().isoformat()] if life.has_time else []
+    done.append(loopbook(folder, "monitor", *when))
+    more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
+    shown = subprocess.run(
+        [sys.executable, "-c", PAGES],
+        cwd=folder,
+        env=environment(folder, **more),
+        capture_output=True,
+        text=True,
+    )
+    (folder / "pages.txt").write_text(shown.stdout)
+    for command in [*done, shown]:
+        assert command.returncode == 0, command.stdout[-2000:] + command.stderr[-4000:]
+
+
+@pytest.fixture(scope="module", params=LIVES)
+def lived(request, tmp_path_factory) -> Path:
+    """A project of an example that has been through it all."""
+    return made_once(tmp_path_factory, f"lived {request.param}", lambda f: live(f, request.param))
+
+
+@pytest.mark.slow
+def test_an_example_is_built_served_fed_back_and_monitored(lived):
+    table = read_contract(lived / "contract.yaml")
+    answered = json.loads((lived / "answered.json").read_text())["predictions"]
+    assert all(f"predicted_{table.target.name}" in one for one in answered)
+    outcomes = json.loads((lived / "heard.json").read_text())["outcomes"]
+    assert len(outcomes) == len(answered)
+    assert set(outcomes) == {"accepted"}
+    record = window_records.newest(Project(lived))
+    assert record["numbers"]["rows"] == len(answered)
+    # of the rows of the last label delay nobody knows yet
+    assert record["numbers"]["labels"] == record["numbers"]["due"] > len(answered) / 2
+    assert record["verdict"]["level"] in verdicts.LEVELS
+    assert record["numbers"]["error"] > 0
+
+
+@pytest.mark.slow
+def test_no_calendar_of_an_example_is_broken_input(lived):
+    """Of bikes, the season of the window is one that no row taught."""
+    record = window_records.newest(Project(lived))
+    assert [fault for fault in record["faults"] if fault["is_broken"]] == []
+    assert record["verdict"]["level"] != verdicts.INVESTIGATE
+    calendar = {n for n, f in read_contract(lived / "contract.yaml").features.items() if f.calendar}
+    judged = {column["column"] for column in record["columns"] if column["is_judged"]}
+    assert not calendar & judged
+
+
+@pytest.mark.slow
+def test_every_page_of_an_example_shows_its_target(lived):
+    target = read_contract(lived / "contract.yaml").target.name
+    pages = re.split("^== ", (lived / "pages.txt").read_text(), flags=re.MULTILINE)[1:]
+    assert len(pages) == 6
+    for page in pages:
+        assert "Nothing to show" not in page, page[:300]
+        assert "Traceback" not in page
+    assert sum(target in page for page in pages) >= 2
