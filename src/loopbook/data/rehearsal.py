@@ -121,8 +121,24 @@ def _hints(parted: pl.DataFrame, contract: Contract, knobs: Knobs) -> Iterator[s
     if empty:
         yield f"no row that teaches has a value of {', '.join(empty)}: no model learns from that."
     tested = parted.filter(pl.col(splits.PART) == "test").height
+    yield from (f"{note}." for note in splits.class_notes(parted, contract))
+    if hint := _of_two_values(parted, contract):
+        yield hint
     if tested < knobs.gate_min_rows:
         yield (
             f"the gate asks for {knobs.gate_min_rows:,} rows to judge a challenger and test has "
             f"{tested:,}, so it will promote none (gate_min_rows in env.yaml)."
         )
+
+
+def _of_two_values(parted: pl.DataFrame, contract: Contract) -> str | None:
+    """That a number which has two values only is rather a yes or no."""
+    values = parted[contract.target.name].unique().sort()
+    if contract.target.classes or values.len() != 2:
+        return None
+    low, high = (f"{value:.10g}" for value in values)
+    return (
+        f"the target {contract.target.name} is {low} or {high} and nothing else: as a number it "
+        f"gets one between them. For the probability of {high} say task: binary and "
+        f"target.classes: [{low}, {high}]."
+    )

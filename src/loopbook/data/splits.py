@@ -22,6 +22,8 @@ PART = "part"
 PARTS = ("train", "validation", "test")
 LEAST_ROWS = 30
 LEAST_TRAIN_ROWS = 100
+LEAST_CLASS_ROWS = 10
+SHOWN = 5  # classes that a sentence names
 STRETCH = 4  # how many times longer than asked the newest window may get
 
 
@@ -64,13 +66,15 @@ def split(
     Raises
     ------
     SplitError
-        If a part is too small to learn or to judge from.
+        If a part is too small to learn or to judge from, or all rows of
+        `train` have one class.
     """
     if contract.event_time:
         parted, bounds = _by_time(rows, validation_days, test_days, least_rows)
     else:
         parted, bounds = _by_key(rows, contract, holdout_share), Bounds(holdout_share=holdout_share)
     _check_sizes(parted, contract, bounds)
+    _check_classes(parted, contract)
     return parted, bounds
 
 
@@ -127,8 +131,78 @@ def _check_sizes(rows: pl.DataFrame, contract: Contract, bounds: Bounds) -> None
         window = (
             f", from {bounds.train_start:%Y-%m-%d} to {bounds.end:%Y-%m-%d}" if bounds.end else ""
         )
-        remedy = "validation_days and test_days" if contract.event_time else "holdout_share"
         raise SplitError(
             f"contract '{contract.name}': {rows.height:,} rows{window}: {'; '.join(small)}. "
-            f"Change {remedy} in env.yaml, or choose a later as_of."
+            f"Change {_knobs(contract)} in env.yaml, or choose a later as_of."
         )
+
+
+def _knobs(contract: Contract) -> str:
+    return "validation_days and test_days" if contract.event_time else "holdout_share"
+
+
+def _check_classes(rows: pl.DataFrame, contract: Contract) -> None:
+    if not contract.target.classes:
+        return
+    counts = class_counts(rows, contract)
+    learned = counts.filter(pl.col("train") > 0)
+    if learned.height < 2:
+        only = learned["class"].to_list()
+        found = f"all {int(counts['train'].sum()):,} rows of train have the class {', '.join(only)}"
+        raise SplitError(
+            f"contract '{contract.name}': {found}, expected at least two classes. "
+            f"Change {_knobs(contract)} in env.yaml, or bring rows of another class."
+        )
+
+
+def class_counts(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Rows of each class of the contract in each part: `class`, then a column a part."""
+    target = pl.col(contract.target.name)
+    counted = rows.group_by(target.alias("class")).agg(
+        (pl.col(PART) == part).sum().alias(part) for part in PARTS
+    )
+    every = pl.DataFrame({"class": contract.target.classes}, schema={"class": pl.String})
+    joined = every.join(counted, on="class", how="left", maintain_order="left")
+    return joined.with_columns(pl.col(PARTS).fill_null(0))
+
+
+def class_notes(rows: pl.DataFrame, contract: Contract) -> list[str]:
+    """What few or no rows of a class mean for the models, a sentence each; nothing for a number."""
+    if not contract.target.classes:
+        return []
+    train, validation, test = (pl.col(part) for part in PARTS)
+    fitted = train + validation
+    cases = (
+        (
+            fitted + test == 0,
+            "no row has the class {}: no model can answer it; take it out of target.classes, or "
+            "wait for rows",
+        ),
+        (
+            (fitted == 0) & (test > 0),
+            "of the class {} only test has rows: the model never saw it, and each of these rows "
+            "counts as a large error",
+        ),
+        (
+            (train == 0) & (validation > 0),
+            "of the class {} train has no row and validation has: candidates are compared on what "
+            "they could not learn",
+        ),
+        (
+            (train > 0) & (fitted < LEAST_CLASS_ROWS),
+            f"of the class {{}} fewer than {LEAST_CLASS_ROWS} rows teach: hardly anything is "
+            "learned of it; more rows help, or putting rare classes together",
+        ),
+        (
+            (fitted > 0) & (test == 0),
+            "of the class {} test has no row: the gate cannot see how well it is answered",
+        ),
+    )
+    counts = class_counts(rows, contract)
+    named = [(counts.filter(case)["class"].to_list(), text) for case, text in cases]
+    return [text.format(_some(classes)) for classes, text in named if classes]
+
+
+def _some(classes: list[str]) -> str:
+    more = f" and {len(classes) - SHOWN:,} others" if len(classes) > SHOWN else ""
+    return ", ".join(classes[:SHOWN]) + more

@@ -14,6 +14,15 @@ from loopbook.project.clock import KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import DataError, listed
 
+OF_TARGET = {
+    "null": " Rows without a target can be left out: unlabelled: drop.",
+    "type": (
+        " A target that is one of several classes has task: binary or multiclass, and "
+        "target.classes lists its values."
+    ),
+    "category": " A class that the table may have is added to target.classes.",
+}  # what else helps where the target breaks a rule of this kind
+
 
 def without_known_faults(rows: pl.DataFrame, contract: Contract) -> tuple[pl.DataFrame, list[dict]]:
     """Leave out the rows that the contract names as wrong, or as nothing to learn from.
@@ -133,14 +142,12 @@ def typed(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame:
 
 def refusal(violations: list[rules.Failure], contract: Contract) -> str:
     """The message about rows that break the contract."""
-    unlabelled = any(
-        (v.rule.column, v.rule.kind) == (contract.target.name, "null") for v in violations
-    )
-    remedy = " Rows without a target can be left out: unlabelled: drop." if unlabelled else ""
+    of_target = {v.rule.kind for v in violations if v.rule.column == contract.target.name}
+    remedies = [remedy for kind, remedy in OF_TARGET.items() if kind in of_target]
     return (
         f"contract '{contract.name}': {len(violations)} rule"
         f"{'s are' if len(violations) != 1 else ' is'} broken.\n"
         f"{listed([str(v) for v in violations])}\n"
         "Correct the rows, widen the rule in contract.yaml, or list single rows under known_faults."
-        f"{remedy}"
+        f"{''.join(remedies)}"
     )

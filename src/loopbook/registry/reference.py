@@ -52,7 +52,7 @@ def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed:
     bytes
         The monitored inputs and trailing features (see `column_types`), with
         `observed`, `answer`, `part` and the event time; at most 20,000 rows:
-        all of `test`, and a random sample of the rest.
+        all of `test` up to three quarters of these, and a random sample of the rest.
     """
     kinds, task = column_types(contract), task_of(contract)
     kept = rows.select(
@@ -61,15 +61,22 @@ def freeze(rows: pl.DataFrame, answers: np.ndarray, contract: Contract, *, seed:
         *[pl.col(name).cast(kind) for name, kind in kinds.items()],
         pl.col(contract.target.name).cast(task.observed_type).alias("observed"),
     ).with_columns(task.column(answers))
-    tested = kept.filter(pl.col(PART) == "test")
+    draw = np.random.default_rng(seed)
     rest = kept.filter(pl.col(PART) != "test")
-    room = max(MOST_ROWS - tested.height, 0)
-    if rest.height > room:
-        picked = np.random.default_rng(seed).choice(rest.height, room, replace=False)
-        rest = rest[np.sort(picked)]
+    # without rows that taught, nobody could say how inputs have moved
+    room = max(MOST_ROWS - rest.height, MOST_ROWS * 3 // 4)
+    tested = _sample(kept.filter(pl.col(PART) == "test"), room, draw)
+    rest = _sample(rest, MOST_ROWS - tested.height, draw)
     written = BytesIO()
     pl.concat([rest, tested]).write_parquet(written)
     return written.getvalue()
+
+
+def _sample(rows: pl.DataFrame, most: int, draw: np.random.Generator) -> pl.DataFrame:
+    """At most so many rows, in their order."""
+    if rows.height <= most:
+        return rows
+    return rows[np.sort(draw.choice(rows.height, most, replace=False))]
 
 
 def thaw(registry: Registry, version: Version, contract: Contract) -> pl.DataFrame:
