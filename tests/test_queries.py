@@ -1,12 +1,15 @@
 """A query over the places of a source: one table of them, the same every time, or what is wrong."""
 
 import os
+import re
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import polars as pl
 import pytest
 import sqlalchemy as sa
+import yaml
 
 from loopbook.data import queries, source_files, sources
 from loopbook.data.places import landing_folder
@@ -17,6 +20,7 @@ from loopbook.project.files import sha256_of
 from loopbook.project.paths import Project
 from loopbook.serving import scoring
 
+ROOT = Path(__file__).parents[1]
 CONTRACT = Contract.model_validate(
     {
         "name": "trips",
@@ -210,6 +214,47 @@ def test_the_engine_itself_has_no_way_to_a_file(place, query):
         engine.execute(query.format(file=place / "secret.csv"))
 
 
+USABLE = [
+    "WITH a AS (SELECT * FROM trips), b AS (SELECT * FROM a) SELECT * FROM b",
+    "WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r WHERE n < 3) SELECT n FROM r",
+    "SELECT *, row_number() OVER (PARTITION BY town ORDER BY trip) AS n FROM trips QUALIFY n < 3",
+    "SELECT t.trip, w.temp FROM TRIPS t ASOF LEFT JOIN weather w ON t.town = w.town AND t.day >= w.day",
+    "SELECT t.trip, x.m FROM trips t, (SELECT max(temp) AS m FROM weather w WHERE w.town = t.town) x",
+    "SELECT town, day, max(temp) AS t, count(*) FILTER (wind > 1) AS n FROM weather GROUP BY ALL LIMIT 3",
+    "SELECT n, list_transform([n], lambda x: x + 1)[1] AS m FROM generate_series(1, 3) g(n)",
+    "SELECT trip, unnest(string_split('a b', ' ')) AS word FROM trips LIMIT 3",
+    "SELECT trip, CAST(day AS TIMESTAMP) AT TIME ZONE 'America/New_York' AS ny FROM trips",
+    "-- a comment\nFROM trips SELECT trip /* another */; -- a third",
+    "SELECT trip FROM trips WHERE '; DROP VIEW trips' <> \"town\"",
+]
+
+
+@pytest.mark.parametrize("query", USABLE)
+def test_sql_of_every_kind_over_the_parts_is_usable(place, query):
+    assert pl.read_parquet(queries.queried(of(query), place)).height == 3
+
+
+def test_the_queries_of_the_docs_can_be_used(place):
+    page = (ROOT / "docs/contract.md").read_text()
+    section = page.split("## A query over one source, or several")[1].split("\n## ")[0]
+    joined, one = (
+        yaml.safe_load(b)["source"] for b in re.findall(r"```yaml\n(.*?)```", section, re.S)
+    )
+    flights = {"origin": ["a", "b"], "time_hour": ["2013-01-01T10:00:00Z"] * 2}
+    flights |= {"arr_delay": [16, None], "dep_delay": [1, 2]}
+    weather = {"origin": ["a"], "time_hour": ["2013-01-01T10:00:00Z"], "temp": [1.5], "visib": [9]}
+    bikes = {"dteday": ["2012-11-05"], "hr": ["6am"], "casual": [1], "registered": [2], "cnt": [3]}
+    (place / "data").mkdir()
+    pl.DataFrame(flights).write_parquet(place / "data/flights.parquet")
+    pl.DataFrame(weather).write_csv(place / "data/weather.csv")
+    pl.DataFrame(bikes).write_csv(place / "data/bikes.csv")
+    found = pl.read_parquet(queries.queried(of(joined.pop("query"), None, source=joined), place))
+    assert found["arrival"].to_list() == ["late", None]
+    assert found["temp"].to_list() == ["1.5", None]
+    found = pl.read_parquet(queries.queried(of(one.pop("query"), None, source=one), place))
+    assert found.row(0) == ("3", datetime(2012, 11, 5, 6))
+
+
 CHANGING = [
     "now()",
     "current_date",
@@ -248,6 +293,7 @@ FAULTS = {
     "": "found nothing, expected one SELECT",
     "SELECT * FROM tripps": "there is no table 'tripps'; there are trips and weather",
     "SELECT t.nope FROM trips t": "trips has trip, town, day, hr and seconds; weather has town,",
+    "SELECT secs FROM trips": 'at: SELECT secs FROM trips; like it are "seconds". trips has',
     "SELECT town FROM trips, weather": 'Ambiguous reference to column name "town"',
     "SELECT town, day AS Town FROM trips": "has 'town' and 'Town' more than once among its 2 col",
     "SELECT * FROM trips, weather": "has 'town' and 'day' more than once among its 9 columns",

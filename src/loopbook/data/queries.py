@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 BATCH_ROWS = 50_000
 SPARE = ".spare-"
 A_DAY_S = 86_400
-RAW = " raw"  # no name in a contract ends so
+RAW, RESULT = " raw", " result"  # no name in a contract has a space
 # One thread: several would add doubles up in another order each time. What does
 # not fit into the memory is put on the disk.
 SETTINGS = {
@@ -85,15 +85,20 @@ def _clear(folder: Path) -> None:
 
 
 def _identity(contract: Contract, files: dict[NamedPlace, list[Path]]) -> str:
-    """What the result depends on; a landed file is named by what is in it."""
+    """What the result depends on."""
     from duckdb import __version__
 
     parts = [
-        [n.table, str(n.place.dialect), found[0].name if n.is_remote else digest_of_files(n, found)]
+        [n.table, n.place.format, str(n.place.dialect), _content(n, found)]
         for n, found in files.items()
     ]
     content = [__version__, contract.source.query, contract.null_values, parts]
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]
+
+
+def _content(named: NamedPlace, files: list[Path]) -> str:
+    """What is in a place; a landed file is named by it."""
+    return files[0].name if named.is_remote else digest_of_files(named, files)
 
 
 def _table(named: NamedPlace, files: list[Path], spare: Path) -> "Dataset":
@@ -144,26 +149,20 @@ def _ask(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    source = contract.source
-    columns = {n.table: t.schema.names for n, t in tables.items()}
+    columns, rows = {n.table: t.schema.names for n, t in tables.items()}, 0
     with _engine(contract, tables, spare) as engine:
-        (tree,) = engine.execute("SELECT json_serialize_sql(?)", [source.query]).fetchone()
-        changing = {name for (name,) in engine.execute(CHANGING).fetchall()}
-        query_faults.refuse(json.loads(tree), source.query, columns, changing)
+        _refuse_unusable(engine, contract.source.query, columns)
         try:
-            (statement,) = engine.extract_statements(source.query)
-            text = statement.query.rstrip().rstrip(";")
-            engine.execute(f"SELECT * FROM (\n{text}\n) LIMIT 0")  # says where it is wrong
-            asked = engine.sql(text)
-            query_faults.refuse_twins(asked.columns, "source.query")
-            kinds = map(str, asked.types)
-            query_faults.refuse_spans(dict(zip(asked.columns, kinds, strict=True)))
-            ordered = engine.sql(f"SELECT * FROM (\n{text}\n) ORDER BY ALL")
+            _refuse_unkept(engine, contract.source.query)
+            engine.execute(f"CREATE VIEW {_quoted(RESULT)} AS\n{contract.source.query}")
+            ordered = engine.sql(f"SELECT * FROM {_quoted(RESULT)} ORDER BY ALL")
             with (
                 ordered.to_arrow_reader(BATCH_ROWS) as found,
                 pq.ParquetWriter(result, found.schema, compression="zstd") as writer,
             ):
-                rows = sum(_written(batch, writer) for batch in found)
+                for batch in found:
+                    writer.write_batch(batch)
+                    rows += batch.num_rows
         except (duckdb.Error, pa.ArrowException) as reason:
             raise SourceError(query_faults.told(reason, columns)) from None
     if rows == 0:
@@ -173,9 +172,21 @@ def _ask(
         )
 
 
-def _written(batch, writer) -> int:
-    writer.write_batch(batch)
-    return batch.num_rows
+def _refuse_unusable(
+    engine: "DuckDBPyConnection", query: str, columns: dict[str, list[str]]
+) -> None:
+    """Refuse what reads anything but the places, before any of it is run."""
+    (tree,) = engine.execute("SELECT json_serialize_sql(?)", [query]).fetchone()
+    changing = {name for (name,) in engine.execute(CHANGING).fetchall()}
+    query_faults.refuse(json.loads(tree), query, columns, changing)
+
+
+def _refuse_unkept(engine: "DuckDBPyConnection", query: str) -> None:
+    """Refuse columns that no table can keep; DuckDB's own error if the query cannot be planned."""
+    engine.execute(f"EXPLAIN\n{query}")  # of a mistake, it says the place as `sql` does not
+    asked = engine.sql(query)
+    query_faults.refuse_twins(asked.columns, "source.query")
+    query_faults.refuse_spans(dict(zip(asked.columns, map(str, asked.types), strict=True)))
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def refuse(
         found = "a statement of another kind" if tree["error"] else "several statements"
         raise SourceError(
             f"source.query: found {found if query.strip() else 'nothing'}, expected one SELECT "
-            f"over {listed(columns)}. {CORRECT}"
+            f"over {listed(columns)}, without PIVOT. {CORRECT}"
         )
     faults = list(dict.fromkeys(_faults(tree, columns, changing)))
     if faults:
@@ -151,6 +151,8 @@ def told(reason: Exception, columns: Mapping[str, Sequence[str]]) -> str:
     what = re.sub(r"^[A-Z][A-Za-z ]* Error: ", "", lines[0]).rstrip(".!")
     at = [line.split(": ", 1)[1].strip() for line in lines if re.match(r"LINE \d+: ", line)]
     near = f", at: {at[0]}" if at else ""
+    likely = [line.split(": ", 1)[1] for line in lines if line.startswith("Candidate bindings: ")]
+    near += f"; like it are {likely[0]}" if likely else ""
     return f"source.query: {what}{near}. {_remedy(type(reason).__name__, what, columns)}"
 
 
