@@ -95,7 +95,7 @@ def test_a_path_is_no_pattern_that_reads_a_neighbours_rows(tmp_path, form):
         write = {"parquet": rows.write_parquet, "csv": rows.write_csv, "jsonl": rows.write_ndjson}
         write[form](file)
     for name, value in (("a?", 1.0), ("[x]", 3.0)):
-        table = scan(tmp_path / name / f"rows.{form}", form, contract)
+        table = scan(tmp_path / name / f"rows.{form}", form, contract.source)
         assert table.collect()["price"].cast(float).to_list() == [value]
 
 
