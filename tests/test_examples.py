@@ -180,7 +180,12 @@ def live(folder: Path, name: str) -> None:
     folder.mkdir(parents=True)
     for part in ("notebooks", "reports", "serving"):
         shutil.copytree(ROOT / part, folder / part)
-    for file in ("pipeline.yaml", "pipeline.monitor.yaml", "requirements.lock"):
+    for file in (
+        "pipeline.yaml",
+        "pipeline.monitor.yaml",
+        "pipeline.score.yaml",
+        "requirements.lock",
+    ):
         shutil.copy(ROOT / file, folder)
     shutil.copytree(ROOT / "examples" / name, folder, dirs_exist_ok=True)
     knobs = with_knobs((ROOT / "env.yaml").read_text(), (folder / "env.yaml").read_text())
@@ -191,9 +196,9 @@ def live(folder: Path, name: str) -> None:
     assert few != grid
     (folder / "pipeline.yaml").write_text(few)
     done = [loopbook(folder, "build", "--set", f"as_of={life.as_of}")]
-    if read_contract(folder / "contract.yaml").history:
+    if life.has_time:
         done.append(loopbook(folder, "features", "materialize", "--as-of", life.as_of))
-    rows = asked_rows(folder, life)
+    table, rows = read_contract(folder / "contract.yaml"), asked_rows(folder, life)
     with Running(folder) as service:
         batch = {"rows": [request for request, _ in rows]}
         answered = service.http.post("/predict/batch", json=batch).raise_for_status().json()
@@ -204,6 +209,10 @@ def live(folder: Path, name: str) -> None:
         ]
         heard = service.http.post("/feedback", json={"truths": told}).raise_for_status().json()
         (folder / "heard.json").write_text(json.dumps(heard))
+    asked = [{table.event_time: r["as_of"]} | r if life.has_time else r for r, _ in rows]
+    frame = pl.DataFrame(asked, infer_schema_length=None).drop("as_of", strict=False)
+    frame.write_csv(folder / "asked.csv")
+    done.append(loopbook(folder, "score", "asked.csv", "scored.csv"))
     when = ["--as-of", life.until.date().isoformat()] if life.has_time else []
     done.append(loopbook(folder, "monitor", *when))
     more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
@@ -239,6 +248,15 @@ def test_an_example_is_built_served_fed_back_and_monitored(lived):
     assert record["numbers"]["labels"] == record["numbers"]["due"] > len(answered) / 2
     assert record["verdict"]["level"] in verdicts.LEVELS
     assert record["numbers"]["error"] > 0
+
+
+@pytest.mark.slow
+def test_a_file_of_an_example_is_scored_with_the_digits_of_the_service(lived):
+    """Also what is read off the calendar, at the row's instant."""
+    name = f"predicted_{read_contract(lived / 'contract.yaml').target.name}"
+    answered = json.loads((lived / "answered.json").read_text())["predictions"]
+    scored = pl.read_csv(lived / "scored.csv", infer_schema_length=None)
+    assert scored[name].to_list() == [one[name] for one in answered]
 
 
 @pytest.mark.slow
