@@ -165,6 +165,26 @@ def test_a_number_that_leaves_the_calendar_is_implausible_as_any_other():
     assert faults(before, hundreds)[0].startswith("month lies outside 1 to 9")
 
 
+@pytest.mark.parametrize(
+    ("change", "is_broken"),
+    [
+        (lambda truth: truth * 1.7, False),
+        (lambda truth: truth * 0.7, False),
+        (lambda truth: truth / 1000, True),
+        (lambda truth: truth * 60, True),
+        (lambda truth: truth - 100 + 30, False),
+        (lambda truth: (truth - 100) * 60, True),
+    ],
+)
+def test_what_is_predicted_may_grow_and_another_unit_of_it_is_broken(change, is_broken):
+    """Around 100 give or take 9; in the last two cases the reference is around 0."""
+    before, now = hours(at(2012, 1, 2), 60), hours(at(2012, 3, 2), 21)
+    if change(0.0) < 0:
+        before = before.with_columns(pl.col("observed") - 100)
+    found = faults(before, now.with_columns(change(pl.col("observed"))))
+    assert [told.split(" lies")[0] for told in found] == ["observed"] * is_broken
+
+
 @pytest.mark.parametrize("days", [3, 10, 40])
 @pytest.mark.parametrize("seed", range(4))
 def test_what_only_seems_to_follow_from_the_time_is_judged_as_before(days, seed):

@@ -19,6 +19,7 @@ from loopbook.project.contract import Contract
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
 NEW_SHARE = 0.2  # of rows with categories never seen: not a new entity, but another coding
 CONFIDENCE = 0.99
+GROWTH = 2  # of the target, up to which it has moved and is not broken
 NEW, IMPLAUSIBLE = "new category", "implausible"
 
 
@@ -77,7 +78,7 @@ def faults(
         column_faults += (
             _new(name, before, asked)
             if is_text
-            else _implausible(name, before, asked, margin, _unit_of(name, contract))
+            else _implausible(name, before, asked, contract, margin)
         )
     return sorted(
         column_faults, key=lambda fault: (not fault.is_broken, -fault.share, fault.column)
@@ -117,12 +118,13 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
 
 
 def _implausible(
-    name: str, before: pl.Series, now: pl.Series, margin: float, unit: str | None
+    name: str, before: pl.Series, now: pl.Series, contract: Contract, margin: float
 ) -> list[Fault]:
     was, is_now = _finite(before), _finite(now)
     if not was.size or not is_now.size:
         return []
-    low, high = np.quantile(was, [RARE, 1 - RARE])
+    is_outcome = name not in contract.features and name not in contract.trailing
+    low, high = _ends(was, may_move=is_outcome)
     strange = is_now[(is_now < low) | (is_now > high)]
     usual = float(((was < low) | (was > high)).mean())
     if least_share(strange.size, now.len()) <= usual + margin:
@@ -130,9 +132,22 @@ def _implausible(
     share = strange.size / now.len()
     sentence = (
         f"{name} lies outside {low:,.6g} to {high:,.6g} in {share:.1%} of the rows, where nearly "
-        f"all of the reference was{_mixed_up(strange, was, unit)}"
+        f"all of the reference was{_mixed_up(strange, was, _unit_of(name, contract))}"
     )
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]
+
+
+def _ends(usual: np.ndarray, *, may_move: bool) -> tuple[float, float]:
+    """From where to where a value is plausible.
+
+    What is predicted may grow: that is what monitoring is for, and calls for
+    retraining. Up to twice the largest and half the least is no other unit;
+    where values are 0 or less, as far again as the ends are apart.
+    """
+    low, high = np.quantile(usual, [RARE, 1 - RARE])
+    if not may_move:
+        return low, high
+    return (low / GROWTH, high * GROWTH) if low > 0 else (2 * low - high, 2 * high - low)
 
 
 def _finite(column: pl.Series) -> np.ndarray:
