@@ -1,8 +1,10 @@
 """The replay's steps and its scenarios: what they change, and what counts as right."""
 
 import shutil
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
@@ -11,8 +13,11 @@ from small_house import ROOT, loopbook, make_project
 
 from loopbook.data import sources, validation
 from loopbook.loop import replay, replay_lane, replay_projects, replay_results
+from loopbook.loop.moved_targets import moved
 from loopbook.loop.replay import Options, default_start, planned
+from loopbook.loop.replay_results import LOOP
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, disturbed
+from loopbook.models.task import task_of
 from loopbook.project import clock
 from loopbook.project.contract import Contract, Source, read_contract
 from loopbook.project.errors import ReplayError
@@ -369,7 +374,7 @@ def test_a_replays_result_is_a_table_of_three_policies_and_a_figure():
     result["last_months"] = {p: {"error": e, "bias": b} for p, (e, b) in errors.items()}
     told = "\n".join(replay_results.lines(result))
     assert "0 of 60 requests failed" in told
-    assert "12.00%" in told
+    assert "12.0 % (-1.00 %)" in told
     assert "the error is -10.0%, the bias 0.20 of theirs" in told
     axis = replay_results.figure(result).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(
@@ -397,3 +402,63 @@ def test_a_replayed_project_knows_no_headers_of_the_source_that_it_was_made_from
     replay_projects._forget_headers(text)
     table = Contract.model_validate(text)
     assert set(table.header_of.items()) == {(name, name) for name in table.columns}
+
+
+def of_classes(task: str, classes: list[str]) -> Contract:
+    number = {"type": "number", "example": 1.0, "meaning": "How large."}
+    target = {"name": "kind", "classes": classes, "meaning": "What it is."}
+    return Contract.model_validate(
+        {
+            **{"name": "things", "meaning": "A thing.", "task": task, "key": ["id"]},
+            **{"source": {"path": "rows.parquet"}, "event_time": "day", "target": target},
+            "features": {"size": number},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("task", "classes"), [("binary", ["on time", "late"]), ("multiclass", ["a", "b", "c"])]
+)
+def test_classes_move_to_the_yes_or_the_last_one_and_back(task, classes):
+    table, rows = of_classes(task, classes), 8000
+    kinds = pl.Series("kind", [classes[n % len(classes)] for n in range(rows)])
+    for share in (0.15, -0.2):
+        turned = moved(kinds, np.full(rows, share), table)
+        goes = kinds != classes[-1] if share > 0 else kinds == classes[-1]
+        assert (turned != kinds).filter(~goes).sum() == 0
+        assert (turned != kinds).filter(goes).mean() == pytest.approx(abs(share), abs=0.02)
+        assert (turned.filter(turned != kinds) == classes[-1]).all() == (share > 0)
+        assert turned.equals(moved(kinds, np.full(rows, share), table))
+
+
+def test_a_number_with_a_sign_moves_by_a_share_of_its_spread_and_stays_in_its_range():
+    target = {"name": "delay", "unit": "minutes", "range": [-50.0, 55.0], "meaning": "Delay."}
+    table = of_classes("binary", ["a", "b"]).model_dump(mode="json", exclude_defaults=True)
+    table = Contract.model_validate(table | {"task": "regression", "target": target})
+    delays = pl.Series("delay", np.linspace(-50, 50, 1001))
+    up = moved(delays, np.full(1001, 0.1), table)
+    assert (up - delays)[:500].to_numpy() == pytest.approx(9.0)  # of 90 minutes
+    assert up.max() == 55
+
+
+def test_the_result_of_a_replay_of_classes_is_in_their_measure(monkeypatch):
+    table = of_classes("multiclass", ["a", "b", "c"])
+    said = np.tile([[0.6, 0.3, 0.1], [0.2, 0.2, 0.6]], (50, 1))
+    rows = pl.DataFrame({"kind": ["a", "c"] * 50}).with_columns(
+        task_of(table).column(said),
+        as_of_ts=pl.Series([START + timedelta(days=d) for d in range(100)]),
+    )
+    of = replay_results._farthest_off(rows, task_of(table), table)
+    months, last = replay_results._by_month({LOOP: rows}, task_of(table), table, of)
+    assert {m["month"] for m in months} == {"2014-10", "2014-11", "2014-12", "2015-01"}
+    assert last[LOOP]["error"] == pytest.approx(-np.log(0.6))
+    assert of == "b"
+    assert last[LOOP]["bias"] == pytest.approx(0.25, abs=0.01)
+    told = {"scenario": None, "months": months, "last_months": last, "turns": []}
+    told |= {"retrains": {LOOP: 1}, "failed": 0, "requests": 100, "bias_of": of}
+    told |= {"measure": asdict(task_of(table).measure)}
+    told |= {"bias_measure": asdict(task_of(table).bias_measure)}
+    lines = "\n".join(replay_results.lines(told))
+    assert "the log loss and the bias of the probability of b, by month" in lines
+    assert "0.511 (+25.0 points)" in lines
+    assert replay_results.figure(told).axes[0].get_ylabel() == "log loss"

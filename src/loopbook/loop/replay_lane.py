@@ -53,7 +53,12 @@ def make_first(project: Project) -> None:
         materialize.materialize(project, start, rebuild=False)
     first = tracking.holder(tracking.connect(project), contract.name, tracking.CHAMPION)
     if first is None:
-        raise ReplayError("the first build has no champion; see var/build/promote.ipynb")
+        decision = read_json(project.var / "build" / "decision.json")
+        ways = "".join(f"\n  - {way}" for way in decision["ways_on"][1:])
+        raise ReplayError(
+            f"the first build, as of {start}, has no champion. {decision['sentence']}. Begin "
+            f"later (--start), or:{ways}"
+        )
     state = {"first": first.number, "line": "the first version serves"}
     write_json(project.var / "replay.json", state)
 
@@ -194,9 +199,9 @@ class Lane:
         if not whole.exists():  # a replay that was killed here comes again
             shutil.copy(source, whole)
         rows, target = pl.read_parquet(whole, glob=False), self.contract.target.name
-        shuffled = np.random.default_rng(1).permutation(rows[target].to_numpy())
+        shuffled = rows[target][np.random.default_rng(1).permutation(rows.height)]
         with replacing(source) as path:
-            rows.with_columns(pl.Series(target, shuffled)).write_parquet(path)
+            rows.with_columns(shuffled).write_parquet(path)
         if not self.scenario.by_hand:
             turn_records.ask(self.project, "the replay", "a new export of the source")
             return

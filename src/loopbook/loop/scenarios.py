@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopbook.loop.moved_targets import moved
+from loopbook.models.task import task_of
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ReplayError
@@ -32,7 +34,7 @@ class Scenario:
     ----------
     meaning : what happens
     change : of requests, from the moment on
-    truth : of observed targets, with their rows, from the moment on
+    moves : by which share the target of each row moves, from the moment on; see `moved_targets`
     late_days : by how much ground truth is later than usual
     spoils_source : whether a retraining is asked for on a source with shuffled labels
     by_hand : whether that version is then promoted by a person
@@ -45,7 +47,7 @@ class Scenario:
     expected: str
     is_right: Callable[[Turns, datetime], bool]
     change: Callable[[pl.DataFrame, Contract], pl.DataFrame] = lambda rows, _: rows
-    truth: Callable[[np.ndarray, pl.DataFrame, datetime], np.ndarray] = lambda y, *_: y
+    moves: Callable[[pl.DataFrame, datetime], np.ndarray] | None = None
     late_days: float = 0
     spoils_source: bool = False
     by_hand: bool = False
@@ -68,13 +70,13 @@ def _retrained(turns: Turns) -> int:
     return sum(bool(turn.get("attempt")) for turn in turns)
 
 
-def _higher(observed: np.ndarray, _rows: pl.DataFrame, _since: datetime) -> np.ndarray:
-    return observed * 1.15
+def _higher(rows: pl.DataFrame, _since: datetime) -> np.ndarray:
+    return np.full(rows.height, 0.15)
 
 
-def _up_and_down(observed: np.ndarray, rows: pl.DataFrame, since: datetime) -> np.ndarray:
+def _up_and_down(rows: pl.DataFrame, since: datetime) -> np.ndarray:
     weeks = ((rows[EVENT_TS] - since).dt.total_days() // 7).to_numpy()
-    return observed * np.where(weeks % 4 < 2, 1.25, 0.8)
+    return np.where(weeks % 4 < 2, 0.25, -0.2)
 
 
 def _required_numbers(contract: Contract) -> list[str]:
@@ -124,21 +126,23 @@ def disturbed(
     if scenario is None:
         return rows.with_columns(told_ts)
     target = contract.target.name
-    rows = rows.with_columns(pl.col(target).cast(pl.Float64))  # a disturbed count is no integer
+    held = task_of(contract).observed_type
+    rows = rows.with_columns(pl.col(target).cast(held))  # a disturbed count is no integer
     before = rows.filter(pl.col(EVENT_TS) < since)
     after = scenario.change(rows.filter(pl.col(EVENT_TS) >= since), contract)
-    observed = scenario.truth(after[target].to_numpy(), after, since)
-    after = after.with_columns(pl.Series(target, observed))
+    if scenario.moves:
+        shares = scenario.moves(after, since)
+        after = after.with_columns(moved(after[target], shares, contract))
     late = timedelta(days=scenario.late_days)
     return pl.concat([before.with_columns(told_ts), after.with_columns(told_ts + late)])
 
 
 SCENARIOS: dict[str, Scenario] = {
     "concept": Scenario(
-        "the target is 15 % higher from one day on",
+        "the target moves up from one day on: a number by 15 %, of classes 15 % of the others",
         "a new version is promoted within six weeks, and at the end half of the bias is gone",
         _healed,
-        truth=_higher,
+        moves=_higher,
     ),
     "covariate": Scenario(
         "mostly rows with a large first number are sent, and the target is what it was",
@@ -177,9 +181,9 @@ SCENARIOS: dict[str, Scenario] = {
         by_hand=True,
     ),
     "storm": Scenario(
-        "the target goes up by a quarter and down by a fifth, every two weeks",
+        "the target moves up by a quarter and down by a fifth, every two weeks",
         "it keeps its limits: no retraining within six days of another",
         lambda turns, _: _retrained(turns) > 0 and _limited(turns),
-        truth=_up_and_down,
+        moves=_up_and_down,
     ),
 }
