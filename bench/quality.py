@@ -63,7 +63,7 @@ def in_time(root: Path, as_of: datetime | None) -> list[str]:
         return f"| {name} | {' | '.join(cells)} | {task.bias_measure.said_change(found['bias'])} |"
 
     for name in candidates.RECIPES:
-        model = candidates.build(name, table, settings.random_seed)
+        model = candidates.build(name, table, settings.random_seed, len(y))
         model = candidates.in_float32(candidates.fit(model, X, y, fitted_on))
         graph = inference.session(export.export(model, table, X.shape[1]))
         lines.append(line(name, inference.predict(graph, X_asked)))

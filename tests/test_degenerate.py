@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, evaluation, export, inference
+from loopbook.models import candidates, estimators, evaluation, export, inference
 from loopbook.models.measures import Measure
 from loopbook.models.task import task_of
 from loopbook.monitoring import performance
@@ -70,8 +70,16 @@ def made(rows: int, lift: int = 0, seed: int = 0) -> tuple[pl.DataFrame, np.ndar
     return table, X, np.log(10 * size * chance.lognormal(0, 0.05, rows))
 
 
+@pytest.fixture
+def few_trees(monkeypatch):
+    """Boosting of a few trees, which is soon done."""
+    monkeypatch.setattr(estimators, "TREES", 40)
+    monkeypatch.setattr(estimators, "STEP", 0.2)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
-@pytest.mark.parametrize("name", [n for n in candidates.RECIPES if n != "ensemble"])
+@pytest.mark.usefixtures("few_trees")
+@pytest.mark.parametrize("name", candidates.RECIPES)
 def test_a_candidate_learns_beside_a_column_that_is_empty(name):
     """And the graph answers what the pipeline does, also when the column has values."""
     table, X, y = made(150)
@@ -86,6 +94,7 @@ def test_a_candidate_learns_beside_a_column_that_is_empty(name):
     assert np.mean(np.abs(np.log(guessed / (10 * later["size"].to_numpy())))) < 0.2
 
 
+@pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("name", ["hist_gradient_boosting", "recalibrated"])
 def test_a_column_that_was_empty_changes_no_answer_when_it_is_filled(name):
     table, X, y = made(150)
@@ -95,6 +104,7 @@ def test_a_column_that_was_empty_changes_no_answer_when_it_is_filled(name):
     assert np.array_equal(model.predict(filled), model.predict(X))
 
 
+@pytest.mark.usefixtures("few_trees")
 def test_a_fold_without_a_value_is_learned_from_too():
     """One row has a lift: the model that has not seen that row has seen no lift."""
     table, X, y = made(150, lift=1)
@@ -133,6 +143,7 @@ def test_a_unit_with_dollars_is_drawn_as_it_stands():
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
+@pytest.mark.usefixtures("few_trees")
 def test_a_level_that_has_no_log_is_no_level():
     """A history of differences can be 0 or below; the graph answers as the model does."""
     table, X, y = made(150)

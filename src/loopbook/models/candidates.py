@@ -2,39 +2,46 @@
 
 It decides the library's recipes. Each is a scikit-learn pipeline from the
 float32 matrix of `features.encode` to the target as it is inside (a log, where
-the contract says so), and each converts to ONNX whole, missing values included.
+the contract says so; for classes, a probability each), and each converts to ONNX whole, missing values included.
 A project's own recipes are functions of the same form in its candidates.py
 (`own_candidates`); `build` finds both.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import (
-    ExtraTreesRegressor,
-    HistGradientBoostingRegressor,
-    VotingRegressor,
-)
-from sklearn.linear_model import Ridge
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import TargetEncoder
 
-from loopbook.features.rows import input_names
-from loopbook.models import own_candidates, steps
+from loopbook.features.rows import input_names, row_inputs
+from loopbook.models import estimators, own_candidates, steps
+from loopbook.models.calibrated import Calibrated
+from loopbook.models.estimators import Family, Member
 from loopbook.models.levels import Recalibrated, Relative
+from loopbook.models.task import task_of
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
 from loopbook.project.paths import current
 
+BOOSTING = HistGradientBoostingRegressor | HistGradientBoostingClassifier
 Recipe = Callable[[Contract, int], BaseEstimator]
 
 
-def build(name: str, contract: Contract, random_seed: int) -> BaseEstimator:
+def build(
+    name: str, contract: Contract, random_seed: int, rows: int | None = None
+) -> BaseEstimator:
     """A candidate of the library or of the project, not fitted.
+
+    Parameters
+    ----------
+    rows : int, optional
+        How many will teach it; the library's recipes have sizes by it
+        (`estimators.sized`), a project's own say theirs.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def build(name: str, contract: Contract, random_seed: int) -> BaseEstimator:
         estimator. What its function raises is raised.
     """
     if name in RECIPES:
-        return RECIPES[name](contract, random_seed)
+        return estimators.sized(RECIPES[name](contract, random_seed), rows or 0)
     model = _recipe(name)(contract, random_seed)
     if isinstance(model, type) or not (hasattr(model, "fit") and hasattr(model, "predict")):
         raise CandidateError(
@@ -65,10 +72,15 @@ def recipe_sha256(name: str) -> str | None:
 
 def settings(model: BaseEstimator) -> dict[str, Any]:
     """The settings of a candidate's estimator, for the record."""
-    inner = model.regressor if isinstance(model, Relative | Recalibrated) else model
+    inner = getattr(model, "regressor", None) or getattr(model, "classifier", model)
     estimator = inner[-1] if isinstance(inner, Pipeline) else inner
     parameters = estimator.get_params(deep=False)
-    return {f"model_{key}": value for key, value in parameters.items() if not callable(value)}
+    voters = parameters.pop("estimators", [])
+    told = {f"model_{key}": value for key, value in parameters.items() if not callable(value)}
+    return told | {
+        f"model_{name}": str((voter[-1] if isinstance(voter, Pipeline) else voter).get_params())
+        for name, voter in voters
+    }
 
 
 def _recipe(name: str) -> Recipe:
@@ -92,8 +104,11 @@ def _kind(value: Any) -> str:
 
 def fit(model: BaseEstimator, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) -> BaseEstimator:
     """Fit a candidate in place; `rows` are those of `X`, with their event time if there is one."""
-    if isinstance(model, Recalibrated):
-        return model.fit(X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400)
+    if isinstance(model, Recalibrated | Calibrated):
+        has_time = EVENT_TS in rows.columns
+        return model.fit(
+            X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400 if has_time else None
+        )
     return steps.fitted(model, X, y)
 
 
@@ -105,62 +120,62 @@ def without_values(X: np.ndarray, contract: Contract) -> list[str]:
 
 def baseline(contract: Contract, random_seed: int) -> Pipeline:
     """The usual level of the category, in proportion to the size where the contract names one."""
+    kinds = _kinds(contract)
     per = contract.target.per
-    scale = [f"log_{per}"] if per and contract.target.is_log else [per] if per else []
-    return steps.pipeline(
-        contract, Ridge(alpha=1.0), steps.scaled(), steps.one_hot(), numbers=scale
-    )
+    scale = [f"log_{per}"] if per and kinds.task.link == "log" else [per] if per else []
+    if scale:
+        return steps.pipeline(
+            contract, kinds.line(), steps.scaled(), steps.one_hot(), numbers=scale
+        )
+    if contract.categories:
+        level, step = kinds.level(random_seed)
+        return steps.pipeline(contract, level, steps.scaled(), step, numbers=[])
+    return steps.pipeline(contract, kinds.one_answer(), steps.median(), steps.known())
 
 
 def ridge(contract: Contract, random_seed: int) -> Pipeline:
     """A straight line through the numbers, with a level for every category."""
-    return steps.pipeline(contract, Ridge(alpha=1.0), steps.scaled(), steps.one_hot())
+    return _line(contract)
 
 
 def extra_trees(contract: Contract, random_seed: int) -> Pipeline:
     """The mean of forty trees that split at random places."""
-    forest = ExtraTreesRegressor(
-        n_estimators=40, min_samples_leaf=5, max_features=0.7, n_jobs=1, random_state=random_seed
-    )
+    kinds = _kinds(contract)
     # the trees' own way with missing values converts and is wrong, so they are filled in before
-    return steps.pipeline(contract, forest, steps.median(), steps.target_mean(random_seed))
+    return steps.pipeline(
+        contract, kinds.forest(random_seed), steps.median(), kinds.category_step(random_seed)
+    )
 
 
 def hist_gradient_boosting(contract: Contract, random_seed: int) -> Pipeline:
     """Six hundred small trees, each correcting those before it."""
-    return steps.pipeline(
-        contract, _boosting(random_seed), "passthrough", steps.target_mean(random_seed)
-    )
+    return _boosting(contract, random_seed)
 
 
-def ensemble(contract: Contract, random_seed: int) -> Pipeline:
-    """The mean of three gradient boostings that differ by their seed."""
-    voters = [(f"seed_{i}", _boosting(random_seed + i)) for i in range(3)]
-    return steps.pipeline(
-        contract, VotingRegressor(voters, n_jobs=1), "passthrough", steps.target_mean(random_seed)
-    )
+def robust(contract: Contract, random_seed: int) -> Pipeline:
+    """Six hundred small trees that minimise the absolute error, so that a few far rows count little."""
+    return _boosting(contract, random_seed, robust=True)
 
 
-def with_history(contract: Contract, random_seed: int) -> Pipeline:
-    """Gradient boosting that is also told about the rows before: counts, levels, trends."""
-    return steps.pipeline(
-        contract,
-        _boosting(random_seed),
-        "passthrough",
-        steps.target_mean(random_seed),
-        numbers=[n for n in input_names(contract) if n not in contract.categories],
-    )
+def ensemble(contract: Contract, random_seed: int) -> BaseEstimator:
+    """The mean of models that differ in what they minimise and in how they take categories."""
+    return _mean(contract, random_seed, _kinds(contract).members)
+
+
+def with_history(contract: Contract, random_seed: int) -> BaseEstimator:
+    """The ensemble that is also told about the rows before: counts, levels, trends."""
+    return _mean(contract, random_seed, _kinds(contract).members, _all_numbers(contract))
 
 
 def relative(contract: Contract, random_seed: int) -> Relative:
-    """Gradient boosting of the target relative to its trailing level."""
+    """Two gradient boostings of the target relative to its trailing level."""
     level = input_names(contract).index(contract.target.level)
-    return Relative(hist_gradient_boosting(contract, random_seed), level)
+    return Relative(_mean(contract, random_seed, _pair(contract)), level)
 
 
-def recalibrated(contract: Contract, random_seed: int) -> Recalibrated:
-    """The mean of three gradient boostings, moved to the level that the newest rows are heading for."""
-    return Recalibrated(hist_gradient_boosting(contract, random_seed), random_seed=random_seed)
+def recalibrated(contract: Contract, random_seed: int) -> Recalibrated | Calibrated:
+    """The mean of models of three parts of the rows, moved to what happened in the parts left out."""
+    return _kinds(contract).moved(_mean(contract, random_seed, _pair(contract)), random_seed)
 
 
 RECIPES: dict[str, Recipe] = {
@@ -174,23 +189,65 @@ RECIPES: dict[str, Recipe] = {
         with_history,
         relative,
         recalibrated,
+        robust,
     )
 }
 
 
-def _boosting(random_seed: int) -> HistGradientBoostingRegressor:
-    # chosen by random splits of other seeds than those the benchmark reports,
-    # and by August and September 2014, before the windows that are reported
-    return HistGradientBoostingRegressor(
-        learning_rate=0.04,
-        max_iter=600,
-        max_leaf_nodes=31,
-        min_samples_leaf=15,
-        l2_regularization=10.0,
-        max_features=0.2,
-        early_stopping=False,
-        random_state=random_seed % 2**32,
-    )
+def _kinds(contract: Contract) -> Family:
+    return estimators.family(task_of(contract))
+
+
+def _all_numbers(contract: Contract) -> list[str]:
+    return [name for name in input_names(contract) if name not in contract.categories]
+
+
+def _pair(contract: Contract) -> list[Member]:
+    members = _kinds(contract).members
+    return [members[0], members[-1]]
+
+
+def _mean(
+    contract: Contract,
+    random_seed: int,
+    members: Sequence[Member],
+    numbers: Sequence[str] | None = None,
+) -> BaseEstimator:
+    """The mean of some members, each with a seed of its own."""
+    voters = []
+    for place, member in enumerate(members):
+        if member.is_line:
+            voter = _line(contract, numbers)
+        else:
+            voter = _boosting(
+                contract,
+                random_seed + place,
+                numbers,
+                coded=member.coded,
+                robust=member.robust,
+            )
+        voters.append((member.name, voter))
+    return _kinds(contract).mean(voters)
+
+
+def _line(contract: Contract, numbers: Sequence[str] | None = None) -> Pipeline:
+    line = _kinds(contract).line()
+    return steps.pipeline(contract, line, steps.scaled(), steps.one_hot(), numbers)
+
+
+def _boosting(
+    contract: Contract,
+    random_seed: int,
+    numbers: Sequence[str] | None = None,
+    *,
+    coded: bool = False,
+    robust: bool = False,
+) -> Pipeline:
+    kinds = _kinds(contract)
+    step = steps.known() if coded else kinds.category_step(random_seed)
+    columns = len(row_inputs(contract) if numbers is None else input_names(contract))
+    boosting = kinds.boosting(columns, random_seed, robust=robust)
+    return steps.pipeline(contract, boosting, "passthrough", step, numbers)
 
 
 def in_float32(model: BaseEstimator) -> BaseEstimator:
@@ -210,7 +267,9 @@ def in_float32(model: BaseEstimator) -> BaseEstimator:
             part.fallback_ = float(np.float32(part.fallback_))
         elif isinstance(part, Recalibrated):
             part.offset_ = float(np.float32(part.offset_))
-        elif isinstance(part, HistGradientBoostingRegressor) and hasattr(part, "_predictors"):
+        elif isinstance(part, Calibrated):
+            part.slope_, part.shift_ = float(np.float32(part.slope_)), _nearest_float32(part.shift_)
+        elif isinstance(part, BOOSTING) and hasattr(part, "_predictors"):
             for predictor in (p for stage in part._predictors for p in stage):
                 nodes = predictor.nodes = predictor.nodes.copy()
                 nodes["num_threshold"] = _float32_below(nodes["num_threshold"])

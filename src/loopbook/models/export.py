@@ -2,7 +2,8 @@
 
 It decides how a model leaves Python, and measures that it is still the same
 model. The graph takes the float32 matrix of `features.encode` and answers in
-the target's unit; the card says how to fill that matrix.
+the target's unit, or with a probability for each class; the card says how to
+fill that matrix.
 """
 
 import time
@@ -12,14 +13,15 @@ import numpy as np
 import onnx
 import onnxruntime
 import polars as pl
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 
+from loopbook.models.calibrated import LEAST, Calibrated
 from loopbook.models.inference import INPUT, OUTPUT
 from loopbook.models.levels import Recalibrated, Relative
-from loopbook.models.task import PARITY_TOLERANCE, Task
+from loopbook.models.task import PARITY_TOLERANCE, Task, task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ExportError
 
@@ -31,7 +33,7 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
 
     Parameters
     ----------
-    model : fitted estimator, or one of `levels` around it
+    model : fitted estimator, or one of `levels` or `calibrated` around it
         From a float32 matrix of `width` columns to the target as it is inside.
 
     Raises
@@ -39,12 +41,18 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
     ExportError
         If a step of the pipeline has no ONNX form.
     """
-    pipeline = model.regressor_ if isinstance(model, Relative | Recalibrated) else model
+    task, pipeline = task_of(contract), model
+    if isinstance(model, Relative | Recalibrated):
+        pipeline = model.regressor_
+    elif isinstance(model, Calibrated):
+        pipeline = model.classifier_
     try:
         graph = to_onnx(
             pipeline,
             initial_types=[(INPUT, FloatTensorType([None, width]))],
             target_opset={"": 18, "ai.onnx.ml": 3},
+            # probabilities as one array, not as a list of dictionaries
+            options={"zipmap": False} if task.classes else None,
         )
     except (RuntimeError, NotImplementedError, ValueError) as reason:
         named = getattr(pipeline, "steps", getattr(pipeline, "estimators", [("", pipeline)]))
@@ -53,43 +61,75 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
             f"model {steps}: cannot be written as ONNX ({str(reason).splitlines()[0]}). "
             "Use steps that skl2onnx supports; docs/candidates.md lists those that were tried."
         ) from None
-    shift = _shift(model)
-    return _in_target_unit(graph, contract, shift).SerializeToString(deterministic=True)
+    nodes, inside = [], graph.graph.output[-1].name
+    for step in (_moved, _as_the_contract_says):
+        more, inside = step(model, task, inside)
+        nodes += more
+    return _ended(graph, nodes, task).SerializeToString(deterministic=True)
 
 
-def _shift(model: BaseEstimator) -> list[onnx.NodeProto]:
-    """Nodes that compute `shift`, what a model of `levels` adds to its inner one."""
+Nodes = tuple[list[onnx.NodeProto], str]  # what is computed, and the name of its outcome
+
+
+def _constant(name: str, values: np.ndarray) -> onnx.NodeProto:
+    return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values))
+
+
+def _moved(model: BaseEstimator, task: Task, inside: str) -> Nodes:
+    """What a model of `levels` or `calibrated` makes of its inner one's answer."""
+    node = helper.make_node
     if isinstance(model, Recalibrated):
-        return [helper.make_node("Constant", [], ["shift"], value_floats=[model.offset_])]
+        return [
+            _constant("shift", np.float32([model.offset_])),
+            node("Add", [inside, "shift"], ["shifted"]),
+        ], "shifted"
     if isinstance(model, Relative):
         return [
-            helper.make_node("Constant", [], ["place"], value_ints=[model.level]),
-            helper.make_node("Constant", [], ["fallback"], value_floats=[model.fallback_]),
-            helper.make_node("Gather", [INPUT, "place"], ["found"], axis=1),
-            helper.make_node("Constant", [], ["zero"], value_floats=[0.0]),
-            helper.make_node("Greater", ["found", "zero"], ["is_there"]),
-            helper.make_node("Where", ["is_there", "found", "fallback"], ["level"]),
-            helper.make_node("Log", ["level"], ["shift"]),
-        ]
-    return []
+            _constant("place", np.int64([model.level])),
+            _constant("fallback", np.float32([model.fallback_])),
+            _constant("zero", np.float32([0.0])),
+            node("Gather", [INPUT, "place"], ["found"], axis=1),
+            node("Greater", ["found", "zero"], ["is_there"]),
+            node("Where", ["is_there", "found", "fallback"], ["level"]),
+            node("Log", ["level"], ["shift"]),
+            node("Add", [inside, "shift"], ["shifted"]),
+        ], "shifted"
+    if isinstance(model, Calibrated):
+        return [
+            _constant("least", np.float32([LEAST])),
+            _constant("slope", np.float32([model.slope_])),
+            _constant("shift", np.float32(model.shift_)),
+            node("Max", [inside, "least"], ["there"]),
+            node("Log", ["there"], ["logs"]),
+            node("Mul", ["logs", "slope"], ["sloped"]),
+            node("Add", ["sloped", "shift"], ["shifted"]),
+            node("Softmax", ["shifted"], ["calibrated"], axis=-1),
+        ], "calibrated"
+    return [], inside
 
 
-def _in_target_unit(
-    graph: onnx.ModelProto, contract: Contract, shift: list[onnx.NodeProto]
-) -> onnx.ModelProto:
-    """Name the output, make it one number a row, shift it, and undo the target's transform."""
-    inside = graph.graph.output[0].name
-    nodes = [*shift, helper.make_node("Constant", [], ["flat"], value_ints=[-1])]
-    if shift:
-        nodes.append(helper.make_node("Add", [inside, "shift"], ["shifted"]))
-        inside = "shifted"
-    if contract.target.is_log:
-        nodes.append(helper.make_node("Exp", [inside], ["unit"]))
-        inside = "unit"
-    nodes.append(helper.make_node("Reshape", [inside, "flat"], [OUTPUT]))
+def _as_the_contract_says(model: BaseEstimator, task: Task, inside: str) -> Nodes:
+    """The target's unit, or a probability for each of the contract's classes."""
+    if task.link == "log":
+        return [helper.make_node("Exp", [inside], ["unit"])], "unit"
+    known = None if task.classes is None else np.asarray(model.classes_, np.intp)
+    if known is None or known.size == task.width:
+        return [], inside
+    # no row taught the others: their probability is 0
+    places = _constant("places", np.eye(task.width, dtype=np.float32)[known])
+    return [places, helper.make_node("MatMul", [inside, "places"], ["every"])], "every"
+
+
+def _ended(graph: onnx.ModelProto, nodes: list[onnx.NodeProto], task: Task) -> onnx.ModelProto:
+    """The graph with these nodes at its end, its outcome under our name and in our shape."""
+    inside = nodes[-1].output[0] if nodes else graph.graph.output[-1].name
+    shape = [-1] if task.classes is None else [-1, task.width]
+    nodes = [*nodes, _constant("shape", np.int64(shape))]
+    nodes.append(helper.make_node("Reshape", [inside, "shape"], [OUTPUT]))
     graph.graph.node.extend(nodes)
     del graph.graph.output[:]
-    graph.graph.output.append(helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None]))
+    answer = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, *shape[1:]])
+    graph.graph.output.append(answer)
     # the converter takes them from a set: sorted, the same model is the same bytes
     opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
     del graph.opset_import[:]

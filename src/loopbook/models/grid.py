@@ -7,22 +7,37 @@ the recipes are in `candidates`.
 from collections.abc import Callable
 
 from loopbook.models import own_candidates, trial
+from loopbook.models.task import task_of
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.paths import current
 
 LIBRARY = (
     *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble"),
-    *("with_history", "relative", "recalibrated"),
+    *("with_history", "relative", "recalibrated", "robust"),
 )
+MOST_BOOSTED = 50  # classes: beyond, a tree for each class in each round takes too long
+
+
+def _is_treed(contract: Contract) -> bool:
+    return task_of(contract).width <= MOST_BOOSTED
+
+
 NEEDS: dict[str, Callable[[Contract], bool]] = {
-    "with_history": lambda contract: bool(contract.trailing),
+    "extra_trees": _is_treed,
+    "hist_gradient_boosting": _is_treed,
+    "robust": lambda contract: task_of(contract).centre == "median",
+    "ensemble": _is_treed,
+    "with_history": lambda contract: _is_treed(contract) and bool(contract.trailing),
     "relative": lambda contract: contract.target.level is not None,
-    "recalibrated": lambda contract: contract.event_time is not None,
+    "recalibrated": lambda contract: (
+        _is_treed(contract) and bool(contract.event_time or contract.target.classes)
+    ),
 }
 # The same model without the one thing that a candidate adds.
 WITHOUT = {
-    "with_history": "hist_gradient_boosting",
-    "relative": "hist_gradient_boosting",
+    "robust": "hist_gradient_boosting",
+    "with_history": "ensemble",
+    "relative": "ensemble",
     "recalibrated": "ensemble",
 }
 
@@ -30,8 +45,9 @@ WITHOUT = {
 def candidates(names: list[str]) -> list[str]:
     """Those of `names` that the project's contract can have, for `pipeline.yaml`.
 
-    A table without time has nothing to be recalibrated on; one without history
-    has no level. Every other name is kept, in its order. A project's own
+    A number without time has nothing to be recalibrated on; a table without
+    history has no level; classes, and numbers with a squared error, have no
+    robust candidate; of more than 50 classes only straight lines are fitted. Every other name is kept, in its order. A project's own
     candidates are tried on made-up rows, where they changed since the last time.
 
     Raises

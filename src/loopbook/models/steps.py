@@ -17,6 +17,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler, TargetEncoder
 
 from loopbook.features.rows import input_names, row_inputs
+from loopbook.models.class_shares import ClassShares
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
 
@@ -88,8 +89,8 @@ def _first_steps(model: BaseEstimator) -> Iterator[ColumnTransformer]:
         yield model
     elif isinstance(model, Pipeline):
         yield from _first_steps(model.steps[0][1])
-    elif hasattr(model, "regressor"):
-        yield from _first_steps(model.regressor)
+    elif hasattr(model, "regressor") or hasattr(model, "classifier"):
+        yield from _first_steps(getattr(model, "regressor", None) or model.classifier)
     elif isinstance(getattr(model, "estimators", None), list):
         for _, inner in model.estimators:
             yield from _first_steps(inner)
@@ -116,7 +117,13 @@ def one_hot() -> Pipeline:
     return make_pipeline(known(), OneHotEncoder(handle_unknown="ignore", sparse_output=False))
 
 
-def target_mean(random_seed: int) -> Pipeline:
-    """Categories as the mean target of their value, cross-fitted."""
+def target_mean(random_seed: int, kind: str = "continuous") -> Pipeline:
+    """Categories as the mean target of their value, cross-fitted; `binary` is for two classes."""
     folds = KFold(5, shuffle=True, random_state=random_seed)
-    return make_pipeline(known(), TargetEncoder(target_type="continuous", cv=folds))
+    return make_pipeline(known(), TargetEncoder(target_type=kind, cv=folds))
+
+
+def class_shares(random_seed: int) -> Pipeline:
+    """Categories as the share of each class among their rows, cross-fitted."""
+    folds = KFold(5, shuffle=True, random_state=random_seed)
+    return make_pipeline(known(), ClassShares(folds))

@@ -36,6 +36,9 @@ class Number:
     bias_measure: Measure = field(init=False)
     classes = None
     width = 1
+    shape = ()  # of one answer
+    answer_words = "one finite number"
+    method, ending = "predict", "a regressor of one target"
     parity_words = "of the target's spread"
 
     def __post_init__(self):
@@ -49,6 +52,11 @@ class Number:
     @property
     def is_log(self) -> bool:
         return self.contract.target.is_log
+
+    @property
+    def centre(self) -> str:
+        """What the loss is least for: the `mean` of what may happen, or its `median`."""
+        return "mean" if self.metric == "squared_error" else "median"
 
     @property
     def link(self) -> str:
@@ -184,6 +192,9 @@ class Classes:
     measure = measures.LOG_LOSS
     bias_measure = Measure("bias of the probability", "points", 100)
     metric = "log_loss"
+    centre = None
+    answer_words = "a probability for each class"
+    method, ending = "predict_proba", "a classifier that gives probabilities"
     parity_words = "of probability"
 
     @property
@@ -193,6 +204,11 @@ class Classes:
     @property
     def width(self) -> int:
         return len(self.classes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one answer."""
+        return (self.width,)
 
     @property
     def positive(self) -> int | None:

@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from loopbook.features.rows import input_names
 from loopbook.models import own_candidates
 from loopbook.models.own_candidates import FILE
+from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import CandidateError, ExportError, listed
@@ -94,15 +96,12 @@ def faults_of(name: str, contract: Contract, project: Project) -> list[str]:
     doing = "its function ran"
     try:
         model = candidates.build(name, contract, 0)
-        doing = f"it was fitted to {ROWS} made-up rows, some values missing"
+        doing = f"it was fitted to {len(y)} made-up rows, some values missing"
         model = candidates.in_float32(candidates.fit(model, X, y, rows))
         doing = "it predicted them"
-        fitted = np.asarray(model.predict(X))
-        if fitted.shape != y.shape or not np.isfinite(fitted).all():
-            return [
-                f"{FILE}: {name} predicted {_shape(fitted)} for {ROWS} rows, expected one finite "
-                "number a row. End it with a regressor of one target"
-            ]
+        task = task_of(contract)
+        if fault := _unlike(model, task, X):
+            return [f"{FILE}: {name} {fault}. End it with {task.ending}"]
         doing = "it was converted to ONNX"
         graph = export.export(model, contract, X.shape[1])
         doing = "its ONNX graph answered"
@@ -125,6 +124,21 @@ def faults_of(name: str, contract: Contract, project: Project) -> list[str]:
     return []
 
 
+def _unlike(model: Any, task: Task, X: np.ndarray) -> str:
+    """How a fitted model's answers are not those that the target asks for; empty if they are."""
+    if not hasattr(model, task.method):
+        return f"has no {task.method}"
+    answers, expected = task.answers(model, X), (len(X), *task.shape)
+    if answers.shape == expected and np.isfinite(answers).all():
+        return ""
+    found = (
+        f"{int((~np.isfinite(answers)).sum())} numbers that are not finite"
+        if answers.shape == expected
+        else f"an array of shape {answers.shape}"
+    )
+    return f"predicted {found} for {len(X)} rows, expected {task.answer_words} a row"
+
+
 def made_up(contract: Contract):
     """Inputs, a target as it is inside and rows' times, of the contract's shape, drawn at random.
 
@@ -135,25 +149,23 @@ def made_up(contract: Contract):
 
     draw = np.random.default_rng(0)
     names = input_names(contract)
-    X = draw.uniform(1, 100, (ROWS, len(names)))
+    classes = task_of(contract).classes or []
+    count = max(ROWS, 5 * len(classes))
+    X = draw.uniform(1, 100, (count, len(names)))
     for place, name in enumerate(names):
         if name in contract.categories:
-            X[:, place] = draw.integers(0, 5, ROWS)
-    y = 1 + X.mean(axis=1) / 100 + draw.normal(0, 0.01, ROWS)
+            X[:, place] = draw.integers(0, 5, count)
+    y = 1 + X.mean(axis=1) / 100 + draw.normal(0, 0.01, count)
+    if classes:  # as many rows of each
+        y = np.searchsorted(np.quantile(y, np.arange(1, len(classes)) / len(classes)), y)
     X[draw.random(X.shape) < 0.1] = np.nan
     days = pl.datetime_range(
         pl.datetime(2020, 1, 1, time_zone="UTC"),
-        pl.datetime(2020, 1, 1, time_zone="UTC") + pl.duration(days=ROWS - 1),
+        pl.datetime(2020, 1, 1, time_zone="UTC") + pl.duration(days=count - 1),
         "1d",
         eager=True,
     )
     return X.astype(np.float32), y, pl.DataFrame({EVENT_TS: days})
-
-
-def _shape(values: np.ndarray) -> str:
-    if values.shape == (ROWS,):
-        return f"{int((~np.isfinite(values)).sum())} numbers that are not finite"
-    return f"an array of shape {values.shape}"
 
 
 def main(report: str, *names: str) -> None:
