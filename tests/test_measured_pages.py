@@ -129,7 +129,7 @@ def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
     costs = {"false_positive": 1.0, "false_negative": 5.0}
     target = {"classes": ["no", "yes"], "positive": "yes", "costs": costs}
     page = about(target, decision={"threshold": 0.17, "cost": 0.31, "rows": 900})
-    assert "predicts y (one of no, yes; yes is the yes)" in page
+    assert "predicts y (one of “no”, “yes”; “yes” is the positive class)" in page
     assert "cost of a false negative 5 yes is answered from a probability of 0.17" in page
     assert "mean cost of a row with it 0.31 rows on which it was chosen 900" in page
     assert "and 88 more" in about({"classes": [str(n) for n in range(100)]})

@@ -210,8 +210,9 @@ def _kind(target: Record) -> str:
     """What the target can be, in a few words."""
     if classes := target.get("classes"):
         more = len(classes) - MOST_CLASSES
-        told = ", ".join(classes[:MOST_CLASSES]) + (f" and {more:,} more" if more > 0 else "")
-        yes = f"; {target['positive']} is the yes" if target.get("positive") else ""
+        told = ", ".join(f"“{name}”" for name in classes[:MOST_CLASSES])
+        told += f" and {more:,} more" if more > 0 else ""
+        yes = f"; “{target['positive']}” is the positive class" if target.get("positive") else ""
         return f"one of {told}{yes}"
     return target["unit"] or "no unit"
 
