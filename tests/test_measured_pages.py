@@ -188,6 +188,7 @@ def test_a_page_about_windows_says_first_why_nothing_serves(tmp_path, monkeypatc
 def test_a_turn_and_a_replay_are_told_in_their_measure():
     turn = turned.turn(8, "retrain", "promoted", "m v8")
     turn["numbers"] |= {"error": 29.1, "bias": -3.0, "error_growth": 1.5, "coverage": 0.96}
+    assert "whose bias is told late" in text(turn_pages.turn(of(LATE, turn | {"bias_of": "late"})))
     page = text(turn_pages.turn(of(MINUTES, turn)))
     for told in (
         *("what an error is mean absolute error", "realized error 29.1 minutes"),

@@ -209,6 +209,7 @@ class _Turn:
             "numbers": window["numbers"],
             "measure": asdict(task.measure),
             "bias_measure": asdict(task.bias_measure),
+            "bias_of": window.get("bias_of"),
             "window": window_records.window_folder(self.project, window["as_of"]).name,
         }
         return window["verdict"]["level"]

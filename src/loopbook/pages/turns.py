@@ -48,7 +48,7 @@ KNOWN = {  # the keys of a record that have their place on the page
     *("turn", "as_of", "outcome", "reason", "champion", "asked", "probation", "attempt", "window"),
     *("challenger", "errors", "retrain_s", "confirmed", "resumed", "stage", "mlflow_run_id"),
     *("snapshot_sha256", "snapshot_rows", "began_at", "ended_at", "numbers", "verdict"),
-    *("verdict_reasons", "loss", "measure", "bias_measure"),
+    *("verdict_reasons", "loss", "measure", "bias_measure", "bias_of"),
 }
 
 
@@ -159,6 +159,7 @@ def _seen(record: Record) -> Pairs:
     numbers = record.get("numbers") or {}
     measures = of_record(record)
     told = [("what an error is", measures[0].title)] if numbers else []
+    told.append(("whose bias is told", record.get("bias_of")))
     rows = [
         (NUMBERS.get(name, name), _number(name, value, measures)) for name, value in numbers.items()
     ]
