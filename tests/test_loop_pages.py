@@ -13,6 +13,7 @@ from reading import Reads
 
 from loopbook.loop import replay_results
 from loopbook.pages import colours, loop_dashboard, loop_plots
+from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
@@ -101,7 +102,7 @@ def test_a_turn_that_stopped_early_is_told_too():
 
 
 def test_a_replay_shows_errors_retrainings_and_failed_requests():
-    page = Reads(turn_pages.replay(turned.result(), b"<svg/>"))
+    page = Reads(replay_pages.replay(turned.result(), b"<svg/>"))
     for told in ("the year, a turn a week", "never retrain: error, %", "14,321", "2015-05", "72"):
         assert told in page.text, told
     assert [a["src"][:19] for tag, a in page.elements if tag == "img"] == ["data:image/svg+xml;"]
@@ -111,7 +112,7 @@ def test_a_replay_shows_errors_retrainings_and_failed_requests():
 
 @pytest.mark.parametrize(("is_right", "told"), [(True, "That is what"), (False, "NOT what")])
 def test_a_scenario_says_what_was_expected_and_whether_it_came(is_right, told):
-    page = Reads(turn_pages.replay(turned.result("concept", right=is_right), None))
+    page = Reads(replay_pages.replay(turned.result("concept", right=is_right), None))
     assert "it retrains and a new version is promoted" in page.text
     assert told in page.text
     assert "never retrain" not in page.text

@@ -12,7 +12,9 @@ from test_templates import INTERVAL, card, decision, window
 
 from loopbook.models.task import task_of
 from loopbook.pages import dashboards, metrics
+from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
+from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.project.paths import Project
 from loopbook.registry.reader import Version
@@ -59,7 +61,7 @@ def test_a_record_of_an_earlier_loopbook_shows_its_mape_as_that():
     assert "10.0 % realized error (MAPE)" in page
     over_mean = text(window_pages.performance(window() | {"loss": "mae"}, {}))
     assert "realized error (MAE over the mean)" in over_mean
-    assert "error (MAPE)" in text(window_pages.candidates({"number": "1"}, decision()))
+    assert "error (MAPE)" in text(version_pages.candidates({"number": "1"}, decision()))
 
 
 def test_a_bias_names_the_class_that_it_is_of():
@@ -112,17 +114,17 @@ def test_the_metrics_of_a_card_have_the_unit_of_the_target():
 
 def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
     record = of(MINUTES, decision())
-    page = text(window_pages.candidates({"number": "1"}, record))
+    page = text(version_pages.candidates({"number": "1"}, record))
     assert "Change of the mean absolute error, with its interval" in page
     assert "+0.100 minutes +0 minutes +0.200 minutes 5" in page
-    shown = text(window_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
+    shown = text(version_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
     assert "Rise of the mean absolute error when one feature is shuffled" in shown
     assert INTERVAL["mean"] == 0.1
 
 
 def about(target: dict, **more) -> str:
     told = card() | {"target": {"name": "y", "unit": None, "meaning": "What."} | target} | more
-    return text(window_pages.model_card({"number": "1", "run_id": "r"}, told, decision()))
+    return text(version_pages.model_card({"number": "1", "run_id": "r"}, told, decision()))
 
 
 def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
@@ -148,17 +150,17 @@ def test_parity_is_told_in_what_it_is_measured_in():
 
 def test_where_nothing_serves_the_page_says_why_and_names_the_ways_on():
     told = {"sentence": "Refused: not better", "ways_on": ["more rows", "loopbook promote 3"]}
-    page = text(window_pages.no_champion({"number": "3"}, told))
+    page = text(version_pages.no_champion({"number": "3"}, told))
     assert "v3 was built and not promoted. Refused: not better. What can you do?" in page
     assert "more rows loopbook promote 3" in page
     assert "loopbook promote 3 --reason" in text(
-        window_pages.no_champion({"number": "3", "gate_reason": "Refused: slow"}, {})
+        version_pages.no_champion({"number": "3", "gate_reason": "Refused: slow"}, {})
     )
     assert "Nothing serves: what can you do? more rows" in text(
-        window_pages.candidates({"number": "3"}, decision() | told)
+        version_pages.candidates({"number": "3"}, decision() | told)
     )
     by_hand = {"number": "3", "promoted_at": "2025-01-01T00:00"}
-    assert "Nothing serves" not in text(window_pages.candidates(by_hand, decision() | told))
+    assert "Nothing serves" not in text(version_pages.candidates(by_hand, decision() | told))
 
 
 class Registered:
@@ -196,7 +198,7 @@ def test_a_turn_and_a_replay_are_told_in_their_measure():
         *("has come 96.00 %", "error of the baseline on the judged rows 0.310 minutes"),
     ):
         assert told in page, told
-    replay = text(turn_pages.replay(of(LATE, turned.result()), None))
+    replay = text(replay_pages.replay(of(LATE, turned.result()), None))
     assert "never retrain: error never retrain: bias, %" not in replay
     assert "2014-10 900 0.131 +0" in replay
     assert "The error is the log loss. Bias of the probability below 0" in replay

@@ -11,7 +11,9 @@ from jinja2 import StrictUndefined
 from reading import Reads
 
 from loopbook.pages import rendering
+from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
+from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 
 ROOT = Path(__file__).parents[1]
@@ -120,18 +122,18 @@ def pages() -> dict[str, str]:
     other = loop_turn(verdict=None)
     return {
         "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
-        "no_champion": window_pages.no_champion(version, {}),
+        "no_champion": version_pages.no_champion(version, {}),
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
         "performance": window_pages.performance(window(), figures),
-        "candidates": window_pages.candidates({"number": MARKUP}, decision()),
-        "model_card": window_pages.model_card(version, card(), decision()),
+        "candidates": version_pages.candidates({"number": MARKUP}, decision()),
+        "model_card": version_pages.model_card(version, card(), decision()),
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
         "loop": turn_pages.top([loop_turn()], [MARKUP]),
         "heading": turn_pages.heading(MARKUP, MARKUP, MARKUP, MARKUP),
         "turns": turn_pages.turns([loop_turn(), other], b"<svg/>", MARKUP),
-        "replay": turn_pages.replay(
+        "replay": replay_pages.replay(
             replay(), b"<svg/>", b"<svg/>", records=[loop_turn()], root=MARKUP
         ),
     }

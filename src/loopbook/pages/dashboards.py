@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
@@ -92,7 +93,7 @@ def _by_window(project: Project, page: str, versions: list[Version]) -> widgets.
 
 
 def _no_champion(store: Registry, newest: Version) -> str:
-    return window_pages.no_champion(_about(newest), _decision(store, newest))
+    return version_pages.no_champion(_about(newest), _decision(store, newest))
 
 
 def _number(record: Mapping[str, Any]) -> str:
@@ -156,9 +157,9 @@ def _about(held: Version) -> dict[str, str]:
 def _of_version(page: str, store: Registry, held: Version) -> str:
     decision = _decision(store, held)
     if page == "candidates":
-        return window_pages.candidates(_about(held), decision)
+        return version_pages.candidates(_about(held), decision)
     card = json.loads(store.content(held, registry_reader.CARD))
-    return window_pages.model_card(_about(held), card, decision)
+    return version_pages.model_card(_about(held), card, decision)
 
 
 def _decision(store: Registry, held: Version) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, guarded, row
@@ -63,7 +64,7 @@ def _replays(project: Project) -> list[widgets.Widget]:
     title, anchor = "What does the past say, replayed?", "replay"
     if not finished:
         return [widgets.HTML(turn_pages.heading(title, anchor, NO_REPLAY, "make replay"))]
-    names = [turn_pages.replay_name(result) for _, result in finished]
+    names = [replay_pages.replay_name(result) for _, result in finished]
 
     def draw(place: int) -> str:
         folder, result = finished[place]
@@ -79,7 +80,7 @@ def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
     # the policies' figure has the verdicts and promotions too
     over_time = figure(records) if policies is None else None
     root = f"{folder.relative_to(project.root)}/loop/"
-    return turn_pages.replay(result, policies, over_time, records=records, root=root)
+    return replay_pages.replay(result, policies, over_time, records=records, root=root)
 
 
 def _turns(records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:

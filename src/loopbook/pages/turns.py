@@ -1,18 +1,17 @@
-"""Loop pages: what their templates get of the loop's turns and replays.
+"""Loop pages: what their templates get of the loop's turns.
 
-It decides how a turn is told in a line, how its record is laid out, and how a
-replay is shown. Pure like the pages of windows: nothing is computed. A key that
-it does not know is shown under its own name.
+It decides how a turn is told in a line and how its record is laid out. Pure like
+the pages of windows: nothing is computed. A key that it does not know is shown
+under its own name.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopbook.models.measures import Measure, amount, of_record
+from loopbook.models.measures import Measure, of_record
 from loopbook.pages.formats import changed, count, instant, said, share
 from loopbook.pages.rendering import render
-from loopbook.records.turns import POLICIES
 
 Record = Mapping[str, Any]
 Pairs = list[tuple[str, Any]]
@@ -86,9 +85,6 @@ def heading(title: str, anchor: str, sentence: str = "", command: str = "") -> s
     return render("heading", title=title, anchor=anchor, sentence=sentence, command=command)
 
 
-# -- turns ---------------------------------------------------------------------
-
-
 def turns(records: Sequence[Record], figure: bytes | None, which: str) -> str:
     """Turns of this project as a figure and a list; a click shows a turn's record.
 
@@ -99,10 +95,11 @@ def turns(records: Sequence[Record], figure: bytes | None, which: str) -> str:
     which : str
         Which turns these are, a sentence.
     """
-    return render("turns", turns=_listed(records), figure=figure, which=which)
+    return render("turns", turns=listed(records), figure=figure, which=which)
 
 
-def _listed(records: Sequence[Record], root: str = "") -> list[dict[str, Any]]:
+def listed(records: Sequence[Record], root: str = "") -> list[dict[str, Any]]:
+    """What the templates get of some turns, the newest first."""
     return [_turn(record, root) for record in reversed(records)]
 
 
@@ -224,96 +221,3 @@ def _places(record: Record, root: str) -> Pairs:
             ("ended", record.get("ended_at")),
         ]
     )
-
-
-# -- replays -------------------------------------------------------------------
-
-
-def replay_name(result: Record) -> str:
-    """A replay as people call it."""
-    what = f"scenario {result['scenario']}" if result["scenario"] else "the year"
-    return f"{what}, a turn a {result['step']}"
-
-
-def replay(
-    result: Record,
-    policies: bytes | None,
-    figure: bytes | None = None,
-    *,
-    records: Sequence[Record] = (),
-    root: str = "",
-) -> str:
-    """What came of a replay: errors, retrainings, failed requests, and its turns.
-
-    Parameters
-    ----------
-    policies, figure : bytes or None
-        The errors of the policies, and the time line of the turns.
-    records : sequence of mappings
-        The turns of its loop, oldest first.
-    root : str
-        The folder of the project that turned.
-    """
-    return render(
-        "replay",
-        name=replay_name(result),
-        result=result,
-        numbers=_replay_numbers(result),
-        policies=policies,
-        policy_names=_policy_names(result),
-        months=_months(result),
-        measure=of_record(result)[0],
-        bias=of_record(result)[1],
-        turns=_listed(records, root),
-        figure=figure,
-        which=f"{len(records):,} turns of this replay, the newest first.",
-    )
-
-
-def _replay_numbers(result: Record) -> list[tuple[str, str]]:
-    numbers = [
-        (f"retrained: {POLICIES.get(p, p)}", f"{n:,}") for p, n in result["retrains"].items()
-    ]
-    numbers.append((f"of {result['requests']:,} requests failed", f"{result['failed']:,}"))
-    if result.get("seconds"):
-        numbers.append(("minutes it took", f"{result['seconds'] / 60:,.0f}"))
-    return numbers
-
-
-def _policies_of(result: Record) -> list[str]:
-    there = {month["policy"] for month in result["months"]}
-    return [policy for policy in POLICIES if policy in there]
-
-
-def _policy_names(result: Record) -> list[str]:
-    """Two columns a policy."""
-    measures = of_record(result)
-    names = [POLICIES[policy] for policy in _policies_of(result)]
-    columns = [_with_unit(m) for m in zip(("error", "bias"), measures, strict=True)]
-    return [f"{name}: {what}" for name in names for what in columns]
-
-
-def _with_unit(named: tuple[str, Measure]) -> str:
-    name, measure = named
-    return f"{name}, {measure.unit}" if measure.unit else name
-
-
-def _months(result: Record) -> list[tuple[Any, ...]]:
-    """Error and bias by month, a pair of columns a policy."""
-    by = {(m["policy"], m["month"]): m for m in result["months"]}
-    measures = of_record(result)
-    rows = []
-    for month in sorted({month for _, month in by}):
-        cells = [by.get((policy, month)) for policy in _policies_of(result)]
-        values = [v for cell in cells for v in _errors(cell, measures)]
-        answers = max((c["rows"] for c in cells if c), default=0)
-        rows.append((month, answers, *values))
-    return rows
-
-
-def _errors(cell: Record | None, measures: tuple[Measure, Measure]) -> tuple[Any, Any]:
-    """Error and bias as numbers in the units of the columns; the columns name these."""
-    if not cell:
-        return None, None
-    error, bias = (m.shown(cell[name]) for name, m in zip(("error", "bias"), measures, strict=True))
-    return amount(error), amount(bias, signed=True)

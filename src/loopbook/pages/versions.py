@@ -1,0 +1,174 @@
+"""Pages about a version: what their templates get.
+
+It decides what is told of a build's candidates, of the gate and of a model's
+card, in words and in the measure of the build. Pure: it reads no file and
+computes no number that is not in a record; its templates escape every value.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from loopbook.models.measures import Measure, of_record
+from loopbook.pages import metrics
+from loopbook.pages.formats import Amount, changed, said
+from loopbook.pages.rendering import render
+
+Record = Mapping[str, Any]
+MOST_CLASSES = 12  # that a sentence names
+
+
+def no_champion(version: Mapping[str, str], decision: Record) -> str:
+    """Why nothing serves though a version was built, and what a person can do.
+
+    Parameters
+    ----------
+    version : mapping
+        The tags of the newest version, with its `number`.
+    decision : mapping
+        The record of its build; empty where it is not there.
+    """
+    by_hand = f'loopbook promote {version["number"]} --reason "…" (it serves all the same)'
+    return render(
+        "no_champion",
+        version=version,
+        sentence=decision.get("sentence") or version.get("gate_reason", "nobody said why"),
+        ways_on=decision.get("ways_on") or [by_hand],
+    )
+
+
+def candidates(version: Mapping[str, str], decision: Record) -> str:
+    """Who ran in the build of a version, who won, and what the gate said."""
+    measure, bias = of_record(decision)
+    ranked = [
+        (
+            place,
+            row["candidate"],
+            said(row["loss"], measure),
+            Amount("") if row["bias"] is None else changed(row["bias"], bias),
+            "yes" if row["exportable"] else "no",
+            row["latency_ms"],
+        )
+        for place, row in enumerate(decision.get("ranked", []), 1)
+    ]
+    against = [
+        (other, *row)
+        for other, intervals in decision.get("against", {}).items()
+        for row in _changes(intervals, measure)
+    ]
+    checks = [
+        (check["name"], "passed" if check["passed"] else "FAILED", check["reason"])
+        for check in decision.get("checks", [])
+    ]
+    return render(
+        "candidates",
+        version=version,
+        decision=decision,
+        ranked=ranked,
+        against=against,
+        checks=checks,
+        measure=measure,
+        ways_on=[] if version.get("promoted_at") else decision.get("ways_on", []),
+    )
+
+
+def _changes(
+    intervals: Mapping[str, Record], measure: Measure
+) -> Iterator[tuple[str, Amount, Amount, Amount, int]]:
+    """Intervals of a difference of errors, a row a slice."""
+    for name, i in intervals.items():
+        yield name, *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
+
+
+def model_card(version: Mapping[str, str], card: Record, decision: Record) -> str:
+    """What a version is, where it comes from, what it may be asked."""
+    measure, bias = of_record(decision)
+    inputs = [
+        (
+            name,
+            feature.get("alias"),
+            feature["type"],
+            feature.get("unit"),
+            _range(feature.get("range")),
+            feature["meaning"],
+        )
+        for name, feature in card["contract"]["features"].items()
+    ]
+    return render(
+        "model_card",
+        version=version,
+        card=card,
+        inputs=inputs,
+        kind=_kind(card["target"]),
+        decided=_decided(card),
+        parity=_parity(card),
+        measure=measure,
+        metrics=metrics.rows(
+            card["validation"], decision.get("metric"), (measure, bias), card["target"]["unit"]
+        ),
+        by_class=metrics.by_class(card["validation"]),
+        slices=list(_changes(decision.get("against", {}).get("baseline", {}), measure)),
+        important=[
+            (r["feature"], changed(r["rise"], measure)) for r in decision.get("importance", [])
+        ],
+        lineage=_lineage(version, card),
+    )
+
+
+def _kind(target: Record) -> str:
+    """What the target can be, in a few words."""
+    if classes := target.get("classes"):
+        more = len(classes) - MOST_CLASSES
+        told = ", ".join(f"“{name}”" for name in classes[:MOST_CLASSES])
+        told += f" and {more:,} more" if more > 0 else ""
+        yes = f"; “{target['positive']}” is the positive class" if target.get("positive") else ""
+        return f"one of {told}{yes}"
+    return target["unit"] or "no unit"
+
+
+def _decided(card: Record) -> list[tuple[str, Any]]:
+    """From which probability on yes is answered, and what that is worth; empty elsewhere."""
+    target, decision = card["target"], card.get("decision") or {}
+    costs = target.get("costs") or {}
+    yes = target.get("positive") or "yes"
+    words = {
+        "threshold": f"{yes} is answered from a probability of",
+        "cost": "mean cost of a row with it",
+        "cost_at_half": "the same with 0.5",
+        "cost_of_no": f"the same if {yes} were never answered",
+        "cost_of_yes": f"the same if {yes} were always answered",
+        "rows": "rows on which it was chosen",
+    }
+    told = [(f"cost of a {name.replace('_', ' ')}", cost) for name, cost in costs.items()]
+    return told + [(words.get(name, name), value) for name, value in decision.items()]
+
+
+def _parity(card: Record) -> str:
+    """How far the exported model is from the fitted one, a sentence; older cards were relative."""
+    from loopbook.models.task import Classes, Number  # Polars: only this page waits for it
+
+    parity = card.get("parity") or {}
+    if "largest" not in parity:
+        return "Nobody has measured it."
+    kind = Classes if card["target"].get("classes") else Number
+    words = kind.parity_words if "spread" in parity else "of the answer"
+    return (
+        f"On {parity['rows']:,} rows the largest difference is {parity['largest']:.1e} {words}; "
+        f"allowed is {parity['tolerance']:.0e}."
+    )
+
+
+def _lineage(version: Mapping[str, str], card: Record) -> dict[str, str]:
+    return {
+        "run": version["run_id"],
+        "snapshot (SHA-256)": card["snapshot_sha256"],
+        "contract (SHA-256)": card["contract_sha256"],
+        "graph (SHA-256)": version.get("onnx_sha256", "unknown"),
+        "reference (SHA-256)": version.get("reference_sha256", "none"),
+        "commit": version.get("git_commit", "unknown"),
+        "data as of": (card["as_of"] or "unknown")[:10],
+        "promoted": (version.get("promoted_at") or "never")[:16],
+    }
+
+
+def _range(ends: Sequence[float] | None) -> str:
+    return f"{ends[0]:,g} to {ends[1]:,g}" if ends else ""
