@@ -39,7 +39,9 @@ def here(tmp_path, monkeypatch):
         number="7",
         inputs=inputs,
         card={"categories": {"zone": ["a", "b"]}},
+        contract=Contract.model_validate(TABLE),
         predict=lambda matrix: np.nan_to_num(matrix).sum(axis=1).astype(float),
+        decided=lambda answers: answers.tolist(),
     )
     monkeypatch.setattr(scoring, "champion", lambda *_: champion)
     monkeypatch.setattr(scoring, "PART_ROWS", 2)

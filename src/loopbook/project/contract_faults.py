@@ -90,7 +90,8 @@ def _reserved_faults(c: "Contract") -> list[str]:
     What the file calls the column may stay: `column` and `headers` say it.
     """
     ours = "is a column of loopbook's own"
-    answer = f"predicted_{c.target.name}"
+    answer, scored = c.target.answer_column, "is added to a file that is scored"
+    likely = set(c.target.probability_columns.values())
     columns = {*c.features, *c.trailing, *c.derived, c.target.name}
     clock = {n for n in (c.event_time, c.known_time) if n}
     keys = {*c.key, *clock} - columns
@@ -98,7 +99,8 @@ def _reserved_faults(c: "Contract") -> list[str]:
     taken |= dict.fromkeys(keys & ({*OWN, answer} - OF_A_KEY), ours)
     taken |= dict.fromkeys(set(c.trailing) & OF_HISTORY, ours)
     aliases = {*c.aliases, *c.header_of.values()} - {*columns, *keys}
-    taken |= dict.fromkeys(aliases & {"model_version", answer}, "is added to a file that is scored")
+    taken |= dict.fromkeys(aliases & {"model_version", answer, *likely}, scored)
+    taken |= dict.fromkeys({*columns, *keys} & likely, scored)
     asked = {*c.features, *c.key, *c.aliases}
     taken |= dict.fromkeys(asked & REQUESTS, "has a meaning in requests")
     taken |= dict.fromkeys({*c.features, *c.key} & ATTRIBUTES, "has a meaning in the service")

@@ -75,6 +75,19 @@ class Target(Ranged):
         return "category" if self.classes else "number"
 
     @property
+    def answer_column(self) -> str:
+        """What an answer is called, over HTTP and in a scored file."""
+        return f"predicted_{self.name}"
+
+    @property
+    def probability_columns(self) -> dict[str, str]:
+        """In a scored file, the column of each class's probability, by the class.
+
+        The class stands in it with all its signs, so that no two have one column.
+        """
+        return {name: f"probability_{name}" for name in self.classes or ()}
+
+    @property
     def is_log(self) -> bool:
         """Whether models are fitted on its log."""
         return self.transform == "log"

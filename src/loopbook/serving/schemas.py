@@ -116,7 +116,7 @@ class Schemas:
 
     def __init__(self, contract: Contract, largest_batch: int):
         self.contract = contract
-        self.answer_name = f"predicted_{contract.target.name}"
+        self.answer_name = contract.target.answer_column
         fields: dict[str, Any] = {n: _field(n, f, contract) for n, f in contract.features.items()}
         for name in contract.key:
             if name not in fields:

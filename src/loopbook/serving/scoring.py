@@ -31,7 +31,7 @@ from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 from loopbook.registry.servable import Servable, load
-from loopbook.serving import rows_to_score
+from loopbook.serving import rows_to_score, scored_columns
 from loopbook.serving.rows_to_score import Shape, Unknown
 
 PART_ROWS = 50_000
@@ -109,7 +109,8 @@ def score(
     -------
     Scored
         The output has the rows of the input in their order, with
-        `predicted_<target>` and `model_version`.
+        `predicted_<target>`, for classes `probability_<class>` of each, and
+        `model_version`.
 
     Raises
     ------
@@ -265,10 +266,8 @@ def _answered(
         prepared = history.joined(prepared, timelines, contract)
     prepared = row_features.with_derived(prepared, contract)
     matrix = row_features.encode(prepared, servable.inputs, servable.card["categories"])
-    return rows_to_score.as_output(rows, work.shape, contract).with_columns(
-        pl.Series(f"predicted_{contract.target.name}", servable.predict(matrix)),
-        pl.lit(servable.number).alias("model_version"),
-    )
+    said = scored_columns.of_answers(servable, contract, servable.predict(matrix))
+    return rows_to_score.as_output(rows, work.shape, contract).with_columns(said)
 
 
 def _computed(work: Work, todo: list[int], scheduler: str | None) -> Iterator[int]:
