@@ -45,14 +45,13 @@ def answer(
     table = contract.read_contract(here.contract)
     servable = scoring.champion(here, table)
     rows = change(rows)
-    observed = truth(rows[table.target.name].to_numpy())
+    observed = truth(rows[table.target.name].to_numpy()).tolist()
     matrix = servable.matrix(rows.to_dicts(), rows[clock.EVENT_TS].to_list())
     log = prediction_log.connect(here, table)
-    log.know_inputs(servable.card_sha256, servable.inputs)
+    log.know_inputs(servable.card_sha256, servable.inputs, servable.task.classes)
     entries, truths = [], []
-    for place, (row, value) in enumerate(
-        zip(rows.to_dicts(), servable.predict(matrix).tolist(), strict=True)
-    ):
+    said = servable.logged(servable.predict(matrix))
+    for place, (row, held) in enumerate(zip(rows.to_dicts(), said, strict=True)):
         request = {n: row[n] for n in table.features if row[n] is not None}
         if keyed:
             request |= {n: str(row[n]) for n in table.key}
@@ -63,13 +62,13 @@ def answer(
                 *(name, now, round(at.timestamp() * 1e6), servable.version.name),
                 *(servable.number, roles.CHAMPION, None, "predict", key),
                 *(orjson.loads(orjson.dumps(request)), matrix[place], servable.card_sha256),
-                *(servable.notes(row), value, 1000),
+                notes=servable.notes(row),
+                latency_us=1000,
+                **held,
             )
         )
         known = at + timedelta(days=table.label_delay_days)
-        truths.append(
-            Truth(name, None, float(observed[place]), round(known.timestamp() * 1e6), now)
-        )
+        truths.append(Truth(name, None, observed[place], round(known.timestamp() * 1e6), now))
     log.append(entries)
     log.tell(truths)
     log.close()

@@ -1,6 +1,7 @@
 """What is answered, logged and told back, for a number, yes or no, and one of several alike."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from small_classes import (
     THRESHOLD,
     YES_OR_NO,
     Shelf,
+    as_yaml,
     files,
     rows,
     serving,
@@ -28,6 +30,7 @@ from loopbook.data.truths import Truth
 from loopbook.features import rows as row_features
 from loopbook.models.inference import OUTPUT
 from loopbook.models.task import task_of
+from loopbook.pages import what_if
 from loopbook.project import clock, contract, paths
 from loopbook.project.contract import Contract
 from loopbook.project.errors import QuarantineError, VersionRefused
@@ -331,6 +334,23 @@ def test_a_row_is_explained_by_the_class_that_the_threshold_answers():
     assert (said, most) == ("yes", "no")
     assert explain(servable, row, AT)["unit"] == "log odds of yes"
     assert explain(without, row, AT)["unit"] == "log odds of no"
+
+
+def test_the_page_that_asks_a_version_shows_its_answer_and_every_probability(task, tmp_path):
+    (tmp_path / "contract.yaml").write_text(as_yaml(table(task)), encoding="utf-8")
+    shelf = Shelf(task)
+    page = what_if.sliders(paths.Project(tmp_path), shelf, shelf.held("", CHAMPION))
+    _, inputs, shown = page.children
+    before = shown.value
+    size = next(w for w in inputs.children if w.description == "size")
+    size.value = size.max
+    assert shown.value != before
+    said = re.search(r"<b>([^<]+)</b>(\w+), (\w+), as of 2025-02-01", shown.value)
+    target = table(task).target
+    assert said.groups()[1:] == (target.name, "kg" if task == NUMBER else "class")
+    assert shown.value.count('<div style="width:') == len(target.classes or [])
+    assert target.classes is None or said[1] in target.classes
+    assert "add up to the difference" in shown.value
 
 
 def test_truth_that_waits_is_let_in_only_as_what_the_target_is_now(tmp_path):

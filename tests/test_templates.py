@@ -130,6 +130,9 @@ def pages() -> dict[str, str]:
         "model_card": version_pages.model_card(version, card(), decision()),
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
+        "a class": window_pages.answer(
+            MARKUP, MARKUP, explanation | {"unit": MARKUP}, {}, [], {MARKUP: 0.5, "b": 0.5}
+        ),
         "loop": turn_pages.top([loop_turn()], [MARKUP]),
         "heading": turn_pages.heading(MARKUP, MARKUP, MARKUP, MARKUP),
         "turns": turn_pages.turns([loop_turn(), other], b"<svg/>", MARKUP),
@@ -193,6 +196,19 @@ def test_an_answer_is_not_rounded_away_whatever_its_unit(value, shown):
     page = window_pages.answer(value, "target, unit", explanation, {}, [])
     assert f"<b>{shown}</b>target, unit" in page
     assert f"A usual row is answered with {shown};" in page
+
+
+def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():
+    likely = {f"class {n}": n / 1000 for n in range(40)}
+    part = {"feature": "size", "value": 1.0, "contribution": 2.25}
+    explanation = {"base": 1.0, "contributions": [part], "unit": "log odds of class 39"}
+    page = window_pages.answer("class 39", "kind, class", explanation, {}, [], likely)
+    assert "<b>class 39</b>kind, class" in page
+    assert "In log odds of class 39 a usual row has 1 and this one 3.25;" in page
+    assert page.count('%"></div>') == page.count(" %</td>") == 12
+    assert page.index("class 39</td>") < page.index("class 28</td>")
+    assert "class 27" not in page
+    assert "The 28 other classes are less probable" in page
 
 
 def test_only_one_module_knows_jinja2():

@@ -51,14 +51,17 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
 
 
 def _answer(servable: Servable, record: Mapping[str, Any], now: datetime) -> str:
-    target = servable.contract.target
-    imputed = servable.notes(record)["imputed"]
+    target, imputed = servable.contract.target, servable.notes(record)["imputed"]
+    answers = servable.predict(servable.matrix([record], [now]))
+    (said,) = servable.decided(answers)
+    kind = "class" if target.classes else target.unit or "no unit"
     return window_pages.answer(
-        servable.predict(servable.matrix([record], [now]))[0],
-        f"{target.name}, {target.unit or 'no unit'}, as of {now:%Y-%m-%d}",
+        said,
+        f"{target.name}, {kind}, as of {now:%Y-%m-%d}",
         explain(servable, record, now),
         {name: _place(servable.card, name, value) for name, value in record.items()},
         [f"no value for {name}, so it is imputed" for name in imputed],
+        dict(zip(target.classes, answers[0].tolist(), strict=True)) if target.classes else None,
     )
 
 
@@ -71,7 +74,7 @@ def _input(servable: Servable, name: str) -> widgets.Widget:
     feature = servable.contract.features[name]
     looks = {
         "description": feature.alias or name,
-        "description_tooltip": feature.meaning,
+        "tooltip": feature.meaning,
         "style": {"description_width": "130px"},
         "layout": widgets.Layout(width="330px", max_width="100%"),
     }

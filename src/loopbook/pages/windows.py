@@ -15,6 +15,7 @@ from loopbook.pages.rendering import render
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
+MOST_CLASSES = 12  # that have a bar of their own
 
 
 def markdown(text: str) -> str:
@@ -114,13 +115,17 @@ def what_if() -> str:
 
 
 def answer(
-    value: float,
+    value: float | str,
     target: str,
     explanation: Record,
     places: Mapping[str, str],
     notes: Sequence[str],
+    probabilities: Mapping[str, float] | None = None,
 ) -> str:
-    """An answer, its contributions, and where its inputs lie among the training rows."""
+    """An answer, its contributions, and where its inputs lie among the training rows.
+
+    A class is shown with the probabilities of all, the most probable of many.
+    """
     contributions = [
         (part["feature"], part["value"], part["contribution"], places.get(part["feature"], ""))
         for part in explanation["contributions"]
@@ -128,8 +133,20 @@ def answer(
     return render(
         "answer",
         target=target,
-        answer=float(value),
+        answer=value,
         base=float(explanation["base"]),
+        total=explanation["base"] + sum(part[2] for part in contributions),
+        unit=explanation.get("unit", ""),
+        bars=_most_probable(probabilities),
+        more=max(len(probabilities or {}) - MOST_CLASSES, 0),
         notes=notes,
         contributions=contributions,
     )
+
+
+def _most_probable(probabilities: Mapping[str, float] | None) -> list[tuple[str, float]]:
+    """The classes with their probabilities, in the contract's order; of many the most probable."""
+    some = list((probabilities or {}).items())
+    if len(some) <= MOST_CLASSES:
+        return some
+    return sorted(some, key=lambda pair: -pair[1])[:MOST_CLASSES]
