@@ -76,6 +76,7 @@ TABLES: dict[str, tuple[dict[str, Any], Callable[[], str]]] = {
     "an index column that is ignored": ({"ignored": [""]}, lambda: table(*(f"{n},{n},2024-01-0{n + 1},{row}" for n, row in enumerate(THREE)), header=f",{HEADER}")),
     "counts written as floats": ({}, lambda: table("1,2024-01-01,41.7,1.0,false,04103,542.96", "2,2024-01-02,139,,false,04105,1281", "3,2024-01-03,39,1.5,true,04105,681.82")),
     "a decimal comma": ({"source": {"path": "flats.csv", "dialect": {"separator": ";", "decimal_comma": True}}}, lambda: of_days("2024-01-01", "2024-01-02").replace(",", ";").replace(".", ",")),
+    "a query with a clock": ({"source": {"path": "flats.csv", "query": "SELECT * EXCLUDE (day), now() AS day FROM source"}}, lambda: of_days("2024-01-01", "2024-01-02")),
     "columns called min and max": (SPREAD, lambda: _with_noise(60, "min,max", lambda n: f"{n / 7},{10 + n / 4}")),
     "a column that is new": (LIFT, lambda: _with_noise(900, "lift", lambda n: "1" if n > 880 else "")),
     "no row": ({}, table),

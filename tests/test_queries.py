@@ -388,6 +388,16 @@ def test_what_a_killed_query_left_goes_after_a_day(place):
     assert new.exists()
 
 
+def test_what_came_from_a_part_that_is_no_more_goes(place):
+    """It may be large, or nobody's business any more."""
+    address = f"sqlite:///{place / 'weather.db'}"
+    WEATHER.write_database("weather", address, engine="sqlalchemy")
+    parts = {"older": {"database": address, "query": "SELECT town FROM weather"}}
+    queries.queried(of("SELECT * FROM older", parts), place)
+    queries.queried(of("SELECT * FROM newer", {"newer": parts["older"]}), place)
+    assert [path.name for path in landing_folder(place).glob("parts/*")] == ["newer"]
+
+
 def test_a_file_is_read_for_its_digest_when_it_changed_and_no_part_is_forgotten(place, monkeypatch):
     """What a build depends on: the whole source, from the memory of its files."""
     project, read = Project(place), []

@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +64,7 @@ def queried(contract: Contract, root: Path) -> Path:
     result = folder / f"queried-{_identity(contract, files)}.parquet"
     if result.exists():
         return result
-    _clear(folder)
+    _clear(folder, {named.folder(folder) for named in files})
     with (
         replacing(result) as incoming,
         tempfile.TemporaryDirectory(prefix=SPARE, dir=folder) as spare,
@@ -77,10 +77,13 @@ def queried(contract: Contract, root: Path) -> Path:
     return result
 
 
-def _clear(folder: Path) -> None:
-    """Remove what a query that was killed has left; one of today may still be running."""
+def _clear(folder: Path, places: Collection[Path]) -> None:
+    """Remove what came from places that the contract has no more, and what a killed query left."""
+    for left in folder.glob("parts/*"):
+        if left not in places:
+            shutil.rmtree(left, ignore_errors=True)
     for left in folder.glob(f"{SPARE}*"):
-        if time.time() - left.stat().st_mtime > A_DAY_S:
+        if time.time() - left.stat().st_mtime > A_DAY_S:  # one of today may still be running
             shutil.rmtree(left, ignore_errors=True)
 
 
