@@ -138,8 +138,8 @@ def champion_lines(decision: Mapping[str, Any]) -> list[str]:
     errors, (measure, _) = decision["errors"], of_record(decision)
     if "champion" in errors:
         lines.append(
-            f"error     {measure.title} {measure.said(errors['champion'])} on the newest "
-            f"{decision['rows']:,} rows; the baseline's is {measure.said(errors['baseline'])}"
+            f"error     {measure.title} {measure.said(errors['champion'])} on the "
+            f"{decision['rows']:,} rows that judge; the baseline's is {measure.said(errors['baseline'])}"
         )
     return [*lines, f"gate      {decision['sentence']}"]
 
