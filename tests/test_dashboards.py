@@ -34,7 +34,7 @@ TOLD = {
     },
     SEVERAL: {
         "overview": ("realized log loss",),
-        "performance": ("bias of the probability of", "blue, dark", "grün"),
+        "performance": ("bias of the probability of", "blue, dark", "How frequent is each class?"),
         "candidates": ("Change of the log loss",),
         "model_card": ("one of “red”, “blue, dark”, “grün”",),
     },

@@ -80,6 +80,18 @@ def test_recall_and_precision_stand_a_class_a_row():
     assert "log loss: what decides 0.500 rows 9" in page
 
 
+def test_the_shares_of_the_classes_stand_beside_those_of_the_reference():
+    answer = {"column": "answer", "labels": ["b", "a", "missing"], "reference": [0.25, 0.75, 0.0]}
+    columns = [answer | {"current": [0.5, 0.5, 0.0]}]
+    columns += [columns[0] | {"column": "observed", "current": [1.0, 0.0, 0.0]}]
+    assert metrics.class_shares(columns, ["a", "b"]) == [
+        ("a", "75.0 %", "50.0 %", "75.0 %", "0.0 %"),
+        ("b", "25.0 %", "50.0 %", "25.0 %", "100.0 %"),
+    ]
+    assert metrics.class_shares(columns[:1], ["a"]) == []
+    assert metrics.class_shares(columns, []) == []
+
+
 def test_the_metrics_of_a_card_have_the_unit_of_the_target():
     rows = dict(
         metrics.rows(

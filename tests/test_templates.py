@@ -48,6 +48,8 @@ def window() -> dict:
     )
     column = {"column": MARKUP, "distance": 0.2, "threshold": 0.1}
     column |= {"is_judged": True, "has_drifted": True}
+    shares = {"labels": [MARKUP], "reference": [0.5], "current": [0.5]}
+    classes = [column | shares | {"column": name} for name in ("answer", "observed")]
     fault = {"column": MARKUP, "kind": MARKUP, "is_broken": True, "sentence": MARKUP}
     champion = dict.fromkeys(("name", "version", "candidate", "promoted_at"), MARKUP)
     return {
@@ -59,7 +61,7 @@ def window() -> dict:
         "metrics": {MARKUP: 0.1, f"recall_{MARKUP}": 0.5},
         "bias_of": MARKUP,
         "champion": champion | {"fitted": {"until": MARKUP, "rows": 9}},
-        "columns": [column],
+        "columns": [column, *classes],
         "faults": [fault],
         "skew": {"share": 0.1, "rows": 7},
     }

@@ -4,7 +4,7 @@ It decides words and units, and puts those of each class into one row. It
 computes none of them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import Measure
@@ -105,6 +105,27 @@ def by_class(metrics: Mapping[str, float]) -> list[tuple[str, Amount, Amount]]:
         (name, *(_share(metrics.get(start + name)) for start in (RECALL, PRECISION)))
         for name in names
     ]
+
+
+def class_shares(
+    columns: Sequence[Mapping[str, Any]], classes: Sequence[str]
+) -> list[tuple[str, Amount, Amount, Amount, Amount]]:
+    """How frequent each class is: answered before and now, observed before and now.
+
+    Parameters
+    ----------
+    columns : sequence of mappings
+        Those of a window's record; empty is answered where they lack one of the two.
+    """
+    by_name = {column["column"]: column for column in columns}
+    if not classes or not {"answer", "observed"} <= by_name.keys():
+        return []
+    told = [
+        dict(zip(by_name[name]["labels"], by_name[name][when], strict=True))
+        for name in ("answer", "observed")
+        for when in ("reference", "current")
+    ]
+    return [(name, *(_share(shares.get(name)) for shares in told)) for name in classes]
 
 
 def _share(value: float | None) -> Amount:

@@ -98,6 +98,7 @@ def _judgement(column: Record) -> str:
 def performance(record: Record, figures: Figures) -> str:
     """How wrong, when, for whom; realized beside estimated."""
     measure, bias = of_record(record)
+    by_class = metrics.by_class(record["metrics"])
     return render(
         "performance",
         record=record,
@@ -105,7 +106,8 @@ def performance(record: Record, figures: Figures) -> str:
         measure=measure,
         bias=bias,
         metrics=metrics.rows(record["metrics"], record.get("loss"), (measure, bias)),
-        by_class=metrics.by_class(record["metrics"]),
+        by_class=by_class,
+        shares=metrics.class_shares(record["columns"], [name for name, *_ in by_class]),
     )
 
 
