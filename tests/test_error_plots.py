@@ -105,6 +105,18 @@ def test_calibration_of_classes_is_a_probability_against_a_share_from_0_to_1():
     assert several.axes[0].get_ylabel() == "share of rows with a class"
 
 
+def test_answers_that_are_equal_are_one_point_of_the_calibration():
+    """Apart, which row stands where would look like an error of a model that is right on average."""
+    observed, same = np.repeat([0.0, 1.0], [700, 300]), np.tile([0.7, 0.3], (1000, 1))
+    assert BINARY.calibration(observed, same).rows() == [
+        (pytest.approx(0.3), pytest.approx(0.3), 1000)
+    ]
+    assert BINARY.metrics(observed, same)["calibration_error"] == pytest.approx(0)
+    half = same.copy()
+    half[:500] = [0.9, 0.1]
+    assert BINARY.calibration(observed, half)["n"].to_list() == [500, 500]
+
+
 def test_differences_are_drawn_in_the_unit_of_the_measure():
     rows = {"all rows": Interval(-0.02, -0.03, -0.01, 9)}
     log = task_of(table(transform="log", range=[1.0, 9.0])).measure

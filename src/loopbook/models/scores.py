@@ -84,16 +84,21 @@ def of_classes(task: "Classes", observed: np.ndarray, answers: np.ndarray) -> di
 
 
 def calibration(observed: np.ndarray, answers: np.ndarray, groups: int = 10) -> pl.DataFrame:
-    """Mean answer and mean outcome in groups of equal size by answer.
+    """Mean answer and mean outcome in groups of about equal size by answer.
+
+    Equal answers are in one group: apart, the chance of which row is where
+    would look like an error of the model.
 
     Returns
     -------
     polars.DataFrame
         Columns `predicted`, `observed`, `n`; at most `groups` rows, ascending.
-        Ties keep the order of the rows.
     """
     order = np.argsort(answers, kind="stable")
-    parts = [part for part in np.array_split(order, groups) if part.size]
+    ascending = answers[order]
+    ends = [part[-1] for part in np.array_split(np.arange(order.size), groups) if part.size]
+    ends = np.unique(np.searchsorted(ascending, ascending[ends], side="right"))
+    parts = [part for part in np.split(order, ends) if part.size]
     return pl.DataFrame(
         {
             "predicted": [float(answers[p].mean()) for p in parts],
