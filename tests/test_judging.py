@@ -15,7 +15,7 @@ from loopbook.models.measures import of_record
 from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, verdict
 from loopbook.project.contract import Contract
-from loopbook.registry import challenge, reference
+from loopbook.registry import challenge, evidence, reference
 from loopbook.registry.reader import Version
 
 SURE = Confidence(0.95, 300, 1)
@@ -289,3 +289,32 @@ def test_a_record_of_an_earlier_loopbook_is_read_as_what_it_is():
     assert of_record({"loss": "mape"})[0].said(0.1106) == "11.1 %"
     assert of_record({"loss": None})[0].title == "error (MAPE)"
     assert of_record({"loss": "mae"})[0].title == "error (MAE over the mean)"
+
+
+def with_costs(**costs: float) -> tuple:
+    about = table("binary")
+    target = about.target.model_dump() | {"costs": costs or None}
+    about = Contract.model_validate(about.model_dump(mode="json") | {"target": target})
+    return about, task_of(about)
+
+
+def test_the_threshold_is_the_cheapest_and_what_it_saves_is_in_the_evidence():
+    """Five times as dear to miss the yes: it is answered from a sixth on, and a row costs less."""
+    _, task = with_costs(false_positive=1.0, false_negative=5.0)
+    some = rows("binary", 4000)
+    observed, said = task.observed(some["observed"]), task.of_column(some["answer"])
+    decision = task.decision(observed, said)
+    assert decision["threshold"] == pytest.approx(1 / 6, abs=0.06)
+    found = evidence.costs(task, observed, {"challenger": said}, {"challenger": decision})
+    challenger = found["challenger"]
+    assert challenger["with_threshold"] == pytest.approx(decision["cost"])
+    assert challenger["without"] == pytest.approx(decision["cost_at_half"])
+    assert challenger["with_threshold"] < 0.8 * challenger["without"]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_without_costs_nothing_is_decided_by_them(name):
+    task, some = TASKS[name], rows(name, 50)
+    pair = task.observed(some["observed"]), task.of_column(some["answer"])
+    assert task.decision(*pair) is None
+    assert evidence.costs(task, pair[0], {"challenger": pair[1]}, {}) is None

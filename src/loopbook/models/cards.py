@@ -42,6 +42,7 @@ def make_card(
     parity: Mapping[str, Any],
     validation: Mapping[str, float],
     examples: Mapping[str, Any],
+    decision: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The card of a model.
 
@@ -49,6 +50,8 @@ def make_card(
     ----------
     examples : mapping
         What `known_answers` gives. The service asks itself these before it lets a model in.
+    decision : mapping, optional
+        What `task.decision` gives: the card has it where the contract has costs.
     """
     return {
         "card_version": CARD_VERSION,
@@ -67,7 +70,7 @@ def make_card(
         "parity": dict(parity),
         "validation": dict(validation),
         "examples": dict(examples),
-    }
+    } | ({"decision": dict(decision)} if decision else {})
 
 
 def fitted(rows: pl.DataFrame, contract: Contract, bounds: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopbook.models import measures
+from loopbook.models import decisions, measures
 from loopbook.models.measures import Measure
 from loopbook.project.contract import Contract
 
@@ -158,6 +158,12 @@ class Number:
         if self.is_log:
             sound &= (observed > 0) & (answers > 0)
         return sound & ((observed != 0) | (self.metric != "absolute_percentage_error"))
+
+    def decision(self, observed: np.ndarray, answers: np.ndarray) -> None:
+        """A number has no threshold."""
+
+    def cost(self, observed: np.ndarray, answers: np.ndarray, decision: Any = None) -> None:
+        """A number has no costs."""
 
     def decided(self, answers: np.ndarray, decision: Mapping[str, Any] | None = None) -> list:
         """What is answered to each row: the number itself."""
@@ -302,6 +308,30 @@ class Classes:
         """Which rows have a loss: the class is one of the contract's, and all is a probability."""
         sound = (answers >= 0) & (answers <= 1 + PARITY_TOLERANCE)
         return np.isfinite(observed) & sound.all(axis=1)
+
+    def decision(self, observed: np.ndarray, answers: np.ndarray) -> dict[str, Any] | None:
+        """From which probability on yes is answered, the cheapest on these rows.
+
+        None without costs in the contract; see `decisions.cheapest`.
+        """
+        if not (costs := self.contract.target.costs):
+            return None
+        is_yes, chance = observed == self.positive, answers[:, self.positive]
+        return decisions.cheapest(is_yes, chance, **costs.model_dump()).as_dict()
+
+    def cost(
+        self,
+        observed: np.ndarray,
+        answers: np.ndarray,
+        decision: Mapping[str, Any] | None = None,
+    ) -> float | None:
+        """The mean cost of a row with a decision; None without costs in the contract."""
+        if not (costs := self.contract.target.costs):
+            return None
+        said = np.array([self.classes[self.positive]]) == np.array(self.decided(answers, decision))
+        was = observed == self.positive
+        false = costs.false_positive * (said & ~was) + costs.false_negative * (~said & was)
+        return float(false.mean())
 
     def decided(self, answers: np.ndarray, decision: Mapping[str, Any] | None = None) -> list[str]:
         """The class that is answered to each row.

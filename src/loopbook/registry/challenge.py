@@ -29,7 +29,7 @@ from loopbook.registry.reference import TAG as REFERENCE_TAG
 
 BASELINE = "baseline"
 KEPT = (
-    *("ranked", "against", "bias", "bias_of", "ablation", "importance"),
+    *("ranked", "against", "bias", "bias_of", "ablation", "importance", "costs"),
     *("metric", "measure", "bias_measure", "scale"),
 )  # of the evidence, in the record of the decision
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from loopbook.models.evaluation import Interval
@@ -28,6 +29,7 @@ class Comparison:
     against : by the other's role, by slice
     bias, errors : by role; a bias is that of `bias_of`, the target or one of its classes
     scale : what the gate's margins are shares of, on these rows
+    costs : what `costs` gives
     ablation : by the names of a candidate and of its twin without the idea
     """
 
@@ -39,6 +41,7 @@ class Comparison:
     ablation: Mapping[str, Interval]
     errors: Mapping[str, Mapping[str, float]]
     importance: pl.DataFrame
+    costs: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,27 @@ class Opponent:
     obstacle: str | None
     is_same: bool
     barred: str | None
+
+
+def costs(
+    task: Task,
+    observed: np.ndarray,
+    answers: Mapping[str, np.ndarray],
+    decisions: Mapping[str, Mapping[str, Any] | None],
+) -> dict[str, dict[str, float]] | None:
+    """The mean cost of a judged row by role; None where the contract has no costs.
+
+    `with_threshold` is that of what the service would answer, `without` that of
+    the most probable class.
+    """
+    found = {
+        role: {
+            "with_threshold": task.cost(observed, said, decisions.get(role)),
+            "without": task.cost(observed, said),
+        }
+        for role, said in answers.items()
+    }
+    return None if None in found["challenger"].values() else found
 
 
 def make_record(
@@ -93,6 +117,7 @@ def make_record(
         "bias": _as_json(comparison.bias),
         "bias_of": comparison.bias_of,
         "ablation": _as_json(comparison.ablation),
+        "costs": comparison.costs,
         "obstacle": opponent.obstacle,
         "same_as_champion": opponent.is_same,
         "barred": opponent.barred,
