@@ -1,18 +1,21 @@
-"""`make bench`: quality beside the peers, scale, joins, the service, swaps under load,
+"""`make bench`: quality and the league beside the peers, scale, joins, the service, swaps under load,
 monitoring, the graph, reliability, abuse.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
-stops learning; without it, 30 days before the newest row.
+stops learning; without it, 30 days before the newest row. `--data FOLDER` names
+whole tables for the league, `--autogluon PYTHON` an environment with AutoGluon.
 """
 
 import argparse
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 
 from bench import (
     abuse,
     graph,
     joins,
+    league,
     monitoring,
     quality,
     reliability,
@@ -21,17 +24,22 @@ from bench import (
     swaps,
 )
 
-PARTS = {part.__name__.split(".")[-1]: part for part in (quality, scale, joins, service)}
+PARTS = {part.__name__.split(".")[-1]: part for part in (quality, league, scale, joins, service)}
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))
+asked.add_argument("--data", type=Path, metavar="FOLDER")
+asked.add_argument("--autogluon", metavar="PYTHON")
 words = asked.parse_args()
 if unknown := set(words.parts) - set(PARTS):
     asked.error(f"found {', '.join(sorted(unknown))}, expected one of {', '.join(PARTS)}")
+OPTIONS = {
+    "quality": partial(quality.run, words.as_of),
+    "league": partial(league.run, data=words.data, python=words.autogluon),
+}
 for name in words.parts or PARTS:
-    run = partial(quality.run, words.as_of) if name == "quality" else PARTS[name].run
-    for line in run():
+    for line in OPTIONS.get(name, PARTS[name].run)():
         print(line, flush=True)
     print(flush=True)

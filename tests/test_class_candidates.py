@@ -267,6 +267,14 @@ def test_a_threshold_is_the_one_of_right_probabilities_where_that_costs_no_more(
     assert (apart.threshold, apart.cost) == (1 / 6, 0.0)
 
 
+def test_no_threshold_parts_rows_of_one_probability():
+    """Seen failing where it was looked for between them: it said yes to both, which costs 2.5."""
+    is_yes, said = np.array([False, True]), np.array([0.5, 0.5])
+    found = decisions.cheapest(is_yes, said, false_positive=5, false_negative=1)
+    assert found.threshold > 0.5
+    assert found.cost == 0.5
+
+
 def test_a_candidate_without_any_input_is_refused_for_classes_too():
     X, y, rows = trial.made_up(YES)
     with pytest.raises(CandidateError, match="none of 200 rows has a value"):
