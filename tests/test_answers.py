@@ -4,6 +4,7 @@ import json
 import re
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import onnx
 import polars as pl
@@ -167,6 +168,28 @@ def test_the_document_says_what_the_answers_of_this_target_are(http, task):
         *("boolean", "integer", "number", "string"),
     }
     assert table(task).target.classes[0] in observed["description"]
+
+
+def test_answers_are_what_the_document_says_they_are(http, task):
+    """Of every route that tells an answer, by the JSON schema of each."""
+    defined = http.get("/openapi.json").json()["components"]
+    text = json.dumps(defined).replace("#/components/", "#/")
+    name, row = table(task).name, {"name": "size", "shape": [1], "datatype": "FP64", "data": [9]}
+    truth = {"prediction_id": "none", "observed": (table(task).target.classes or [1])[0]}
+    found = {
+        "Answer": http.post("/predict?explain=true", json=ROW),
+        "Answers": http.post("/predict/batch", json={"rows": [ROW, {"size": 1}]}),
+        "InferenceResponse": http.post(f"/v2/models/{name}/infer", json={"inputs": [row]}),
+        "ModelMetadata": http.get(f"/v2/models/{name}"),
+        "ErrorAnswer": http.post("/feedback", json=truth),
+    }
+    for form, answer in found.items():
+        schema = json.loads(text) | {"$ref": f"#/schemas/{form}"}
+        jsonschema.validate(answer.json(), schema, jsonschema.Draft202012Validator)
+    jsonschema.validate(truth, json.loads(text) | {"$ref": "#/schemas/Truth"})
+    wrong = found["Answer"].json() | {f"predicted_{table(task).target.name}": "purple"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, json.loads(text) | {"$ref": "#/schemas/Answer"})
 
 
 def test_feedback_takes_the_class_or_the_number_again_and_corrected(http, task, tmp_path):
@@ -351,6 +374,8 @@ def test_the_page_that_asks_a_version_shows_its_answer_and_every_probability(tas
     assert shown.value.count('<div style="width:') == len(target.classes or [])
     assert target.classes is None or said[1] in target.classes
     assert "add up to the difference" in shown.value
+    rule = "yes is answered from a probability of 20.0% on" in shown.value
+    assert rule == (task == YES_OR_NO)
 
 
 def test_truth_that_waits_is_let_in_only_as_what_the_target_is_now(tmp_path):

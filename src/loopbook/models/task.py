@@ -35,6 +35,7 @@ class Number:
     measure: Measure = field(init=False)
     bias_measure: Measure = field(init=False)
     classes = None
+    positive = None
     width = 1
     shape = ()  # of one answer
     answer_words = "one finite number"

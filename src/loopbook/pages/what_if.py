@@ -60,9 +60,19 @@ def _answer(servable: Servable, record: Mapping[str, Any], now: datetime) -> str
         f"{target.name}, {kind}, as of {now:%Y-%m-%d}",
         explain(servable, record, now),
         {name: _place(servable.card, name, value) for name, value in record.items()},
-        [f"no value for {name}, so it is imputed" for name in imputed],
+        [*_rule(servable), *(f"no value for {name}, so it is imputed" for name in imputed)],
         dict(zip(target.classes, answers[0].tolist(), strict=True)) if target.classes else None,
     )
+
+
+def _rule(servable: Servable) -> list[str]:
+    """From which probability on the yes is answered, if not from half."""
+    threshold = (servable.card.get("decision") or {}).get("threshold")
+    target = servable.contract.target
+    if threshold is None or servable.task.positive is None:
+        return []
+    positive = target.classes[servable.task.positive]
+    return [f"{positive} is answered from a probability of {threshold:.1%} on"]
 
 
 def _was_seen(card: Mapping[str, Any], name: str) -> bool:
