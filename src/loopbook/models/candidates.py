@@ -2,9 +2,9 @@
 
 It decides the library's recipes. Each is a scikit-learn pipeline from the
 float32 matrix of `features.encode` to the target as it is inside (a log, where
-the contract says so; for classes, a probability each), and each converts to ONNX whole, missing values included.
-A project's own recipes are functions of the same form in its candidates.py
-(`own_candidates`); `build` finds both.
+the contract says so; for classes, a probability each), and each converts to
+ONNX whole, missing values included. A project's own recipes are functions of
+the same form in its candidates.py (`own_candidates`); `build` finds both.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -148,12 +148,12 @@ def extra_trees(contract: Contract, random_seed: int) -> Pipeline:
 
 
 def hist_gradient_boosting(contract: Contract, random_seed: int) -> Pipeline:
-    """Six hundred small trees, each correcting those before it."""
+    """Many small trees, each correcting those before it."""
     return _boosting(contract, random_seed)
 
 
 def robust(contract: Contract, random_seed: int) -> Pipeline:
-    """Six hundred small trees that minimise the absolute error, so that a few far rows count little."""
+    """Many small trees that minimise the absolute error, so that a few far rows count little."""
     return _boosting(contract, random_seed, robust=True)
 
 
