@@ -321,10 +321,10 @@ def test_a_build_against_another_registry_runs_again_what_is_logged_and_its_cham
 
 
 def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
-    """`promotion` is reached by training (its tolerance), evaluation and promotion only."""
+    """`promotion` is reached by evaluation and promotion only."""
     path = restored / "src/loopbook/models/promotion.py"
-    path.write_text(path.read_text().replace("PARITY_TOLERANCE = 1e-4", "PARITY_TOLERANCE = 2e-4"))
-    assert would_run(restored) == ALL[4:]
+    path.write_text(path.read_text().replace('"not better than"', '"no better than"'))
+    assert would_run(restored) == ["evaluate", "promote"]
 
 
 def test_an_own_candidate_stands_in_the_champions_table_beside_those_of_the_library(built):

@@ -1,6 +1,6 @@
 """A number, yes or no and one of several are judged by one loss, in words of its unit."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -14,11 +14,13 @@ from loopbook.models.margins import Scale
 from loopbook.models.measures import of_record
 from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, verdict
+from loopbook.pipeline.progress import champion_lines, window_lines
 from loopbook.project.contract import Contract
 from loopbook.registry import challenge, evidence, reference
 from loopbook.registry.reader import Version
 
 SURE = Confidence(0.95, 300, 1)
+MEASURES = ("measure", "bias_measure")
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 TARGETS = {
     "regression": {"name": "delay", "unit": "minutes"},
@@ -318,3 +320,31 @@ def test_without_costs_nothing_is_decided_by_them(name):
     pair = task.observed(some["observed"]), task.of_column(some["answer"])
     assert task.decision(*pair) is None
     assert evidence.costs(task, pair[0], {"challenger": pair[1]}, {}) is None
+
+
+def test_where_nothing_serves_the_end_of_a_build_names_the_ways_on():
+    found = promotion.Evidence(
+        rows=40, parity=1e-9, latency_ms=0.1, scale=Scale(1, 1),
+        against_baseline={ALL: Interval(-0.1, -0.2, -0.05, 40)},
+    )  # fmt: skip
+    decision = promotion.decide(found, promotion.Gate(0.015, 0.12, 200, 10, 0.06), TASKS["binary"])
+    ways = challenge._ways_on(Version("m", "1", "r", {}), decision)
+    told = {"champion": None, "sentence": decision.sentence, "ways_on": ways}
+    lines = champion_lines(told)
+    assert "40 rows that no compared model has seen, needed 200" in lines[0]
+    assert lines[1:3] == ["ways on", f"  - {ways[0]}"]
+    assert 'loopbook promote 1 --reason "…"' in lines[2]
+    assert "gate_min_rows" in lines[3]
+
+
+def test_a_window_is_told_in_the_measure_of_its_record():
+    measures = {name: asdict(getattr(TASKS["regression"], name)) for name in MEASURES}
+    numbers = {"rows": 9, "error": 29.13, "error_low": 28.0, "error_high": 30.0, "labels": 5}
+    numbers |= {"due": 6, "reference_error": 27.0, "estimated_error": 31.0}
+    record = {"current": ["2025-01-01", "2025-02-01"], "numbers": numbers, "champion": {}}
+    record |= {"verdict": {"level": "watch", "reasons": ["few rows"]}}
+    told = "\n".join(window_lines(record | measures))
+    assert "mean absolute error 29.1 minutes (28.0 minutes to 30.0 minutes)" in told
+    assert "estimated   31.0 minutes" in told
+    before = "\n".join(window_lines(record | {"loss": "mape"}))
+    assert "error (MAPE) 2,913 %" in before
