@@ -198,6 +198,16 @@ def test_a_class_that_one_row_has_is_known_to_every_part():
     assert np.abs(answers - exported).max() < 1e-6
 
 
+@pytest.mark.parametrize("contract", [BARE_YES, BARE_KINDS])
+def test_boosting_of_classes_compares_with_what_its_graph_holds(contract):
+    """Rounded down to float32: the converter rounds to the nearest, which is another branch."""
+    X, y, _ = trial.made_up(contract)
+    model = fitted("hist_gradient_boosting", contract, X, y)
+    nodes = [p.nodes["num_threshold"] for stage in model[-1]._predictors for p in stage]
+    values = np.concatenate(nodes)
+    assert (values == values.astype(np.float32))[np.isfinite(values)].all()
+
+
 def test_sizes_follow_the_number_of_rows_and_an_own_candidate_says_its_own():
     few = candidates.build("extra_trees", YES, 3, 10_000)[-1]
     many = candidates.build("extra_trees", YES, 3, 300_000)[-1]
