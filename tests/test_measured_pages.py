@@ -150,6 +150,27 @@ def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
     assert "When does it say yes?" not in about({"unit": "USD"}, decision=None)
 
 
+def test_a_table_without_a_time_has_no_unknown_days():
+    fitted = {"rows": 9, "since": None, "until": None}
+    assert "Fitted on 9 rows. How good" in about({"unit": "kg"}, fitted=fitted)
+    champion = window()["champion"] | {"fitted": fitted}
+    overview = text(window_pages.overview(window() | {"champion": champion}, [], {}))
+    assert "fitted on 9 rows." in overview
+    build = text(version_pages.candidates({"number": "1"}, decision() | {"as_of": None}))
+    assert "data as of" not in build
+    known = text(window_pages.performance(window() | {"metrics": {}}, {}))
+    assert "None is known before ground truth has come." in known
+
+
+def test_a_year_has_no_comma_in_a_range():
+    feature = {"type": "integer", "meaning": "When.", "range": [1900.0, 2100.0]}
+    wide = {"type": "number", "meaning": "How many.", "range": [0.0, 25000.0]}
+    contract = {"meaning": "A row.", "features": {"year": feature, "count": wide}}
+    page = about({"unit": "kg"}, contract=contract)
+    assert "1900 to 2100" in page
+    assert "0 to 25,000" in page
+
+
 def test_parity_is_told_in_what_it_is_measured_in():
     measured = {"rows": 900, "largest": 2e-6, "tolerance": 1e-4}
     of_old = about({"unit": "USD"}, parity=measured)

@@ -171,4 +171,6 @@ def _lineage(version: Mapping[str, str], card: Record) -> dict[str, str]:
 
 
 def _range(ends: Sequence[float] | None) -> str:
-    return f"{ends[0]:,g} to {ends[1]:,g}" if ends else ""
+    """A range; a year has no comma."""
+    low, high = (f"{end:,g}" if abs(end) >= 10_000 else f"{end:g}" for end in ends or (0, 0))
+    return f"{low} to {high}" if ends else ""
