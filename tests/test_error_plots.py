@@ -157,6 +157,9 @@ def test_errors_over_time_and_by_slice_stand_in_the_unit_of_the_measure():
 def test_where_nothing_is_known_a_sentence_stands_and_no_empty_axis():
     for figure in (
         error_plots.over_time([], None, NUMBER.measure),
+        error_plots.over_time(
+            [{"period": datetime(2025, 1, 6), "error": None}], 2.0, NUMBER.measure
+        ),
         error_plots.slices({}, NUMBER.measure),
         error_plots.changes({}, NUMBER.measure),
         error_plots.biases({}, NUMBER.measure),

@@ -1,5 +1,7 @@
 """Figures of columns: numbers and words alike."""
 
+from datetime import datetime, timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -57,3 +59,12 @@ def test_several_lines_over_time_are_told_apart_by_name():
     assert [text.get_text() for text in axis.get_legend().get_texts()] == frame.columns[1:]
     alone = plots.over_time(pl.DataFrame({"period": [1, 2], "value": [1, 2]}), "rows")
     assert alone.axes[0].get_legend() is None
+
+
+def test_one_period_is_shown_by_its_days_and_not_by_four_years():
+    at = datetime(2025, 1, 6)
+    frame = pl.DataFrame({"period": [at], "value": [3]})
+    low, high = (
+        plots.over_time(frame, "rows", {"window": at - timedelta(days=5)}).axes[0].get_xlim()
+    )
+    assert high - low == 7

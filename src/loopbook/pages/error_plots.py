@@ -210,7 +210,7 @@ def over_time(
     marks : mapping from instant to text
         What happened when.
     """
-    if not periods:
+    if all(p.get("error") is None and p.get("estimated") is None for p in periods):
         return nothing()
     drawn, axis = figure(5.4, 3.2)
     _realized(axis, periods, measure)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import cycle
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
     import polars as pl
 
     from loopbook.monitoring.drift import ColumnDrift
+
+DAY = timedelta(days=1)
 
 
 def distribution(
@@ -138,6 +141,9 @@ def over_time(
     axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=time, ylabel=words(label))
     axis.tick_params(axis="x", rotation=30)
+    if periods.height == 1 and isinstance(only := periods["period"][0], datetime):
+        ends = [only, *(marks or {}).values()]  # around one moment Matplotlib shows four years
+        axis.set_xlim(min(ends) - DAY, max(ends) + DAY)
     return drawn
 
 
