@@ -108,6 +108,18 @@ def test_what_is_answered_is_what_the_fitted_model_says_and_is_in_the_log(http, 
     assert answers.tolist() == said
 
 
+@pytest.mark.parametrize("task", [NUMBER, SEVERAL], indirect=True)
+def test_a_row_whose_answer_is_no_number_is_refused_and_fails_no_other(http, task, tmp_path):
+    """A linear graph overflows; NaN cannot be logged, and the log was said to be away."""
+    for address in ("/predict", "/predict?explain=true"):
+        refused = http.post(address, json={"size": 1e300})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "no_answer")
+    rows = {"rows": [ROW, ROW | {"size": 1e300}]}
+    assert http.post("/predict/batch", json=rows).status_code == 422
+    assert http.post("/predict", json=ROW).status_code == 200
+    assert logged(tmp_path, table(task)).height == 1
+
+
 def test_yes_is_answered_from_the_threshold_of_the_card_on(tmp_path):
     with serving(tmp_path, Shelf(YES_OR_NO), table(YES_OR_NO)) as http:
         rows = [ROW | {"size": size} for size in np.linspace(2, 18, 60)]

@@ -5,10 +5,11 @@ import json
 import polars as pl
 import pytest
 from pydantic import ValidationError
-from small_classes import SEVERAL, TASKS, Shelf, as_yaml, rows, serving, table
+from small_classes import NUMBER, SEVERAL, TASKS, Shelf, as_yaml, rows, serving, table
 
 from loopbook.project import paths
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.errors import ScoringError
 from loopbook.serving import scoring
 
 ASKED = ["size", "width", "zone", "at"]
@@ -58,6 +59,17 @@ def test_a_file_that_was_scored_before_is_scored_anew(tmp_path):
         tmp_path / "again.parquet"
     )
     assert score(tmp_path, SEVERAL, "again.parquet", "twice.parquet").equals(once)
+
+
+@pytest.mark.parametrize("task", [NUMBER, SEVERAL], indirect=True)
+def test_a_row_whose_answer_is_no_number_is_told_by_its_number(task, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "PART_ROWS", 4)
+    given = rows(task, count=9).select(ASKED)
+    sizes = given["size"].scatter(6, 1e300)
+    given.with_columns(sizes).write_parquet(tmp_path / "in.parquet")
+    with pytest.raises(ScoringError, match="answer to 1 rows is no number; first: row 7"):
+        score(tmp_path, task, "in.parquet", "out.parquet")
+    assert not (tmp_path / "out.parquet").exists()
 
 
 def test_no_column_of_a_contract_is_called_as_what_is_added_to_a_scored_file():

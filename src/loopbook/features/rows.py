@@ -112,7 +112,8 @@ def encode(
         if name in categories:
             codes = _codes(tuple(categories[name]))
             column = column.replace_strict(codes, default=None, return_dtype=pl.Float64)
-        matrix[:, place] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
+            matrix[:, place] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     return matrix
 
 
@@ -149,7 +150,8 @@ def records_matrix(
         if name in categories:
             codes = _codes(tuple(categories[name]))
             matrix[:, place] = [codes.get(r.get(name), np.nan) for r in records]
-        else:
+            continue
+        with np.errstate(over="ignore"):  # what float32 cannot hold is infinite
             matrix[:, place] = columns[name]
     return matrix
 

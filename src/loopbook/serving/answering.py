@@ -12,11 +12,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+
 from loopbook.data.prediction_log import Entry
 from loopbook.project.clock import to_micros
 from loopbook.project.knobs import Knobs
 from loopbook.records import roles
 from loopbook.registry.servable import Servable
+from loopbook.serving.refusals import Refusal
 from loopbook.serving.versions import Deployment, Versions
 
 
@@ -62,7 +65,7 @@ class Answering:
         Raises
         ------
         Refusal
-            503, if no version is there.
+            503, if no version is there; 422, if a row's answer is no number.
         """
         champion, challenger = self.versions.ready(), self.versions.challenger
         by: dict[int, tuple[Deployment, str, list[int]]] = {}
@@ -92,7 +95,10 @@ class Answering:
         """Answers by one version; `shadow_of` has the ids of those that they stand beside."""
         servable = deployment.servable
         matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
-        said = servable.logged(servable.predict(matrix))
+        answers = servable.predict(matrix)
+        if not np.isfinite(answers).all():
+            raise _no_answer()
+        said = servable.logged(answers)
         shown = servable.loggable(matrix)
         now = time.perf_counter()
         made = []
@@ -122,6 +128,16 @@ class Answering:
                 )
             )
         return made
+
+
+def _no_answer() -> Refusal:
+    """A row to which a graph answers no number, as where a value is beyond what it computes with."""
+    return Refusal(
+        422,
+        "no_answer",
+        "the model's answer to such values is no number, so nothing was answered or logged",
+        hint="correct the values that are far out of their range",
+    )
 
 
 def _value(

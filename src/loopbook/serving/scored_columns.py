@@ -11,9 +11,21 @@ import numpy as np
 import polars as pl
 
 from loopbook.project.contract import Contract
+from loopbook.project.errors import ScoringError
 from loopbook.registry.servable import Servable
 
 VERSION = "model_version"
+
+
+def refuse_no_answers(answers: np.ndarray, before: int) -> None:
+    """Raise a ScoringError with the first rows to which the graph answers no number."""
+    wrong = np.flatnonzero(~np.isfinite(answers.reshape(len(answers), -1)).all(axis=1))
+    if wrong.size:
+        first = ", ".join(f"{before + place + 1:,}" for place in wrong[:3].tolist())
+        raise ScoringError(
+            f"the model's answer to {wrong.size:,} rows is no number; first: row {first}. Values "
+            "are too large for it: correct those that are far out of their range."
+        )
 
 
 def of_answers(servable: Servable, contract: Contract, answers: np.ndarray) -> Iterator[pl.Series]:

@@ -239,7 +239,7 @@ def score_part(work: Work, place: int) -> int:
     """Score the rows from `place` on, keep the part, and say how many they were."""
     contract, servable, timelines = _ready(work)
     some = _part_of(work, place)
-    answered = _answered(some, timelines, servable, contract, work)
+    answered = _answered(some, timelines, servable, contract, work, place)
     with replacing(work.part(place)) as path:
         answered.write_parquet(path)
     return some.height
@@ -258,15 +258,18 @@ def _answered(
     servable: Servable,
     contract: Contract,
     work: Work,
+    before: int,
 ) -> pl.DataFrame:
-    """A part with its predictions."""
+    """A part with its predictions; `before` is the number of rows before it."""
     typed, _ = rows_to_score.read(rows, work.shape, contract, with_time=work.as_of is None)
     prepared = rows_to_score.prepare(typed, contract, work.as_of)
     if timelines is not None:
         prepared = history.joined(prepared, timelines, contract)
     prepared = row_features.with_derived(prepared, contract)
     matrix = row_features.encode(prepared, servable.inputs, servable.card["categories"])
-    said = scored_columns.of_answers(servable, contract, servable.predict(matrix))
+    answers = servable.predict(matrix)
+    scored_columns.refuse_no_answers(answers, before)
+    said = scored_columns.of_answers(servable, contract, answers)
     return rows_to_score.as_output(rows, work.shape, contract).with_columns(said)
 
 
