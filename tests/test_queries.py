@@ -377,6 +377,16 @@ def test_a_span_of_time_is_told_with_its_column(place):
         sources.read_source(asked, place)
 
 
+def test_a_disk_that_is_full_is_told_and_nothing_half_written_stays(place, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetWriter.write_batch", full)
+    with pytest.raises(SourceError, match=r"cannot be written to .*landing \(No space left on dev"):
+        queries.queried(of(), place)
+    assert not [*landing_folder(place).iterdir()]
+
+
 def test_what_a_killed_query_left_goes_after_a_day(place):
     old, new = landing_folder(place) / ".spare-a", landing_folder(place) / ".spare-b"
     for folder in (old, new):

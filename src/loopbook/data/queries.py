@@ -168,6 +168,11 @@ def _ask(
                     rows += batch.num_rows
         except (duckdb.Error, pa.ArrowException) as reason:
             raise SourceError(query_faults.told(reason, columns)) from None
+        except OSError as reason:
+            raise SourceError(
+                f"source.query: its result cannot be written to {result.parent} "
+                f"({reason.strerror or reason}). Make room there, or correct the folder's rights."
+            ) from None
     if rows == 0:
         raise SourceError(
             "source.query: found 0 rows, expected at least one. Correct the conditions in "
