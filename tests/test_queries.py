@@ -120,6 +120,15 @@ def test_a_result_that_is_there_is_not_asked_again(place, monkeypatch):
     assert queries.queried(of(), place) == first
 
 
+def test_a_part_in_a_folder_of_signs_is_that_part_and_no_neighbours(tmp_path):
+    for name, rows in (("a?", TRIPS[:1]), ("ab", TRIPS[:2]), ("[x] %41#", TRIPS), ("x", TRIPS[:2])):
+        (tmp_path / name).mkdir()
+        rows.write_parquet(tmp_path / name / "trips'*\".parquet")
+    for name, height in (("a?", 1), ("[x] %41#", 3)):
+        asked = of("FROM t", {"t": {"path": f"{name}/trips'*\".parquet"}})
+        assert pl.read_parquet(queries.queried(asked, tmp_path), glob=False).height == height
+
+
 def test_one_place_is_called_source(place):
     query = "SELECT trip, town, 1.5 AS temp, seconds AS minutes, day AS hour FROM source"
     found = sources.read_source(of(query, None, source={"path": "trips.csv"}), place)

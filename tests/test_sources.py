@@ -232,6 +232,26 @@ def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_l
     assert same(read(tmp_path, **where))
 
 
+def test_a_query_over_a_url_reads_what_was_landed_and_follows_its_changes(tmp_path, web):
+    """Another query brings nothing again; a part that is a URL lies beside the others."""
+    folder, address, sent = web
+    ROWS[:2].write_csv(folder / "sales.csv")
+    os.utime(folder / "sales.csv", (1e9, 1e9))
+    where = {"url": f"{address}/sales.csv", "query": "SELECT * FROM source WHERE rooms = '3'"}
+    first = source_files.source_digest(of(**where), tmp_path)
+    assert read(tmp_path, **where)["id"].to_list() == ["001"]
+    assert read(tmp_path, **where | {"query": "FROM source"})["id"].to_list() == ["001", "002"]
+    assert sent == [200]
+    ROWS[1:].write_csv(folder / "sales.csv")
+    assert source_files.source_digest(of(**where), tmp_path) != first
+    with pytest.raises(SourceError, match="found 0 rows"):
+        read(tmp_path, **where)
+    ROWS[:1].write_parquet(tmp_path / "more.parquet")
+    parts = {"web": {"url": where["url"]}, "more": {"path": "more.parquet"}}
+    query = "SELECT * FROM web UNION ALL SELECT CAST(COLUMNS(*) AS TEXT) FROM more"
+    assert same(read(tmp_path, parts=parts, query=query))
+
+
 @pytest.mark.parametrize(
     ("page", "told"),
     [
