@@ -21,7 +21,8 @@ from sklearn.base import BaseEstimator
 from loopbook.models.calibrated import LEAST, Calibrated
 from loopbook.models.inference import INPUT, OUTPUT
 from loopbook.models.levels import Recalibrated, Relative
-from loopbook.models.task import PARITY_TOLERANCE, Task, task_of
+from loopbook.models.measures import PARITY_TOLERANCE
+from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ExportError
 

@@ -16,7 +16,8 @@ import numpy as np
 import polars as pl
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.task import PARITY_TOLERANCE, Task, task_of
+from loopbook.models.measures import PARITY_TOLERANCE
+from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 

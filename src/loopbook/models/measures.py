@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
+PARITY_TOLERANCE = 1e-4  # how far the answers of a graph may be from those of its model
 LEAST_PROBABILITY = 1e-7  # what a float32 holds beside 1, so that a loss is finite
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from loopbook.models.evaluation import ALL, Interval
 from loopbook.models.margins import Scale
-from loopbook.models.task import PARITY_TOLERANCE, Task
+from loopbook.models.measures import PARITY_TOLERANCE
+from loopbook.models.task import Task
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import polars as pl
 from sklearn import metrics as sk
 
 if TYPE_CHECKING:
-    from loopbook.models.task import Classes, Number
+    from loopbook.models.classes import Classes
+    from loopbook.models.number import Number
 
 
 def of_numbers(task: "Number", observed: np.ndarray, answers: np.ndarray) -> dict[str, float]:

@@ -16,7 +16,7 @@ from loopbook.pages import figures
 from loopbook.pages.figures import CHALLENGER, CURRENT, LEGEND, REFERENCE, Picture, figure, plain
 
 if TYPE_CHECKING:
-    from loopbook.models.task import Classes
+    from loopbook.models.classes import Classes
 
 MOST_CLASSES = 12  # with a row of their own; the rarer ones share one
 

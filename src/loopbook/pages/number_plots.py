@@ -13,7 +13,7 @@ from loopbook.pages import figures
 from loopbook.pages.figures import CHALLENGER, CURRENT, LEGEND, REFERENCE, Picture, figure, words
 
 if TYPE_CHECKING:
-    from loopbook.models.task import Number
+    from loopbook.models.number import Number
 
 MOST_POINTS = 5_000  # of a scatter; more are a blot, and megabytes in an SVG
 SCALES = {"log": "log", "identity": "linear"}

@@ -144,7 +144,8 @@ def _decided(card: Record) -> list[tuple[str, Any]]:
 
 def _parity(card: Record) -> str:
     """How far the exported model is from the fitted one, a sentence; older cards were relative."""
-    from loopbook.models.task import Classes, Number  # Polars: only this page waits for it
+    from loopbook.models.classes import Classes  # Polars: only this page waits for it
+    from loopbook.models.number import Number
 
     parity = card.get("parity") or {}
     if "largest" not in parity:
