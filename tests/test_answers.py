@@ -359,6 +359,11 @@ def test_a_number_near_zero_is_held_against_the_spread_and_an_older_card_relativ
         servable_of(NUMBER, older)
 
 
+def test_a_threshold_above_all_probabilities_never_answers_yes():
+    servable = servable_of(YES_OR_NO, lambda card: card["decision"].update(threshold=1.0000001))
+    assert servable.decided(np.array([[1.0, 0.0], [0.0, 1.0]])) == ["no", "no"]
+
+
 def test_a_row_is_explained_by_the_class_that_the_threshold_answers():
     servable = servable_of(YES_OR_NO)
     row = {"size": 10.0, "width": 2.0, "zone": "north"}

@@ -61,11 +61,14 @@ class Parity(BaseModel):
 
 
 class Decision(BaseModel):
-    """From which probability on the yes is answered; absent: the most probable class is."""
+    """From which probability on the yes is answered; absent: the most probable class is.
+
+    It is just above 1 where no yes is worth it.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    threshold: Annotated[float, Field(ge=0, le=1)] | None = None
+    threshold: Annotated[float, Field(ge=0, lt=2)] | None = None
 
 
 class CardFile(BaseModel):

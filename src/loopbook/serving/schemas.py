@@ -153,7 +153,7 @@ class Schemas:
             return {self.answer_name: (float, Field(description=meaning))}
         of_each = Field(description="The probability of each class; they add up to 1.")
         one = Literal[tuple(classes)]
-        probability = Annotated[float, Field(ge=0, le=1)]
+        probability = Annotated[float, Field(ge=0)]  # in float32, 1 may be 1.0000001
         return {
             self.answer_name: (one, Field(description=meaning)),
             "probabilities": (dict[one, probability], of_each),
