@@ -19,7 +19,9 @@ from loopbook.project.contract import Contract
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
 NEW_SHARE = 0.2  # of rows with categories never seen: not a new entity, but another coding
 CONFIDENCE = 0.99
-GROWTH = 2  # of the target, up to which it has moved and is not broken
+# By how much values may leave the reference's ends, as a factor or as a share of their distance:
+BEYOND = 1.25  # an input, such as the warmth of a season that training has not seen
+GROWTH = 2  # the target: up to there it has moved and is not broken
 NEW, IMPLAUSIBLE = "new category", "implausible"
 
 
@@ -124,7 +126,7 @@ def _implausible(
     if not was.size or not is_now.size:
         return []
     is_outcome = name not in contract.features and name not in contract.trailing
-    low, high = _ends(was, may_move=is_outcome)
+    low, high = _ends(was, GROWTH if is_outcome else BEYOND)
     strange = is_now[(is_now < low) | (is_now > high)]
     usual = float(((was < low) | (was > high)).mean())
     if least_share(strange.size, now.len()) <= usual + margin:
@@ -137,17 +139,19 @@ def _implausible(
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]
 
 
-def _ends(usual: np.ndarray, *, may_move: bool) -> tuple[float, float]:
-    """From where to where a value is plausible.
+def _ends(usual: np.ndarray, reach: float) -> tuple[float, float]:
+    """From where to where a value is plausible, `reach` beyond the reference's ends.
 
-    What is predicted may grow: that is what monitoring is for, and calls for
-    retraining. Up to twice the largest and half the least is no other unit;
-    where values are 0 or less, as far again as the ends are apart.
+    A value beyond the ends by a little has moved, and is no other unit: drift
+    and error tell of it. What is predicted may grow more than an input: that
+    calls for retraining. Where values are 0 or less, no factor says how far
+    that is, but the distance between the ends does.
     """
     low, high = np.quantile(usual, [RARE, 1 - RARE])
-    if not may_move:
-        return low, high
-    return (low / GROWTH, high * GROWTH) if low > 0 else (2 * low - high, 2 * high - low)
+    if low > 0:
+        return low / reach, high * reach
+    room = (reach - 1) * (high - low)
+    return low - room, high + room
 
 
 def _finite(column: pl.Series) -> np.ndarray:
