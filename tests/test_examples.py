@@ -143,6 +143,8 @@ def days(first: str, last: str) -> tuple[datetime, datetime]:
 LIVES = {
     # the season of these days began on 23 September: no row that teaches has it
     "bikes": Life("2011-09-23", *days("2011-09-24", "2011-09-28")),
+    # the first days of July: their air is damper than any that teaches
+    "flights": Life("2013-07-05", *days("2013-07-05", "2013-07-07")),
     "penguins": Life("newest", *days("2000-01-01", "2100-01-01")),
 }
 PAGES = """
