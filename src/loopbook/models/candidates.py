@@ -175,7 +175,8 @@ def relative(contract: Contract, random_seed: int) -> Relative:
 
 def recalibrated(contract: Contract, random_seed: int) -> Recalibrated | Calibrated:
     """The mean of models of three parts of the rows, moved to what happened in the parts left out."""
-    return _kinds(contract).moved(_mean(contract, random_seed, _pair(contract)), random_seed)
+    kinds = _kinds(contract)
+    return kinds.moved(_mean(contract, random_seed, kinds.of_a_part), random_seed)
 
 
 RECIPES: dict[str, Recipe] = {

@@ -73,6 +73,11 @@ class OfNumbers:
             Member("robust_codes", coded=True, robust=is_robust),
         ]
 
+    @property
+    def of_a_part(self) -> list[Member]:
+        """The voters of one part of the rows; there are three parts, so one voter is enough."""
+        return self.members[:1]
+
     def line(self) -> BaseEstimator:
         return Ridge(alpha=1.0)
 
@@ -126,6 +131,11 @@ class OfClasses:
             Member("boosting_codes", coded=True),
             Member("line", is_line=True),
         ]
+
+    @property
+    def of_a_part(self) -> list[Member]:
+        """The voters of one part of the rows: boosting and a line, which err in other ways."""
+        return [self.members[0], self.members[-1]]
 
     def line(self) -> BaseEstimator:
         return LogisticRegression(C=10.0, max_iter=300)
