@@ -109,8 +109,8 @@ def make_project(folder: Path) -> Path:
     recipes = folder / "src/loopbook/models/estimators.py"
     text = recipes.read_text()
     for slow, quick in (
-        ("TREES, STEP = 1_000, 0.03", "TREES, STEP = 60, 0.2"),
-        ("ROBUST_STEP = 0.045", "ROBUST_STEP = 0.2"),
+        ("TREES, STEP = 600, 0.04", "TREES, STEP = 60, 0.2"),
+        ("ROBUST_STEP = 0.06", "ROBUST_STEP = 0.2"),
     ):
         assert slow in text
         text = text.replace(slow, quick)
