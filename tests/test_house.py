@@ -78,6 +78,16 @@ HONEST = {
     ("bench/league.py", "houses"): "the name of one of its four tables",
     ("bench/monitoring.py", "sales"): "the tests' helper that answers rows of the example",
 }
+# what headers of any table may say
+HONEST |= {
+    (f"src/loopbook/proposal/{module}.py", word): "a word of headers, in a list of such words"
+    for module, words in {
+        "ranges": ["lat"],
+        "targets": ["price", "sales"],
+        "wording": ["lat", "dollars", "zipcode", "sale", "sold"],
+    }.items()
+    for word in words
+}
 
 
 @cache

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import init as init_commands
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
 from loopbook.cli import quarantine as quarantine_commands
@@ -184,7 +185,8 @@ def status() -> None:
     print("\n".join(status_module.describe(paths.current())))
 
 
-for command, following in (loop_commands.COMMANDS | projects.COMMANDS).items():
+ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS
+for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)
 app.add_typer(store_commands.log_app, name="log", no_args_is_help=True)

@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, describe
 
-def new(
+
+def new(  # noqa: PLR0913, PLR0917 - the options of a command
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
     example: Annotated[
         str,
@@ -20,15 +22,40 @@ def new(
         ),
     ] = "empty",
     name: Annotated[str, typer.Option(help="The model's name; else the folder's.")] = "",
+    source: Annotated[
+        str, typer.Option("--from", metavar="SOURCE", help="Describe this table: loopbook init.")
+    ] = "",
+    target: Target = "",
+    time: Time = "",
+    entity: Entity = "",
+    key: Key = "",
+    query: Query = "",
+    yes: Yes = False,
 ) -> None:
     """Make a project of your own."""
     from loopbook.project.new import make_project
 
+    if source:
+        from_table(folder, source, name, Options(target, time, entity, key, query, yes))
+        return
     made = make_project(folder, name=name or folder.absolute().name, example=example)
     print(f"{made}: a project with a git history of one commit.")
     fill = "\n  edit contract.yaml  it says what your table is" if example == "empty" else ""
     there = shlex.quote(str(folder))
     print(f"Next:\n  cd {there}{fill}\n  make build          its environment, then a champion")
+
+
+def from_table(folder: Path, source: str, name: str, options: Options) -> None:
+    """Make a project and describe a table in it; a table that cannot be read leaves none behind."""
+    from loopbook.project.new import make_project
+    from loopbook.project.paths import Project
+    from loopbook.proposal.opened import opened
+
+    place = source if "://" in source else str(Path(source).expanduser().absolute())
+    opened(place, folder.absolute(), query=options.query)
+    made = make_project(folder, name=name or folder.absolute().name, example="empty")
+    print(f"{made}: a project with a git history of one commit.")
+    describe(Project(made), place, options)
 
 
 def upgrade(

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 from scipy.stats import beta
 
-from loopbook.monitoring.units import mistaken_for
+from loopbook.data.units import mistaken_for
 from loopbook.project.contract import Contract
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range

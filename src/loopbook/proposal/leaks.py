@@ -1,0 +1,76 @@
+"""Leaks: columns that know the target, as questions to a person.
+
+It decides what is asked of a suspicion, and which suspicions are answered by
+leaving the column out until somebody says otherwise. What is suspected, and
+why, is found by `loopbook.models.leaks`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from loopbook.models import explained, leaks
+from loopbook.proposal import twins
+from loopbook.proposal.clocks import Clock
+from loopbook.proposal.columns import Column
+from loopbook.proposal.targets import Aim
+
+TIME, TARGET = " time", " target"  # no header ends so
+
+
+@dataclass(frozen=True)
+class Question:
+    """A suspicion about columns, by header; `is_out` where they are left out until it is answered."""
+
+    headers: tuple[str, ...]
+    is_out: bool
+    told: str
+
+    @property
+    def note(self) -> str:
+        if self.is_out:
+            return f"{self.told}. Left out; if it is known when a prediction is asked for, take it out of ignored"
+        return f"{self.told}. If it is known only afterwards, put it under ignored"
+
+
+def questions(
+    columns: Sequence[Column], target: Column, aim: Aim, clock: Clock | None
+) -> list[Question]:
+    """The suspicions about columns that could be features."""
+    made_of = set(clock.headers) if clock else set()
+    looked = [c for c in columns if c is not target and c.header not in made_of and _can_tell(c)]
+    if not looked:
+        return []
+    goal = target.values if aim.task == "regression" else target.values.cast(pl.String)
+    rows = pl.DataFrame([c.values.alias(c.header) for c in looked] + [goal.alias(TARGET)])
+    if clock:
+        rows = rows.with_columns(clock.values.alias(TIME))
+    names = [c.header for c in looked]
+    table = explained.as_columns(rows, names, TARGET, time=TIME if clock else None)
+    found = leaks.found(table)
+    named = {name for leak in found for name in leak.columns}
+    rest = [name for name in names if name not in named]
+    found += leaks.gone_with_the_target(rows, rest, TARGET)
+    if clock and any(leak.kind == "time" for leak in found):
+        # a month explains no month that has not come, and is right
+        parts, follows = twins.calendar_of(looked, clock)
+        known = {*parts, *follows}
+        found = [leak for leak in found if leak.kind != "time" or not known & set(leak.columns)]
+    return [_asked(leak) for leak in found]
+
+
+def _can_tell(column: Column) -> bool:
+    return column.kind in ("integer", "number", "boolean", "category") and column.distinct > 1
+
+
+def _asked(leak: leaks.Leak) -> Question:
+    is_out = leak.certainty == leaks.PROVEN or (
+        leak.is_likely and leak.kind in ("missingness", "explains")
+    )
+    return Question(leak.columns, is_out, leak.evidence)
+
+
+def left_out(found: Sequence[Question]) -> dict[str, str]:
+    """Headers that are left out, each with the evidence."""
+    return {h: question.told for question in found if question.is_out for h in question.headers}

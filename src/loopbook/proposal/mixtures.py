@@ -1,0 +1,96 @@
+"""Mixtures: a column of numbers that looks like two, in two units.
+
+It decides by two clusters with a valley between them whose typical values lie a
+known factor apart (metres and feet, kilograms and pounds, thousands). It is a
+question to a person: two sorts of rows may lie so by themselves.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from loopbook.data.units import TWINS
+from loopbook.proposal.columns import Column
+
+LEAST_ROWS = 60
+LEAST_SHARE = 0.05
+LOOKED_ROWS = 20_000
+NEAR = 0.12  # how near to the factor the clusters lie
+VALLEY = 0.25  # rows between the clusters, against those in the smaller one
+DISTINCT = 20
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Two clusters of a column: their typical values, the share of the larger, and the units."""
+
+    small: float
+    large: float
+    share: float
+    units: str
+
+    @property
+    def told(self) -> str:
+        return (
+            f"looks like two columns: {1 - self.share:.0%} of the values around {self.small:,.4g} and "
+            f"{self.share:.0%} around {self.large:,.4g}, as {self.units} would"
+        )
+
+
+def factors() -> list[tuple[float, str]]:
+    """How far apart two units of one thing are, each with their names."""
+    found = [
+        (max(factor, 1 / factor), " and ".join((ones[0], twos[0])))
+        for ones, twos, factor, offset in TWINS
+        if not offset
+    ]
+    return [
+        *sorted({round(f, 3): (f, names) for f, names in found}.values()),
+        (1000, "ones and thousands"),
+    ]
+
+
+def mixture_of(column: Column) -> Mixture | None:
+    """The two units that a column seems to be in, or None."""
+    if not column.is_number or column.distinct < DISTINCT:
+        return None
+    values = column.values.drop_nulls().cast(pl.Float64)
+    values = values.filter(values > 0)
+    if values.len() < max(LEAST_ROWS, 0.9 * column.values.drop_nulls().len()):
+        return None
+    logs = np.sort(np.log(values.sample(min(LOOKED_ROWS, values.len()), seed=0).to_numpy()))
+    cut = _cut(logs)
+    small, large = logs[logs <= cut], logs[logs > cut]
+    if min(small.size, large.size) < LEAST_SHARE * logs.size or not _has_valley(logs, small, large):
+        return None
+    apart = float(np.median(large) - np.median(small))
+    near = [(abs(apart - math.log(factor)), names) for factor, names in factors()]
+    distance, names = min(near)
+    if distance > NEAR:
+        return None
+    typical = (float(np.exp(np.median(part))) for part in (small, large))
+    return Mixture(*typical, large.size / logs.size, names)
+
+
+def _cut(logs: np.ndarray) -> float:
+    """Where two groups differ most from each other and least within (Otsu, 1979)."""
+    places = np.arange(1, logs.size)
+    left = np.cumsum(logs)[:-1]
+    means = left / places, (logs.sum() - left) / (logs.size - places)
+    between = places * (logs.size - places) * (means[0] - means[1]) ** 2
+    return float(logs[int(np.argmax(between))])
+
+
+def _has_valley(logs: np.ndarray, small: np.ndarray, large: np.ndarray) -> bool:
+    """Whether few rows lie half way between the clusters, and both are narrow."""
+    low, high = np.median(small), np.median(large)
+    width = (high - low) / 8
+    middle = (low + high) / 2
+
+    def count(at: float) -> int:
+        return int(((logs > at - width) & (logs < at + width)).sum())
+
+    valley = min(count(middle + shift * width) for shift in (-1, 0, 1))
+    return valley <= VALLEY * min(count(low), count(high))

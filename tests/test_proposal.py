@@ -1,0 +1,410 @@
+"""`loopbook init`: what is proposed for tables that nobody described, and what is refused."""
+
+import random
+import sqlite3
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from loopbook.data import queries, sources
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import LoopbookError, SourceError
+from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project
+from loopbook.proposal import clocks, columns, forms, mixtures, opened, placing, proposals, texts
+from loopbook.proposal import leaks as leak_questions
+from loopbook.proposal.proposals import Wishes
+
+ROOT = Path(__file__).parents[1]
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def project(folder: Path) -> Project:
+    """A folder that `loopbook new` could have made, with the form that nobody filled in."""
+    for name in ("env.yaml", "pipeline.yaml"):
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    (folder / "contract.yaml").write_bytes((ROOT / "examples/empty/contract.yaml").read_bytes())
+    return Project(folder)
+
+
+def proposal_of(source: str | Path, root: Path, **wishes) -> proposals.Proposal:
+    table = columns.read_table(opened.opened(str(source), root))
+    return proposals.proposed(table, Wishes(**wishes), now=NOW)
+
+
+def placed(rows: pl.DataFrame, folder: Path, name: str = "table.csv", **wishes):
+    """A table in a project, its proposal and what became of it."""
+    here = project(folder)
+    path = folder / name
+    rows.write_parquet(path) if name.endswith("parquet") else rows.write_csv(path)
+    proposal = proposal_of(path, folder, **wishes)
+    return proposal, placing.place(here, proposal, now=NOW)
+
+
+def shop(rows: int = 600) -> dict[str, list]:
+    """Sales of a shop, with the dirt that spreadsheets bring."""
+    draw = random.Random(3)
+    days = [date(2023, 1, 1) + timedelta(days=i // 2) for i in range(rows)]
+    return {
+        "Nr.": [f"{i:05d}" for i in range(rows)],
+        "Verkauft am": [f"{d.day}.{d.month}.{d.year}" for d in days],
+        "Preis (€)": [f"{draw.uniform(900, 5000):,.2f} €".replace(",", "_").replace(".", ",").replace("_", ".") for _ in days],
+        "Rabatt": [draw.choice(["5 %", "10 %", "-"]) for _ in days],
+        "Stück": [str(draw.randint(1, 900)) if i % 9 else "k.A." if i == 9 else "NA" for i in range(rows)],
+        "Stammkunde": [draw.choice(["Ja", "Nein"]) for _ in days],
+        "PLZ": [draw.choice(["01067", "10115", "80331", "50667"]) for _ in days],
+        "leer": [None for _ in days],
+        "Land": ["Deutschland" for _ in days],
+        "Bemerkung": [" ".join(draw.choices(["sehr", "gute", "Ware", "schnell", "und", "billig", "im", "Laden"], k=9)) + str(i) for i in range(rows)],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "values"),
+    [
+        (["$1,234.50", "$12", "($1,000)"], "number", [1234.5, 12, -1000]),
+        (["1.234,50 €", "12,00 €"], "number", [1234.5, 12]),
+        (["1 234,5", "12"], "number", [1234.5, 12]),
+        (["1\u202f234", "12"], "integer", [1234, 12]),
+        (["1'234.50", "2"], "number", [1234.5, 2]),
+        (["12 %", "13.5%"], "number", [12, 13.5]),
+        (["€1.2M", "€300K"], "number", [1_200_000, 300_000]),
+        (["EUR 5", "EUR 6,5"], "number", [5, 6.5]),
+        (["1e5", "2.5"], "number", [100_000, 2.5]),
+        (["-", "12", "#N/A"], "integer", [None, 12, None]),
+        (["Ja", "nein"], "boolean", [True, False]),
+        (["oui", "non"], "boolean", [True, False]),
+        (["t", "f"], "boolean", [True, False]),
+        (["12/31/2014", "1/2/2015"], "time", [datetime(2014, 12, 31), datetime(2015, 1, 2)]),
+        (["1/2/2014 3:05 PM", "1/2/2014 11:05 AM"], "time", [datetime(2014, 1, 2, 15, 5), datetime(2014, 1, 2, 11, 5)]),
+        (["5 Jan 2015", "2014-01-02", "03/15/2014"], "time", [datetime(2015, 1, 5), datetime(2014, 1, 2), datetime(2014, 3, 15)]),
+        (["2014-01", "2014-02"], "time", [datetime(2014, 1, 1), datetime(2014, 2, 1)]),
+        (["007", "123"], "text", ["007", "123"]),
+        (["5a", "6b"], "text", ["5a", "6b"]),
+        (["10.0.0.1", "10.0.0.2"], "text", ["10.0.0.1", "10.0.0.2"]),
+    ],
+)  # fmt: skip
+def test_a_form_is_found_and_polars_and_sql_read_it_alike(written, kind, values):
+    import duckdb
+
+    column = pl.Series("x", written * 20)
+    form = texts.form_of(column)
+    assert form.kind == kind
+    assert forms.read(column, form).to_list() == values * 20
+    if not form.is_as_read:
+        rows = column.to_frame().filter(pl.col("x") != "-")  # noqa: F841 - DuckDB reads it by name
+        asked = duckdb.sql(f"SELECT {forms.sql('x', form)} FROM rows").fetchall()
+        assert [value for (value,) in asked] == [v for v in values * 20 if v is not None]
+
+
+def test_what_one_column_leaves_open_another_one_settles():
+    """1.234 is a number of thousands in a file that writes a comma before decimals."""
+    column = pl.Series(["1.234", "5.678"])
+    assert forms.read(column, texts.form_of(column)).to_list() == [1.234, 5.678]
+    assert forms.read(column, texts.form_of(column, is_comma=True)).to_list() == [1234, 5678]
+
+
+def test_a_day_that_can_be_read_in_two_ways_is_a_guess():
+    column = pl.Series([f"{d}/{m}/2014" for d in range(1, 13) for m in range(1, 13)])
+    assert texts.form_of(column).doubtful
+    assert not texts.form_of(pl.concat([column, pl.Series(["31/12/2014"])])).doubtful
+
+
+def test_a_table_with_the_dirt_of_a_spreadsheet_passes_check(tmp_path):
+    proposal, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
+    kinds = {header: c.kind for header, c in proposal.table.columns.items()}
+    assert kinds == {
+        "Nr.": "category", "Verkauft am": "time", "Preis (€)": "number", "Rabatt": "number",
+        "Stück": "integer", "Stammkunde": "boolean", "PLZ": "category", "leer": "nothing",
+        "Land": "constant", "Bemerkung": "text",
+    }  # fmt: skip
+    assert became.is_sound, became.check
+    assert proposal.clock.headers == ("Verkauft am",)
+    assert proposal.key.headers == ("Nr.",)
+    assert set(proposal.roles.ignored) == {"leer", "Land", "Bemerkung"}
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert rows["preis"].is_between(900, 5000).all()
+    assert rows["Stammkunde"].null_count() == 0
+
+
+@pytest.mark.parametrize(
+    ("day", "hour", "first"),
+    [
+        ("2024-01-{:02d}", lambda h: f"{h % 12 or 12}{'am' if h < 12 else 'pm'}", 13),
+        ("2024-01-{:02d}", lambda h: h, 13),
+        ("2024-01-{:02d}", lambda h: f"{h:02d}:30", 13.5),
+        ("{:02d}.01.2024", lambda h: h, 13),
+    ],
+)
+def test_a_day_and_an_hour_in_two_columns_are_one_time(tmp_path, day, hour, first):
+    hours = [(d, h) for d in range(1, 29) for h in range(24)]
+    random.Random(1).shuffle(hours)
+    hours.insert(0, (28, 13))
+    hours.remove((28, 13))
+    table = {
+        "day": [day.format(d) for d, _ in hours], "hr": [hour(h) for _, h in hours],
+        "wind": [random.Random(d * 24 + h).gauss(5, 1) for d, h in hours],
+        "load": [100.0 + h + d for d, h in hours],
+    }  # fmt: skip
+    proposal, became = placed(pl.DataFrame(table), tmp_path, target="load")
+    assert became.is_sound, became.check
+    assert proposal.clock.headers == ("day", "hr")
+    assert proposal.key.names == ("event_time",)
+    assert proposal.roles.derived["hour_of_day"] == "hour"
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert rows["event_time"].n_unique() == len(hours)
+    assert first % 1 == rows["event_time"].dt.minute().max() / 60
+
+
+def test_year_month_day_and_hour_are_one_time(tmp_path):
+    moments = [datetime(2023, 11, 1) + timedelta(hours=7 * i) for i in range(500)]
+    table = pl.DataFrame({
+        "year": [m.year for m in moments], "month": [m.month for m in moments],
+        "day": [m.day for m in moments], "hour": [m.hour for m in moments],
+        "wind": [random.Random(i).gauss(5, 1) for i in range(500)],
+        "load": [float(m.hour) + i % 7 for i, m in enumerate(moments)],
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, "t.parquet", target="load")
+    assert became.is_sound, became.check
+    assert proposal.clock.headers == ("year", "month", "day", "hour")
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert sorted(rows["event_time"].to_list())[0].replace(tzinfo=None) == moments[0]
+
+
+def test_a_table_without_time_and_key_gets_a_key_made_of_the_row(tmp_path):
+    draw = random.Random(5)
+    table = pl.DataFrame({
+        "width": [draw.gauss(5, 1) for _ in range(400)],
+        "colour": [draw.choice(["red", "green"]) for _ in range(400)],
+        "kind": [draw.choice("abc") for _ in range(400)],
+    })  # fmt: skip
+    table = pl.concat([table, table.head(1)])
+    proposal, became = placed(table, tmp_path, target="kind")
+    assert became.is_sound, became.check
+    assert (proposal.aim.task, proposal.key.names) == ("multiclass", ("row_key",))
+    assert "1 rows are copies of others; look whether they mean something" in proposal.notes
+    here = read_contract(tmp_path / "contract.yaml")
+    first = pl.read_parquet(queries.queried(here, tmp_path))["row_key"]
+    assert first.n_unique() == 401
+    table.reverse().write_csv(tmp_path / "table.csv")
+    assert set(pl.read_parquet(queries.queried(here, tmp_path))["row_key"]) == set(first)
+
+
+def test_headers_that_are_no_names_get_one_and_keep_what_the_file_says(tmp_path):
+    headers = ["1st", "a b", 'say "x"', "größe", "💡", "x.y", "class", "id", "as_of", "A-b", "ziel"]
+    table = pl.DataFrame({
+        header: [random.Random(f"{header}{i}").gauss(0, 1) for i in range(300)] for header in headers
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, target="ziel")
+    assert became.is_sound, became.check
+    contract = read_contract(tmp_path / "contract.yaml")
+    assert set(contract.header_of.values()) - {"row_key"} == set(headers)
+    assert len({f.name for f in proposal.roles.features}) == 10
+
+
+def test_a_number_that_stands_for_nothing_is_told_and_read_as_missing(tmp_path):
+    draw = random.Random(2)
+    table = pl.DataFrame({
+        "depth": [-999.0 if i % 20 == 0 else draw.uniform(3, 40) for i in range(400)],
+        "colour": [draw.choice(["red", "green"]) for _ in range(400)],
+        "yield": [draw.uniform(10, 20) for _ in range(400)],
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, target="yield")
+    assert became.is_sound, became.check
+    assert any("-999 is read as missing" in note for note in proposal.notes)
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert rows["depth"].null_count() == 20
+
+
+def test_a_column_in_two_units_is_told_and_one_in_one_is_not():
+    draw = random.Random(4)
+    metres = [draw.lognormvariate(0.6, 0.12) for _ in range(600)]
+    mixed = [x if i % 2 else x * 3.28084 for i, x in enumerate(metres)]
+    found = [columns._of_stored(pl.Series(n, v), n) for n, v in (("one", metres), ("two", mixed))]
+    assert mixtures.mixture_of(found[0]) is None
+    assert mixtures.mixture_of(found[1]).units == "metres and feet"
+
+
+def test_a_range_is_wider_than_what_was_seen_and_not_widened_by_one_slip(tmp_path):
+    rooms = [1 + i % 7 for i in range(2000)]
+    table = {"rooms": rooms, "area": [20.0 + i % 90 for i in range(2000)]}
+    draw = random.Random(1)
+    table["rent"] = [
+        r * 100 + a + draw.gauss(0, 80) for r, a in zip(rooms, table["area"], strict=True)
+    ]
+    table["rooms"][5] = 99
+    proposal, became = placed(pl.DataFrame(table), tmp_path, target="rent")
+    believable = proposal.ranges["rooms"]
+    assert (believable.low, believable.outside) == (1, 1)
+    assert 7 < believable.high < 20
+    assert became.is_sound, became.check
+
+
+def test_leaks_are_told_with_numbers_and_left_out(tmp_path):
+    draw = random.Random(6)
+    some, others = (
+        [draw.randint(0, 50) for _ in range(600)],
+        [draw.randint(0, 90) for _ in range(600)],
+    )
+    table = pl.DataFrame({
+        "wind": [draw.gauss(5, 1) for _ in range(600)], "casual": some, "members": others,
+        "trips": [a + b for a, b in zip(some, others, strict=True)],
+    })  # fmt: skip
+    proposal, _ = placed(table, tmp_path, target="trips")
+    assert set(proposal.roles.ignored) == {"casual", "members"}
+    assert any("casual + members is the target in 100.0% of the rows" in n for n in proposal.notes)
+
+
+def test_a_column_that_is_missing_with_the_target_comes_with_it():
+    draw = random.Random(6)
+    over = [None if i % 8 == 0 else draw.gauss(9, 1) for i in range(800)]
+    late = [None if o is None else draw.gauss(1, 1) for o in over]
+    table = {"end": over, "late": late, "wind": [draw.gauss(5, 1) for _ in over]}
+    found = {n: columns._of_stored(pl.Series(n, v, dtype=pl.Float64), n) for n, v in table.items()}
+    aim = proposals.targets.aim_of(found["late"])
+    asked = leak_questions.questions(list(found.values()), found["late"], aim, None)
+    assert [question.headers for question in asked] == [("end",)]
+
+
+def test_a_contract_that_somebody_wrote_is_never_overwritten_and_the_difference_is_shown(tmp_path):
+    proposal, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
+    assert became.is_written
+    path = tmp_path / "contract.yaml"
+    path.write_text(path.read_text() + "# mine\n")
+    mine, knobs = path.read_bytes(), (tmp_path / "env.yaml").read_bytes()
+    again = placing.place(Project(tmp_path), proposal, now=NOW)
+    assert not again.is_written
+    assert "-# mine" in again.difference
+    assert (path.read_bytes(), (tmp_path / "env.yaml").read_bytes()) == (mine, knobs)
+
+
+def test_the_knobs_suit_the_rows_and_keep_their_comments(tmp_path):
+    _, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
+    knobs = read_knobs(tmp_path / "env.yaml")
+    assert 30 <= knobs.gate_min_rows < 200
+    assert any(told.startswith("gate_min_rows: ") for told in became.knobs)
+    before, after = ((ROOT / "env.yaml").read_text(), (tmp_path / "env.yaml").read_text())
+    assert before.count("#") == after.count("#")
+
+
+def test_what_was_guessed_is_marked_and_what_was_named_is_not(tmp_path):
+    guessed, _ = placed(pl.DataFrame(shop()), tmp_path)
+    assert {"target", "event_time", "key"} <= guessed.guesses.keys()
+    named = proposal_of(
+        tmp_path / "table.csv", tmp_path, target="Preis (€)", time=("Verkauft am",), key=("Nr.",)
+    )
+    assert not {"target", "event_time", "key"} & named.guesses.keys()
+    assert "GUESSED" in (tmp_path / "contract.yaml").read_text()
+
+
+def test_three_formats_in_one_column_of_times_are_read(tmp_path):
+    table = shop()
+    days = [date(2023, 1, 1) + timedelta(days=i // 2) for i in range(600)]
+    ways = ("%Y-%m-%d", "%d.%m.%Y", "%B %d, %Y")
+    table["Verkauft am"] = [d.strftime(ways[i % 3]) for i, d in enumerate(days)]
+    _, became = placed(pl.DataFrame(table), tmp_path, target="Preis (€)")
+    assert became.is_sound, became.check
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert rows["verkauft_am"].sort().to_list() == days
+
+
+REFUSED = {
+    "empty.csv": (b"", "is empty"),
+    "headers.csv": (b"a,b\n", "has 2 columns and no rows"),
+    "one.csv": (b"a\n1\n2\n", "has one column"),
+    "twins.csv": (b"a,a,b\n1,2,3\n", "more than once"),
+    "latin.csv": ("größe,b\n1,2\n".encode("cp1252"), "is not UTF-8: line 1"),
+    "utf16.csv": ("a,b\n1,2\n".encode("utf-16"), "UTF-16"),
+    "sheet.csv": (b"PK\x03\x04" + b"\0" * 50, "Excel"),
+    "page.csv": (b"<!DOCTYPE html><html></html>", "is a web page"),
+    "zipped.csv": (b"\x1f\x8b\x08\0\0", "gunzip"),
+    "list.json": (b'[{"a": 1}, {"a": 2}]', "one JSON list"),
+    "noheader.csv": (b"1.5,2.5,3\n2.5,3.5,4\n", "is a row and no line of headers"),
+    "constant.csv": (b"a,b\n" + b"1,x\n" * 300, "no column can be a target"),
+    "missing.csv": (b"a,b\n" + b"NA,\n" * 300, "no column can be a target"),
+    "binary.bin": (b"\0\1\2\3" * 50, "is no text and no Parquet"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_table_is_refused_with_what_it_is(tmp_path, name):
+    content, said = REFUSED[name]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError) as caught:
+        proposal_of(tmp_path / name, tmp_path)
+    assert said in str(caught.value)
+
+
+def test_a_file_that_is_not_what_its_name_says_is_read_as_what_it_is(tmp_path):
+    project(tmp_path)
+    pl.DataFrame(shop()).write_parquet(tmp_path / "really.csv")
+    proposal = proposal_of(tmp_path / "really.csv", tmp_path, target="Preis (€)")
+    assert proposal.source["format"] == "parquet"
+    assert placing.place(Project(tmp_path), proposal, now=NOW).is_sound
+
+
+def test_a_folder_of_files_that_disagree_is_refused(tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "all/one.csv").write_text("a,b\n1,2\n")
+    (tmp_path / "all/two.csv").write_text("a,c\n1,2\n")
+    with pytest.raises(SourceError, match="have not the same columns"):
+        proposal_of(tmp_path / "all", tmp_path)
+
+
+def test_a_database_is_described_by_its_only_table_or_by_a_query(tmp_path):
+    here = project(tmp_path)
+    with sqlite3.connect(tmp_path / "shop.db") as base:
+        base.execute("CREATE TABLE sales (nr TEXT, pieces INTEGER, plz TEXT, regular TEXT)")
+        rows = zip(*(shop()[n] for n in ("Nr.", "PLZ", "Stammkunde")), strict=True)
+        base.executemany(
+            "INSERT INTO sales VALUES (?, ?, ?, ?)",
+            [(nr, 3 + i * 7 % 90, plz, regular) for i, (nr, plz, regular) in enumerate(rows)],
+        )
+    address = f"sqlite:///{tmp_path / 'shop.db'}"
+    proposal = proposal_of(address, tmp_path, target="pieces")
+    assert proposal.source["query"].endswith("FROM source")
+    assert placing.place(here, proposal, now=NOW).is_sound
+    with sqlite3.connect(tmp_path / "shop.db") as base:
+        base.execute("CREATE TABLE other (a TEXT)")
+    with pytest.raises(SourceError, match="has tables other and sales"):
+        opened.opened(address, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("wishes", "said"),
+    [
+        ({"target": "prise"}, "no such column"),
+        ({"target": "Bemerkung"}, "is free text"),
+        ({"target": "Land"}, "in every row"),
+        ({"target": "Preis (€)", "time": ("PLZ",)}, "is no time that can be read"),
+        ({"target": "Preis (€)", "entity": "Stück"}, "an entity is a category"),
+    ],
+)
+def test_a_wish_that_the_table_cannot_fulfil_is_refused(tmp_path, wishes, said):
+    pl.DataFrame(shop()).write_csv(tmp_path / "t.csv")
+    with pytest.raises(LoopbookError) as caught:
+        proposal_of(tmp_path / "t.csv", tmp_path, **wishes)
+    assert said in str(caught.value)
+
+
+def test_times_that_have_not_come_are_no_event_time():
+    ahead = pl.Series("day", [date(2031, 1, 1) + timedelta(days=i) for i in range(99)])
+    column = columns._of_stored(ahead, "day")
+    found, why = clocks.clock_of([column], [], now=NOW)
+    assert found is None
+    assert "99 rows lie in the future" in why[0]
+
+
+def test_ten_thousand_categories_are_no_classes_and_no_feature(tmp_path):
+    draw = random.Random(1)
+    table = pl.DataFrame({
+        "label": [f"t{i % 10_001}" for i in range(40_000)],
+        "colour": [draw.choice(["red", "green"]) for _ in range(40_000)],
+        "weight": [draw.gauss(50, 4) for _ in range(40_000)],
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, "t.parquet")
+    assert proposal.target.header == "weight"
+    assert "too many to learn from" in proposal.roles.ignored["label"]
+    assert became.is_sound, became.check
