@@ -115,7 +115,7 @@ def _first(stored: pl.Series, name: str, form: Form | None, is_text: bool) -> Co
         odd = _odd(stored, values, form)
     if form.kind in ("integer", "number"):
         form = texts.with_sentinels(form, values)
-        values = read(stored, form)
+        values = read(stored, form) if form.sentinels else values
     kind = {"text": "category"}.get(form.kind, form.kind)
     shown = tuple(odd.unique(maintain_order=True).head(3))
     column = Column(
