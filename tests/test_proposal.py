@@ -218,6 +218,38 @@ def test_a_number_that_stands_for_nothing_is_told_and_read_as_missing(tmp_path):
     assert rows["depth"].null_count() == 20
 
 
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [(("0", "1"), ["0", "1"]), (("Ja", "Nein"), ["Ja", "Nein"]), ((False, True), ["false", "true"]), (("0.0", "1.0"), ["0", "1"])],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_target_of_two_values_is_called_what_the_table_calls_it(tmp_path, values, classes, name):
+    draw = random.Random(3)
+    table = pl.DataFrame({
+        "width": [draw.gauss(5, 1) for _ in range(400)],
+        "colour": [draw.choice(["red", "green"]) for _ in range(400)],
+        "churn": [values[draw.random() < 0.3] for _ in range(400)],
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, name)
+    assert (proposal.aim.task, proposal.aim.keys["classes"]) == ("binary", classes)
+    assert became.is_sound, became.check
+
+
+def test_two_sorts_of_rows_are_no_two_units():
+    """Another number tells the same rows apart, and is in one unit."""
+    draw = random.Random(4)
+    sorts = [i % 2 for i in range(600)]
+    length = [draw.lognormvariate(0.6, 0.12) * (3.28084 if s else 1) for s in sorts]
+    found = [
+        pl.Series("length", length),
+        pl.Series("age", [draw.gauss(9 + 30 * s, 2) for s in sorts]),
+    ]
+    found = [columns._of_stored(series, series.name) for series in found]
+    assert mixtures.mixture_of(found[0])
+    assert not mixtures.mixtures_of(found)
+    assert mixtures.mixtures_of(found[:1])
+
+
 def test_a_column_in_two_units_is_told_and_one_in_one_is_not():
     draw = random.Random(4)
     metres = [draw.lognormvariate(0.6, 0.12) for _ in range(600)]

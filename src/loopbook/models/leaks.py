@@ -27,6 +27,7 @@ ALONE_LEAST = 0.85
 FAR_ABOVE = 0.5  # what is left unexplained by it, against what all others leave
 NAMED_LEAST, NAMED_ABOVE = 0.2, 4.0  # of one whose name says so, and against the next best
 GONE_LEAST, GONE_ELSEWHERE = 0.5, 0.01  # share missing where the target is; of it, elsewhere
+COUNTS = 0.99  # of the steps from row to row go one way
 PROVEN, SUSPECTED = "proven", "suspected"
 # What a name says is no proof; together with numbers it tells why.
 AFTERWARDS = re.compile(
@@ -240,6 +241,8 @@ def _time(table: Columns) -> Iterator[Leak]:
         return
     order = np.argsort(table.at, kind="stable")
     for name in table.values:
+        if not _counts_time(table.values[name][order]):
+            continue
         within = explained(table, [name])
         if within < 0.3:
             continue
@@ -250,6 +253,18 @@ def _time(table: Columns) -> Iterator[Leak]:
                 f"learned from, and {later:.1%} of later ones"
             )
             yield Leak((name,), "time", SUSPECTED, told, "if it only counts time: ignored")
+
+
+def _counts_time(values: np.ndarray) -> bool:
+    """Whether values, by the time of their rows, only go up or down, or each is there once for a while."""
+    values = values[np.isfinite(values)]
+    if values.size < LEAST_ROWS:
+        return False
+    steps = np.diff(values)
+    if max((steps >= 0).mean(), (steps <= 0).mean()) >= COUNTS and np.ptp(values) > 0:
+        return True
+    distinct = np.unique(values).size
+    return distinct >= 5 and int((steps != 0).sum()) <= 1.5 * distinct
 
 
 def gone_with_the_target(rows: pl.DataFrame, names: Sequence[str], target: str) -> list[Leak]:

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import polars as pl
 
+from loopbook.data.single_values import WHOLE
 from loopbook.proposal import texts, wording
 from loopbook.proposal.forms import Form, quoted, read, sql
 from loopbook.proposal.opened import Opened
@@ -267,6 +268,13 @@ def _refined_integer(column: Column) -> Column:
         why = f"{column.distinct:,} whole numbers, and the header speaks of a code"
         return replace(column, kind="category", values=text, sure=LIKELY, why=why)
     return column
+
+
+def as_texts(column: Column, stored: pl.Series) -> Column:
+    """A column of texts as the texts that stand there: a class is called what the table calls it."""
+    form = Form("text", nulls=column.form.nulls)
+    values = read(stored, form).str.replace(WHOLE, "${1}")
+    return replace(column, kind="category", form=form, values=values, odd=(), odd_rows=0)
 
 
 def is_row_count(column: Column) -> bool:

@@ -6,6 +6,7 @@ question to a person: two sorts of rows may lie so by themselves.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +21,7 @@ LOOKED_ROWS = 20_000
 NEAR = 0.12  # how near to the factor the clusters lie
 VALLEY = 0.25  # rows between the clusters, against those in the smaller one
 DISTINCT = 20
+SORTS = 0.9
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,35 @@ def factors() -> list[tuple[float, str]]:
         *sorted({round(f, 3): (f, names) for f, names in found}.values()),
         (1000, "ones and thousands"),
     ]
+
+
+def mixtures_of(columns: Sequence[Column]) -> dict[str, Mixture]:
+    """The columns that seem to be in two units, by header.
+
+    Where another number, which is in one unit, tells the clusters apart too,
+    there are two sorts of rows, and one unit.
+    """
+    found = {c.header: m for c in columns if (m := mixture_of(c)) is not None}
+    others = [c for c in columns if c.is_number and c.header not in found]
+    by_header = {c.header: c for c in columns}
+    return {h: m for h, m in found.items() if not _are_sorts(by_header[h], m, others)}
+
+
+def _are_sorts(column: Column, mixture: Mixture, others: Sequence[Column]) -> bool:
+    border = math.sqrt(mixture.small * mixture.large)
+    is_large = column.values.cast(pl.Float64) > border
+    for other in others:
+        both = pl.DataFrame([is_large.alias("is_large"), other.values.cast(pl.Float64).alias("x")])
+        both = both.drop_nulls().with_columns(pl.col("x").rank().alias("rank"))
+        counts = both["is_large"].sum(), both.height - both["is_large"].sum()
+        if min(counts) < LEAST_ROWS / 4:
+            continue
+        # the share of pairs in which the row of the larger cluster has the larger value
+        ranks = both["rank"].filter(both["is_large"]).sum()
+        share = (ranks - counts[0] * (counts[0] + 1) / 2) / (counts[0] * counts[1])
+        if max(share, 1 - share) > SORTS:
+            return True
+    return False
 
 
 def mixture_of(column: Column) -> Mixture | None:

@@ -14,7 +14,7 @@ import polars as pl
 from loopbook.project.errors import SourceError
 from loopbook.proposal import keys, leaks, mixtures, ranges, sizes, sources, targets, wording
 from loopbook.proposal.clocks import Clock, clock_of
-from loopbook.proposal.columns import GUESS, Column, Table
+from loopbook.proposal.columns import GUESS, Column, Table, as_texts
 from loopbook.proposal.keys import Key
 from loopbook.proposal.ranges import Believable
 from loopbook.proposal.roles import Roles, roles_of
@@ -114,6 +114,10 @@ def proposed(table: Table, wishes: Wishes, *, now: datetime) -> Proposal:
             "make one by a query: docs/contract.md."
         )
     target = _target(table, wishes, clock, guesses)
+    if target.kind == "boolean" and target.is_text:
+        target = as_texts(target, table.opened.rows[target.header])
+        table = Table(table.opened, table.columns | {target.header: target})
+        columns = list(table.columns.values())
     aim = targets.aim_of(target)
     notes += [f"{target.header} {note}" for note in aim.notes]
     labelled = target.values.is_not_null()
@@ -307,8 +311,7 @@ def _notes(
             )
         if column.sure == GUESS:
             notes.append(f"{column.header}: {column.why}")
-        mixture = mixtures.mixture_of(column)
-        if mixture is not None:
-            notes.append(f"{column.header} {mixture.told}")
+    mixed = mixtures.mixtures_of([*roles.features, target])
+    notes += [f"{header} {mixture.told}" for header, mixture in mixed.items()]
     notes += [question.note for question in found]
     return notes
