@@ -88,3 +88,9 @@ def test_rows_that_judge_and_stand_among_those_that_taught_are_counted():
     taught, asked = rows.head(900), pl.concat([rows.tail(300), rows.head(60)])
     assert leaks.on_both_sides(taught, rows.tail(300), names, "y") == []
     assert leaks.on_both_sides(taught, asked, names, "y")[0].evidence.startswith("60 of 360 rows")
+
+
+def test_a_trend_that_goes_up_and_down_is_no_counter():
+    count = pl.int_range(pl.len())
+    rows = sound().with_columns(trend=count + pl.col("noise") * 30, y=Y + count / 20)
+    assert found(rows, time="day") == []

@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -319,6 +320,19 @@ def test_the_knobs_suit_the_rows_and_keep_their_comments(tmp_path):
     assert any(told.startswith("gate_min_rows: ") for told in became.knobs)
     before, after = ((ROOT / "env.yaml").read_text(), (tmp_path / "env.yaml").read_text())
     assert before.count("#") == after.count("#")
+
+
+def test_the_gate_asks_for_no_more_rows_than_chance_has_kept_back(tmp_path):
+    """How many rows a hash of the key keeps back is known when it is asked."""
+    here, draw = project(tmp_path), random.Random(1)
+    table = pl.DataFrame({n: [draw.gauss(0, 1) for _ in range(240)] for n in ("a", "b", "y")})
+    table.write_csv(tmp_path / "t.csv")
+    proposal = proposal_of(tmp_path / "t.csv", tmp_path, target="y")
+    hopeful = replace(proposal, knobs=proposal.knobs | {"gate_min_rows": 150})
+    became = placing.place(here, hopeful, now=NOW)
+    assert became.is_sound, became.check
+    assert not any("it will promote none" in line for line in became.check)
+    assert read_knobs(here.knobs).gate_min_rows < 100
 
 
 def test_what_was_guessed_is_marked_and_what_was_named_is_not(tmp_path):

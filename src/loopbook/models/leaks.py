@@ -264,7 +264,8 @@ def _counts_time(values: np.ndarray) -> bool:
     if max((steps >= 0).mean(), (steps <= 0).mean()) >= COUNTS and np.ptp(values) > 0:
         return True
     distinct = np.unique(values).size
-    return distinct >= 5 and int((steps != 0).sum()) <= 1.5 * distinct
+    is_block = 5 <= distinct <= values.size / 5
+    return is_block and int((steps != 0).sum()) <= 1.5 * distinct
 
 
 def gone_with_the_target(rows: pl.DataFrame, names: Sequence[str], target: str) -> list[Leak]:
