@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import skops.io
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import Ridge
 
@@ -18,6 +19,7 @@ from loopbook.models import (
     estimators,
     evaluation,
     export,
+    fitted_parts,
     grid,
     inference,
     levels,
@@ -68,7 +70,7 @@ def few_trees(monkeypatch):
 def test_every_candidate_answers_the_same_when_exported(name, sample):
     """Also where values are missing and where a category is unknown."""
     X, y = sample
-    model = candidates.in_float32(fitted(name, X[:2000], y[:2000]))
+    model = fitted_parts.in_float32(fitted(name, X[:2000], y[:2000]))
     holes = X[2000:].copy()
     holes[np.random.default_rng(0).random(holes.shape) < 0.1] = np.nan
     asked = np.vstack([X, holes, np.full((1, X.shape[1]), np.nan, np.float32)])
@@ -79,11 +81,24 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     assert found["passed"], found
 
 
+@pytest.mark.parametrize("name", ["ensemble", "with_history", "relative", "recalibrated", "ridge"])
+def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
+    """MLflow reads back only what it is told to trust."""
+    X, y = sample
+    model = fitted(name, X[:500], y[:500])
+    few = skops.io.dumps(fitted_parts.with_one_tree(model))
+    whole = skops.io.dumps(model)
+    assert len(few) < len(whole) or name == "ridge"
+    types = [sorted(skops.io.get_untrusted_types(data=held)) for held in (few, whole)]
+    assert types[0] == types[1] != []
+    assert np.isfinite(model.predict(X)).all()  # the model itself is untouched
+
+
 def test_rounding_to_float32_changes_no_prediction(sample):
     X, y = sample
     model = fitted("hist_gradient_boosting", X[:2000], y[:2000])
     before = model.predict(X)
-    assert np.allclose(candidates.in_float32(model).predict(X), before, rtol=1e-6, atol=0)
+    assert np.allclose(fitted_parts.in_float32(model).predict(X), before, rtol=1e-6, atol=0)
 
 
 def test_a_model_beats_the_baseline_and_a_shuffled_target_destroys_its_skill(sample):

@@ -7,15 +7,13 @@ ONNX whole, missing values included. A project's own recipes are functions of
 the same form in its candidates.py (`own_candidates`); `build` finds both.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import polars as pl
 from sklearn.base import BaseEstimator
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.preprocessing import TargetEncoder
 
 from loopbook.features.rows import input_names, row_inputs
 from loopbook.models import estimators, own_candidates, steps
@@ -28,7 +26,6 @@ from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
 from loopbook.project.paths import current
 
-BOOSTING = HistGradientBoostingRegressor | HistGradientBoostingClassifier
 Recipe = Callable[[Contract, int], BaseEstimator]
 
 
@@ -249,54 +246,3 @@ def _boosting(
     columns = len(row_inputs(contract) if numbers is None else input_names(contract))
     boosting = kinds.boosting(columns, random_seed, robust=robust)
     return steps.pipeline(contract, boosting, "passthrough", step, numbers)
-
-
-def in_float32(model: BaseEstimator) -> BaseEstimator:
-    """Round a fitted model's numbers to what ONNX holds; the model is changed in place.
-
-    Histogram gradient boosting compares with float64 thresholds and the
-    converter rounds them to the *nearest* float32, so that a value beside a
-    split goes the other way (some in 10,000 rows, by up to several per cent).
-    Rounded *down* to float32, `x <= threshold` stays the same for every
-    float32 x, and both models agree. The same for the means of TargetEncoder.
-    """
-    for part in _parts(model):
-        if isinstance(part, TargetEncoder) and hasattr(part, "encodings_"):
-            part.encodings_ = [_nearest_float32(e) for e in part.encodings_]
-            part.target_mean_ = float(np.float32(part.target_mean_))
-        elif isinstance(part, Relative):
-            part.fallback_ = float(np.float32(part.fallback_))
-        elif isinstance(part, Recalibrated):
-            part.offset_ = float(np.float32(part.offset_))
-        elif isinstance(part, Calibrated):
-            part.slope_, part.shift_ = float(np.float32(part.slope_)), _nearest_float32(part.shift_)
-        elif isinstance(part, BOOSTING) and hasattr(part, "_predictors"):
-            for predictor in (p for stage in part._predictors for p in stage):
-                nodes = predictor.nodes = predictor.nodes.copy()
-                nodes["num_threshold"] = _float32_below(nodes["num_threshold"])
-    return model
-
-
-def _parts(part: Any) -> Iterator[BaseEstimator]:
-    """All estimators inside a model that were fitted, itself included."""
-    if isinstance(part, BaseEstimator):
-        yield part
-        # what was fitted ends with an underscore; a pipeline's steps are fitted in place
-        inner = [v for k, v in vars(part).items() if k == "steps" or k.endswith("_")]
-        yield from _parts(inner)
-    elif isinstance(part, list | tuple):
-        for one in part:
-            yield from _parts(one)
-    elif isinstance(part, dict):
-        yield from _parts(list(part.values()))
-
-
-def _nearest_float32(values: np.ndarray) -> np.ndarray:
-    return np.asarray(values, np.float32).astype(np.float64)
-
-
-def _float32_below(values: np.ndarray) -> np.ndarray:
-    """The largest float32 that is not above each value, as float64."""
-    nearest = values.astype(np.float32)
-    below = np.nextafter(nearest, np.float32(-np.inf))
-    return np.where(nearest.astype(np.float64) > values, below, nearest).astype(np.float64)

@@ -90,14 +90,14 @@ def _tried_apart(names: Sequence[str], project: Project) -> list[str]:
 
 def faults_of(name: str, contract: Contract, project: Project) -> list[str]:
     """Why a candidate cannot be trained or served; runs its code in this process."""
-    from loopbook.models import candidates, export, inference
+    from loopbook.models import candidates, export, fitted_parts, inference
 
     X, y, rows = made_up(contract)
     doing = "its function ran"
     try:
         model = candidates.build(name, contract, 0)
         doing = f"it was fitted to {len(y)} made-up rows, some values missing"
-        model = candidates.in_float32(candidates.fit(model, X, y, rows))
+        model = fitted_parts.in_float32(candidates.fit(model, X, y, rows))
         doing = "it predicted them"
         task = task_of(contract)
         if fault := _unlike(model, task, X):

@@ -26,6 +26,7 @@ from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
 
 from loopbook.data.snapshots import Snapshot
+from loopbook.models.fitted_parts import with_one_tree
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project, current, tracking_address
@@ -135,7 +136,7 @@ def _log_dataset(snapshot: Snapshot) -> None:
 
 def _types_of(model: BaseEstimator) -> list[str]:
     """The types that skops would refuse to read back; this process has just made the model of them."""
-    return sorted(skops.io.get_untrusted_types(data=skops.io.dumps(model)))
+    return sorted(skops.io.get_untrusted_types(data=skops.io.dumps(with_one_tree(model))))
 
 
 def _dataset(snapshot: Snapshot) -> MetaDataset:
