@@ -7,6 +7,7 @@ import threading
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
@@ -319,6 +320,8 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
     asked = CONTRACT.model_copy(update={"source": Source(**where)})
     first = source_files.source_digest(asked, tmp_path)
     assert same(sources.read_source(asked, tmp_path).sort("id"))
+    (landed,) = (tmp_path / "var/landing").glob("landed-*")
+    assert pq.ParquetFile(landed).num_row_groups == -(-ROWS.height // 2)
     with engine.begin() as connection:
         connection.execute(table.update().where(table.c.id == "001").values(price=11.0))
     assert source_files.source_digest(asked, tmp_path) != first

@@ -241,7 +241,8 @@ def _batches(named: NamedPlace) -> Iterator[list[dict[str, Any]]]:
     try:
         engine = sa.create_engine(address)
         _refuse_absent(named, engine.url)
-        with engine.connect().execution_options(yield_per=BATCH_ROWS) as connection:
+        stream = {"stream_results": True, "max_row_buffer": BATCH_ROWS}
+        with engine.connect().execution_options(**stream) as connection:
             result = connection.execute(sa.text(named.place.query))
             twins = [name for name, count in Counter(result.keys()).items() if count > 1]
             if twins:
@@ -249,7 +250,8 @@ def _batches(named: NamedPlace) -> Iterator[list[dict[str, Any]]]:
                     f"{named}: the query gives {', '.join(map(repr, twins))} "
                     "more than once. Give each column a name of its own: AS name."
                 )
-            for part in result.mappings().partitions():
+            # without a size of its own a part would be one row
+            for part in result.mappings().partitions(BATCH_ROWS):
                 yield [dict(row) for row in part]
     except (SQLAlchemyError, ImportError) as reason:
         # the driver's own words, without the statement and the address
