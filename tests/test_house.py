@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import tomllib
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,6 @@ from loopbook.pipeline import graph as pipeline_graph
 from loopbook.pipeline import picture
 from loopbook.pipeline.digests import modules_of
 from loopbook.project import paths
-from loopbook.project.contract import read_contract
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -62,79 +60,6 @@ def test_each_package_imports_only_from_those_below_it():
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert {folder.parent.name for folder in LIBRARY.glob("*/__init__.py")} == set(PACKAGES)
-
-
-DWELLINGS = (
-    "houses?|homes|dwellings?|bedrooms?|bathrooms?|neighbou?rhoods?|zip ?codes?|"
-    "prices?|priced|sales?|sold|sells?|markets?|dollars?|"
-    "king county|seattle"
-)
-# names of the example's contract that are plain words of any program or contract
-SKELETON = "src/loopbook/project/skeleton"
-MADE = {"__pycache__", ".ruff_cache"}  # by tools, beside the files
-PLAIN = {"id", "date", "view", "condition", "long", "lot", "size", "built", "latitude", "longitude"}
-HONEST = {
-    ("src/loopbook/cli/projects.py", "houses"): "the name of an example: --example houses",
-    ("bench/league.py", "houses"): "the name of one of its four tables",
-    ("bench/monitoring.py", "sales"): "the tests' helper that answers rows of the example",
-}
-# what headers of any table may say
-HONEST |= {
-    (f"src/loopbook/proposal/{module}.py", word): "a word of headers, in a list of such words"
-    for module, words in {
-        "ranges": ["lat"],
-        "targets": ["price", "sales"],
-        "wording": ["lat", "dollars", "zipcode", "sale", "sold"],
-    }.items()
-    for word in words
-}
-
-
-@cache
-def example_pattern() -> re.Pattern:
-    """Columns, aliases and subject of the example, as whole words."""
-    table = read_contract(ROOT / "contract.yaml")
-    names = {*table.columns, *(f.alias for f in table.features.values() if f.alias)}
-    names |= {*table.trailing, *table.derived}
-    columns = "|".join(re.escape(name) for name in sorted(names - PLAIN))
-    return re.compile(rf"\b(?:{columns}|{DWELLINGS})\b", re.IGNORECASE)
-
-
-def words_of_the_example(text: str) -> set[str]:
-    return {word.lower() for word in example_pattern().findall(text)}
-
-
-def generic_files() -> list[Path]:
-    """What a project with another table gets too, and what measures any table."""
-    files = [*LIBRARY.rglob("*.py"), *LIBRARY.rglob("*.j2"), *LIBRARY.rglob("*.html"), *NOTEBOOKS]
-    for folder in ("reports", "serving", "bench", "examples/empty", "tests/project", SKELETON):
-        files += [p for p in (ROOT / folder).rglob("*") if p.is_file()]
-    files += [*ROOT.glob("pipeline*.yaml"), *ROOT.glob("candidates.py"), ROOT / "env.yaml"]
-    return sorted({p for p in files if not MADE & {*p.parts} and p.suffix not in (".lock", ".pyc")})
-
-
-def test_no_word_of_the_example_is_in_what_is_generic():
-    """Prose, comments, messages, names and defaults: code, notebooks, YAML and templates."""
-    for path in generic_files():
-        name = path.relative_to(ROOT).as_posix()
-        found = {
-            word for word in words_of_the_example(path.read_text()) if (name, word) not in HONEST
-        }
-        assert not found, f"{name} speaks of the example: {', '.join(sorted(found))}"
-
-
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("Houses are put in ten groups by their prediction.", {"houses"}),
-        ('rows = "data/x.parquet"  # the Market moved', {"market"}),
-        ("rows.filter(pl.col('sqft_living') > 0) & level_30d & a neighbourhood",
-         {"sqft_living", "level_30d", "neighbourhood"}),
-        ("warehouse, marketing, pricey, a view of this size, a long date", set()),
-    ],
-)  # fmt: skip
-def test_a_word_of_the_example_is_recognised_where_it_stands(text, words):
-    assert words_of_the_example(text) == words
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
