@@ -18,6 +18,7 @@ from loopbook.project.mappings import Misfit, misfits, read_mapping, sentence
 NEWEST = "newest"
 Share = Annotated[float, Field(ge=0, le=0.5)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+Bound = Literal["auto"] | Annotated[float, Field(gt=0, le=100)]
 
 
 class Knobs(BaseModel):
@@ -40,6 +41,11 @@ class Knobs(BaseModel):
     gate_incomparable_champion: Literal["keep", "replace"]
     gate_latency_ms: Annotated[float, Field(ge=0.01, le=10_000)]
     bootstrap_resamples: Annotated[int, Field(ge=200, le=100_000)]
+    calibration: bool
+    calibration_half_life_days: Annotated[float, Field(ge=1, le=365)]
+    calibration_least_truths: Annotated[int, Field(ge=1, le=10**9)]
+    calibration_most_a_day: Bound
+    calibration_most: Bound
     monitor_window_days: Days
     monitor_most_rows: Annotated[int, Field(ge=1_000, le=200_000)]
     monitor_false_alarms: Annotated[float, Field(ge=0.001, le=0.2)]

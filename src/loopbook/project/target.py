@@ -56,7 +56,8 @@ class Target(Ranged):
     """What is predicted; `range` is in `unit`, both ends belong to it.
 
     `classes` are the values of one that is no number, in the order in which
-    probabilities are given. `metric` is the error by which models are compared.
+    probabilities are given. `metric` is the error by which models are compared,
+    `interval` the share of truths that an answer's interval, or set of classes, holds.
     """
 
     name: Name
@@ -68,6 +69,7 @@ class Target(Ranged):
     classes: Annotated[list[ClassName], Field(min_length=2)] | None = None
     positive: ClassName | None = None
     costs: Costs | None = None
+    interval: Annotated[float, Field(ge=0.5, le=0.99)] = 0.9
 
     @cached_property
     def type(self) -> Literal["number", "category"]:

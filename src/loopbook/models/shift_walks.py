@@ -1,0 +1,198 @@
+"""Shift walks: how a version's shift goes from day to day, from what had come true by then.
+
+It decides the level of the newest residuals (a line, weighted so that it forgets), how far a
+single truth, a day and a flood of truths may move it, and the bounds. A walk begins at
+the first truth and takes a step at each midnight (UTC), so that the shift as of an instant
+follows from rows alone, and not from which states were ever made.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import softmax
+
+from loopbook.models.task import Task
+from loopbook.models.truths import DAY_US, Truths, log_probabilities
+
+PRIOR_ROWS = 5.0  # no shift counts as much as so many rows
+PRIOR_DAYS = 10.0  # no trend counts as much as those rows, so many days away
+DAY_ROWS = 50.0  # a day counts as fewer rows than this: its rows share what moved that day
+DRAWN_IN = 3.0  # a residual farther from the level than so many spreads counts as that far
+MOST_SPREADS = 3.0  # where no bound is given: a level that far is the whole error, not a part
+OWN_DAYS = 28  # the version's own history: what became known in its first four weeks
+REACH = 2.5  # half-lives beyond the middle of its weight that the line is followed
+REMEMBERED = 10  # half-lives: what is older weighs under a thousandth
+LEAST_CLASS_SPREAD = np.log(2) / MOST_SPREADS  # odds may double, however calm the history
+NEWTON_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where a walk stands at an instant (microseconds since 1970).
+
+    `shift` and `wanted` have the shape of the walk: (1,) for a number and for yes or no, (K,)
+    for several classes. `wanted` is the level before the bounds; `truths` stand behind it.
+    """
+
+    instant: int
+    shift: np.ndarray
+    wanted: np.ndarray
+    truths: int
+    most: float
+    most_a_day: float
+
+    @property
+    def at_bound(self) -> bool:
+        """Whether the bound in all holds the level back."""
+        return bool((np.abs(self.wanted) > self.most).any() and self._is_full)
+
+    @property
+    def _is_full(self) -> bool:
+        return bool((np.abs(self.shift) >= self.most * (1 - 1e-9)).any())
+
+
+class Walk:
+    """One walk over truths; each step takes in what became known since the last.
+
+    Parameters
+    ----------
+    task : Task
+    truths : Truths
+        Sorted by when they became known.
+    rule : Rule
+        See `calibration_states`.
+
+    Notes
+    -----
+    The level is locally linear (Fan and Gijbels, 1996) with exponential weights, as weighted
+    ridge regression. A number's residual is drawn in around the shift as it stood when
+    the truth became known (Huber, 1964), so that a flood cannot move what it is measured
+    against. For classes the residuals are working residuals of logistic regression, taken
+    at the optimum of each step's own rows; the sum of such expansions is the log likelihood up
+    to third order (dynamic generalised linear models: West, Harrison and Migon, 1985).
+    """
+
+    def __init__(self, task: Task, truths: Truths, rule):
+        self.task, self.truths, self.rule = task, truths, rule
+        self.width = 1 if task.positive is not None else task.width
+        self.first_day = int(truths.at.min() // DAY_US)
+        days = int(truths.known.max() // DAY_US) - self.first_day + 1
+        self.rows = np.zeros(days)
+        self.weights, self.pulls = np.zeros((days, self.width)), np.zeros((days, self.width))
+        self.shift, self.taken, self.now = np.zeros(self.width), 0, None
+        self.daily: list[float] = []  # classes: how far each step's own rows were off
+        self.spread = 0.0
+
+    def midnights(self, until: int) -> Iterator[Step]:
+        """A step at each midnight from the first truth to an instant, both included."""
+        first = -(-int(self.truths.known[0]) // DAY_US)
+        for day in range(first, until // DAY_US + 1):
+            yield self.to(day * DAY_US)
+
+    def to(self, instant: int) -> Step:
+        """Go on to an instant, at most a day after the last."""
+        self._take_in(instant)
+        most = self.rule.most if self.rule.most is not None else MOST_SPREADS * self.spread
+        a_day = self.rule.most_a_day
+        a_day = most / self.rule.half_life_days if a_day is None else a_day
+        elapsed = 1.0 if self.now is None else (instant - self.now) / DAY_US
+        wanted, truths = self._level(instant)
+        move = np.clip(wanted - self.shift, -a_day * elapsed, a_day * elapsed)
+        self.shift, self.now = np.clip(self.shift + move, -most, most), instant
+        return Step(instant, self.shift, wanted, truths, most, a_day)
+
+    def _take_in(self, instant: int) -> None:
+        """Add the rows that became known since the last step to the days on which they happened."""
+        end = int(np.searchsorted(self.truths.known, instant, side="right"))
+        rows, self.taken = self.truths[self.taken : end], end
+        if not len(rows):
+            return
+        if self.task.classes:
+            pulls, weights = self._of_classes(rows)
+        else:
+            pulls, weights = self._of_numbers(rows, end)
+        days = rows.at // DAY_US - self.first_day
+        np.add.at(self.rows, days, 1.0)
+        np.add.at(self.weights, days, weights)
+        np.add.at(self.pulls, days, pulls)
+
+    @property
+    def _is_own(self) -> bool:
+        """Whether what was taken in last belongs to the version's own history."""
+        newest = self.truths.known[self.taken - 1]
+        is_early = newest <= self.truths.known[0] + OWN_DAYS * DAY_US
+        return bool(is_early) or self.taken <= self.rule.least_truths
+
+    def _of_numbers(self, rows: Truths, end: int) -> tuple[np.ndarray, np.ndarray]:
+        if self._is_own:
+            own = self.truths[:end]
+            self.spread = _spread(np.abs(residuals(self.task, own)), self.task, own.observed)
+        found = residuals(self.task, rows)[:, None]
+        reach = DRAWN_IN * self.spread
+        return np.clip(found, self.shift - reach, self.shift + reach), np.ones_like(found)
+
+    def _of_classes(self, rows: Truths) -> tuple[np.ndarray, np.ndarray]:
+        logs, happened = (
+            log_probabilities(rows.raw),
+            np.eye(self.task.width)[rows.observed.astype(int)],
+        )
+        places = slice(None) if self.task.positive is None else [self.task.positive]
+        own = self.shift
+        for _ in range(NEWTON_STEPS):
+            errors, weights = self._errors(logs, happened, own, places)
+            pull = errors.sum(axis=0) - PRIOR_ROWS * (own - self.shift)
+            own = own + np.clip(pull / (weights.sum(axis=0) + PRIOR_ROWS), -1, 1)
+        if self._is_own:
+            self.daily.append(float(np.abs(own).max()))
+            self.spread = max(1.4826 * float(np.median(self.daily)), LEAST_CLASS_SPREAD)
+        errors, weights = self._errors(logs, happened, own, places)
+        return errors + weights * own, weights
+
+    def _errors(self, logs, happened, shift, places) -> tuple[np.ndarray, np.ndarray]:
+        """What happened less its probability under a shift, and the curvature of each."""
+        full = np.zeros(self.task.width)
+        full[places] = shift
+        chance = softmax(logs + full, axis=1)[:, places]
+        # of several classes p is the bound on the curvature that keeps each by itself
+        curvature = chance if self.task.positive is None else chance * (1 - chance)
+        return happened[:, places] - chance, curvature
+
+    def _level(self, instant: int) -> tuple[np.ndarray, int]:
+        """The end of the line at an instant, and how many truths stand behind it."""
+        now = instant / DAY_US - self.first_day
+        half_life = self.rule.half_life_days
+        oldest = max(0, int(now - REMEMBERED * half_life))
+        kept = slice(oldest, int(now) + 1)
+        rows = self.rows[kept]
+        truths = int(rows.sum())
+        if truths < max(self.rule.least_truths, 1):
+            return np.zeros(self.width), truths
+        middle = oldest + np.arange(len(rows)) + 0.5
+        weight = 0.5 ** (np.maximum(now - middle, 0) / half_life) / (1 + rows / DAY_ROWS)
+        centre = float(weight * rows @ middle / (weight @ rows))
+        x = middle - min(now, centre + REACH * half_life)
+        return _end_of_line(
+            x, weight[:, None] * self.weights[kept], weight[:, None] * self.pulls[kept]
+        ), truths
+
+
+def _end_of_line(x: np.ndarray, weights: np.ndarray, pulls: np.ndarray) -> np.ndarray:
+    """The value at 0 of the line through the days, drawn to none and to no trend; a column each."""
+    level, tilt, square = (
+        weights.sum(axis=0) + PRIOR_ROWS,
+        x @ weights,
+        x**2 @ weights + PRIOR_ROWS * PRIOR_DAYS**2,
+    )
+    return (square * pulls.sum(axis=0) - tilt * (x @ pulls)) / (level * square - tilt**2)
+
+
+def residuals(task: Task, rows: Truths) -> np.ndarray:
+    """What would have to be added to each raw answer in the link's space, shape (n,); numbers."""
+    return task.linked(rows.observed) - task.linked(rows.raw)
+
+
+def _spread(sizes: np.ndarray, task: Task, observed: np.ndarray) -> float:
+    """How far a version's answers are usually off; of one that is mostly right, how far if not."""
+    usual = 1.4826 * float(np.median(sizes))
+    return usual or float(np.quantile(sizes, 0.9)) or task.spread(observed)
