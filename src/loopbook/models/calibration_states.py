@@ -169,7 +169,7 @@ def shifts_at(
     rows = truths.of_frame(task, came_true, wanted.max())
     if not len(rows):
         return np.zeros((len(days), task.width))
-    steps = list(Walk(task, rows, rule).midnights(int(days.max()) * DAY_US))
+    steps = list(Walk(task, rows, rule, int(days.max()) * DAY_US).midnights())
     return _of_days(task, steps, days)
 
 
@@ -229,8 +229,8 @@ def full_shift(task: Task, shifts: np.ndarray) -> np.ndarray:
 
 def _walked(task: Task, rows: Truths, until: int, rule: Rule) -> tuple[list[Step], Step]:
     """The steps at midnights, and the one at the instant itself."""
-    walk = Walk(task, rows, rule)
-    steps = list(walk.midnights(until))
+    walk = Walk(task, rows, rule, until)
+    steps = list(walk.midnights())
     if steps and steps[-1].instant == until:
         return steps, steps[-1]
     return steps, walk.to(until)

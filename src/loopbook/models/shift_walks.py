@@ -62,6 +62,8 @@ class Walk:
         Sorted by when they became known.
     rule : Rule
         See `calibration_states`.
+    until : int
+        Where it ends, in microseconds since 1970.
 
     Notes
     -----
@@ -73,21 +75,23 @@ class Walk:
     to third order (dynamic generalised linear models: West, Harrison and Migon, 1985).
     """
 
-    def __init__(self, task: Task, truths: Truths, rule):
-        self.task, self.truths, self.rule = task, truths, rule
+    def __init__(self, task: Task, truths: Truths, rule, until: int):
+        self.task, self.truths, self.rule, self.until = task, truths, rule, until
         self.width = 1 if task.positive is not None else task.width
-        self.first_day = int(truths.at.min() // DAY_US)
-        days = int(truths.known.max() // DAY_US) - self.first_day + 1
+        # a window has one length whatever else is known, so that its sums have the same bits
+        self.window = int(REMEMBERED * rule.half_life_days) + 1
+        self.first_day = int(truths.at.min() // DAY_US) - self.window
+        days = until // DAY_US - self.first_day + 1
         self.rows = np.zeros(days)
         self.weights, self.pulls = np.zeros((days, self.width)), np.zeros((days, self.width))
         self.shift, self.taken, self.now = np.zeros(self.width), 0, None
         self.daily: list[float] = []  # classes: how far each step's own rows were off
         self.spread = 0.0
 
-    def midnights(self, until: int) -> Iterator[Step]:
-        """A step at each midnight from the first truth to an instant, both included."""
+    def midnights(self) -> Iterator[Step]:
+        """A step at each midnight from the first truth to the end, both included."""
         first = -(-int(self.truths.known[0]) // DAY_US)
-        for day in range(first, until // DAY_US + 1):
+        for day in range(first, self.until // DAY_US + 1):
             yield self.to(day * DAY_US)
 
     def to(self, instant: int) -> Step:
@@ -162,29 +166,32 @@ class Walk:
         """The end of the line at an instant, and how many truths stand behind it."""
         now = instant / DAY_US - self.first_day
         half_life = self.rule.half_life_days
-        oldest = max(0, int(now - REMEMBERED * half_life))
-        kept = slice(oldest, int(now) + 1)
+        kept = slice(int(now) + 1 - self.window, int(now) + 1)
         rows = self.rows[kept]
         truths = int(rows.sum())
         if truths < max(self.rule.least_truths, 1):
             return np.zeros(self.width), truths
-        middle = oldest + np.arange(len(rows)) + 0.5
-        weight = 0.5 ** (np.maximum(now - middle, 0) / half_life) / (1 + rows / DAY_ROWS)
-        centre = float(weight * rows @ middle / (weight @ rows))
-        x = middle - min(now, centre + REACH * half_life)
-        return _end_of_line(
-            x, weight[:, None] * self.weights[kept], weight[:, None] * self.pulls[kept]
-        ), truths
+        age = now - (np.arange(kept.start, kept.stop) + 0.5)  # of noon on each day
+        weight = 0.5 ** (np.maximum(age, 0) / half_life) / (1 + rows / DAY_ROWS)
+        centre = float((weight * rows * age).sum() / (weight * rows).sum())
+        back = max(centre - REACH * half_life, 0)
+        weights, pulls = (weight[:, None] * of[kept] for of in (self.weights, self.pulls))
+        return _end_of_line(back - age, weights, pulls), truths
 
 
 def _end_of_line(x: np.ndarray, weights: np.ndarray, pulls: np.ndarray) -> np.ndarray:
-    """The value at 0 of the line through the days, drawn to none and to no trend; a column each."""
-    level, tilt, square = (
-        weights.sum(axis=0) + PRIOR_ROWS,
-        x @ weights,
-        x**2 @ weights + PRIOR_ROWS * PRIOR_DAYS**2,
-    )
-    return (square * pulls.sum(axis=0) - tilt * (x @ pulls)) / (level * square - tilt**2)
+    """The value at 0 of the line through the days, a column each.
+
+    Its level in the middle of the weights is drawn to 0 and its trend to none, each by
+    itself: drawn to 0 at its end, a line would rather tilt than follow.
+    """
+    total = weights.sum(axis=0)
+    middle = (x[:, None] * weights).sum(axis=0) / total
+    apart = x[:, None] - middle
+    level = pulls.sum(axis=0) / (total + PRIOR_ROWS)
+    trend = (apart * pulls).sum(axis=0)
+    trend /= (apart**2 * weights).sum(axis=0) + PRIOR_ROWS * PRIOR_DAYS**2
+    return level - trend * middle
 
 
 def residuals(task: Task, rows: Truths) -> np.ndarray:

@@ -51,7 +51,7 @@ def of_frame(task: Task, came_true: pl.DataFrame, as_of: datetime) -> Truths:
     counts = (known <= until) & (at <= known) & (at > until - LONGEST_DAYS * DAY_US)
     counts &= task.is_measurable(observed, raw)
     kept = Truths(at, known, raw, observed)[counts]
-    columns = kept.raw.reshape(len(kept), -1).T
+    columns = kept.raw.reshape(len(kept), task.width).T
     return kept[np.lexsort((*columns, kept.observed, kept.at, kept.known))]
 
 
