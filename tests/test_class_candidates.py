@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from loopbook.models import candidates, decisions, estimators, export, grid, inference, trial
+from loopbook.models import (
+    calibration_states,
+    candidates,
+    decisions,
+    estimators,
+    export,
+    grid,
+    inference,
+    trial,
+)
 from loopbook.models.calibrated import Calibrated
 from loopbook.models.task import task_of
 from loopbook.project.contract import Contract
@@ -77,7 +86,10 @@ def both(model, contract: Contract, X) -> tuple[np.ndarray, np.ndarray]:
     ],
 )
 def test_a_candidate_of_any_target_answers_the_same_when_exported(contract, name):
-    """Also where values are missing, a category is unknown, and inputs are beyond all seen."""
+    """Also where values are missing, a category is unknown, inputs are beyond all seen, and moved.
+
+    By a shift of each row, as arithmetic on the answers moves them; by none it is the same bits.
+    """
     X, y, _ = trial.made_up(contract)
     task, model = task_of(contract), fitted(name, contract, X, y)
     nothing = np.full((1, X.shape[1]), np.nan, np.float32)
@@ -85,6 +97,14 @@ def test_a_candidate_of_any_target_answers_the_same_when_exported(contract, name
     answers, exported = both(model, contract, asked)
     assert answers.shape == exported.shape == (len(asked), *task.shape)
     assert export.parity(task, answers, exported, spread=task.spread(y))["passed"]
+    graph = inference.session(export.export(model, contract, X.shape[1]))
+    unmoved = inference.predict_both(graph, asked, np.zeros(task.width))
+    assert all(np.array_equal(some, exported) for some in unmoved)
+    shift = np.random.default_rng(1).uniform(-0.5, 0.5, (len(asked), task.width))
+    moved, raw = inference.predict_both(graph, asked, shift)
+    assert np.array_equal(raw, exported)
+    arithmetic = calibration_states.moved(task, answers, shift)
+    assert export.parity(task, arithmetic, moved, spread=task.spread(y))["passed"]
     known = {f"model_{key}" for key in ("alpha", "C", "max_iter", "criterion", "n_estimators")}
     members = {f"model_{member.name}" for member in estimators.family(task).members}
     assert (known | members) & candidates.settings(model).keys()

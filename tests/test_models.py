@@ -15,6 +15,7 @@ from loopbook.data import sources, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.models import (
+    calibration_states,
     candidates,
     estimators,
     evaluation,
@@ -68,7 +69,7 @@ def few_trees(monkeypatch):
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", candidates.RECIPES)
 def test_every_candidate_answers_the_same_when_exported(name, sample):
-    """Also where values are missing and where a category is unknown."""
+    """Also where values are missing, where a category is unknown, and with a shift of each row."""
     X, y = sample
     model = fitted_parts.in_float32(fitted(name, X[:2000], y[:2000]))
     holes = X[2000:].copy()
@@ -77,6 +78,12 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     runtime = inference.session(export.export(model, CONTRACT, X.shape[1]))
     spread = TASK.spread(np.exp(y[:2000]))
     both = TASK.answers(model, asked), inference.predict(runtime, asked)
+    found = export.parity(TASK, *both, spread=spread)
+    assert found["passed"], found
+    shift = np.random.default_rng(1).uniform(-0.5, 0.5, (len(asked), 1))
+    moved, raw = inference.predict_both(runtime, asked, shift)
+    assert np.array_equal(raw, both[1])
+    both = calibration_states.moved(TASK, both[0], shift), moved
     found = export.parity(TASK, *both, spread=spread)
     assert found["passed"], found
 

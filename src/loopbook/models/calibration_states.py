@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from scipy.special import softmax
 
 from loopbook.models import residual_quantiles, truths
 from loopbook.models.residual_quantiles import Quantiles
 from loopbook.models.shift_walks import Step, Walk, residuals
 from loopbook.models.task import Task
-from loopbook.models.truths import DAY_US, Truths
+from loopbook.models.truths import DAY_US, Truths, softmax
 from loopbook.project.contract import Contract
 from loopbook.project.knobs import Knobs
 

@@ -3,7 +3,8 @@
 It decides how a model leaves Python, and measures that it is still the same
 model. The graph takes the float32 matrix of `features.encode` and answers in
 the target's unit, or with a probability for each class; the card says how to
-fill that matrix.
+fill that matrix. A shift in the link's space may be given beside it: it moves
+the answer, and the answer without it is given as `raw`.
 """
 
 import time
@@ -19,7 +20,7 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 
 from loopbook.models.calibrated import LEAST, Calibrated
-from loopbook.models.inference import INPUT, OUTPUT
+from loopbook.models.inference import INPUT, OUTPUT, RAW, SHIFT
 from loopbook.models.levels import Recalibrated, Relative
 from loopbook.models.measures import PARITY_TOLERANCE
 from loopbook.models.task import Task, task_of
@@ -31,6 +32,10 @@ CARD_VERSION = 1
 
 def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
     """The model as a serialised ONNX graph from `features` to `prediction`.
+
+    It takes a `shift` too, a row of which is one for all rows, or one each: what
+    is added to the number inside, or to the log probability of each class.
+    Without it, and with zeros, `prediction` is `raw` to the bit.
 
     Parameters
     ----------
@@ -63,9 +68,10 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
             "Use steps that skl2onnx supports; docs/candidates.md lists those that were tried."
         ) from None
     nodes, inside = [], graph.graph.output[-1].name
-    for step in (_moved, _as_the_contract_says):
+    for step in (_followed, _every_class):
         more, inside = step(model, task, inside)
         nodes += more
+    nodes += _shifted_classes(inside) if task.classes else _shifted_number(inside, task)
     return _ended(graph, nodes, task).SerializeToString(deterministic=True)
 
 
@@ -76,14 +82,14 @@ def _constant(name: str, values: np.ndarray) -> onnx.NodeProto:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values))
 
 
-def _moved(model: BaseEstimator, task: Task, inside: str) -> Nodes:
+def _followed(model: BaseEstimator, task: Task, inside: str) -> Nodes:
     """What a model of `levels` or `calibrated` makes of its inner one's answer."""
     node = helper.make_node
     if isinstance(model, Recalibrated):
         return [
-            _constant("shift", np.float32([model.offset_])),
-            node("Add", [inside, "shift"], ["shifted"]),
-        ], "shifted"
+            _constant("offset", np.float32([model.offset_])),
+            node("Add", [inside, "offset"], ["followed"]),
+        ], "followed"
     if isinstance(model, Relative):
         return [
             _constant("place", np.int64([model.level])),
@@ -92,27 +98,25 @@ def _moved(model: BaseEstimator, task: Task, inside: str) -> Nodes:
             node("Gather", [INPUT, "place"], ["found"], axis=1),
             node("Greater", ["found", "zero"], ["is_there"]),
             node("Where", ["is_there", "found", "fallback"], ["level"]),
-            node("Log", ["level"], ["shift"]),
-            node("Add", [inside, "shift"], ["shifted"]),
-        ], "shifted"
+            node("Log", ["level"], ["log_level"]),
+            node("Add", [inside, "log_level"], ["followed"]),
+        ], "followed"
     if isinstance(model, Calibrated):
         return [
             _constant("least", np.float32([LEAST])),
             _constant("slope", np.float32([model.slope_])),
-            _constant("shift", np.float32(model.shift_)),
+            _constant("offset", np.float32(model.shift_)),
             node("Max", [inside, "least"], ["there"]),
             node("Log", ["there"], ["logs"]),
             node("Mul", ["logs", "slope"], ["sloped"]),
-            node("Add", ["sloped", "shift"], ["shifted"]),
-            node("Softmax", ["shifted"], ["calibrated"], axis=-1),
+            node("Add", ["sloped", "offset"], ["followed"]),
+            node("Softmax", ["followed"], ["calibrated"], axis=-1),
         ], "calibrated"
     return [], inside
 
 
-def _as_the_contract_says(model: BaseEstimator, task: Task, inside: str) -> Nodes:
-    """The target's unit, or a probability for each of the contract's classes."""
-    if task.link == "log":
-        return [helper.make_node("Exp", [inside], ["unit"])], "unit"
+def _every_class(model: BaseEstimator, task: Task, inside: str) -> Nodes:
+    """A probability for each of the contract's classes, where the target has any."""
     known = None if task.classes is None else np.asarray(model.classes_, np.intp)
     if known is None or known.size == task.width:
         return [], inside
@@ -121,16 +125,50 @@ def _as_the_contract_says(model: BaseEstimator, task: Task, inside: str) -> Node
     return [places, helper.make_node("MatMul", [inside, "places"], ["every"])], "every"
 
 
+def _shifted_number(inside: str, task: Task) -> list[onnx.NodeProto]:
+    """The number inside, with the shift and without it, in the target's unit."""
+    node, unit = helper.make_node, "Exp" if task.is_log else "Identity"
+    return [
+        _constant("line", np.int64([-1])),
+        node("Reshape", [inside, "line"], ["number"]),
+        node("Reshape", [SHIFT, "line"], ["added"]),
+        node("Add", ["number", "added"], ["shifted"]),
+        node(unit, ["number"], [RAW]),
+        node(unit, ["shifted"], [OUTPUT]),
+    ]
+
+
+def _shifted_classes(inside: str) -> list[onnx.NodeProto]:
+    """The probabilities, with the shift of their logs and without it.
+
+    By factors and not by a softmax of shifted logs: a shift of 0 changes no bit
+    then, and a class that cannot be stays so.
+    """
+    node = helper.make_node
+    return [
+        _constant("last", np.int64([-1])),
+        node("Identity", [inside], [RAW]),
+        node("Exp", [SHIFT], ["factors"]),
+        node("Mul", [inside, "factors"], ["weighed"]),
+        node("ReduceSum", [inside, "last"], ["sum_before"], keepdims=1),
+        node("ReduceSum", ["weighed", "last"], ["sum_after"], keepdims=1),
+        node("Div", ["sum_before", "sum_after"], ["scale"]),
+        node("Mul", ["weighed", "scale"], [OUTPUT]),
+    ]
+
+
 def _ended(graph: onnx.ModelProto, nodes: list[onnx.NodeProto], task: Task) -> onnx.ModelProto:
-    """The graph with these nodes at its end, its outcome under our name and in our shape."""
-    inside = nodes[-1].output[0] if nodes else graph.graph.output[-1].name
-    shape = [-1] if task.classes is None else [-1, task.width]
-    nodes = [*nodes, _constant("shape", np.int64(shape))]
-    nodes.append(helper.make_node("Reshape", [inside, "shape"], [OUTPUT]))
+    """The graph with these nodes at its end, which takes a shift and gives both answers."""
     graph.graph.node.extend(nodes)
+    tensor, shape = helper.make_tensor_value_info, [] if task.classes is None else [task.width]
+    # an initializer of an input's name is its default, which a caller may leave or replace
+    graph.graph.input.append(tensor(SHIFT, TensorProto.FLOAT, [None, task.width]))
+    none = np.zeros((1, task.width), np.float32)
+    graph.graph.initializer.append(numpy_helper.from_array(none, SHIFT))
     del graph.graph.output[:]
-    answer = helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, [None, *shape[1:]])
-    graph.graph.output.append(answer)
+    graph.graph.output.extend(
+        tensor(name, TensorProto.FLOAT, [None, *shape]) for name in (OUTPUT, RAW)
+    )
     # the converter takes them from a set: sorted, the same model is the same bytes
     opsets = sorted(graph.opset_import, key=lambda opset: opset.domain)
     del graph.opset_import[:]

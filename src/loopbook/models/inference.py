@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 INPUT, OUTPUT = "features", "prediction"
+SHIFT, RAW = "shift", "raw"  # absent in a graph of an earlier loopbook
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -20,8 +21,21 @@ def session(graph: bytes) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
 
-def predict(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.ndarray:
+def can_move(runtime: onnxruntime.InferenceSession) -> bool:
+    """Whether a graph takes a shift; one of an earlier loopbook does not."""
+    return any(taken.name == SHIFT for taken in runtime.get_overridable_initializers())
+
+
+def predict(
+    runtime: onnxruntime.InferenceSession, matrix: np.ndarray, shift: np.ndarray | None = None
+) -> np.ndarray:
     """Answers as a graph gives them, float64.
+
+    Parameters
+    ----------
+    shift : array of shape (width,) or (rows, width), or None
+        What is added in the link's space: one for all rows, or one each; width
+        is 1 for a number and the number of classes otherwise. None: nothing.
 
     Returns
     -------
@@ -29,8 +43,22 @@ def predict(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.nda
         Numbers in the target's unit, shape (rows,), or probabilities, shape
         (rows, classes), the classes in the contract's order.
     """
-    (answer,) = runtime.run([OUTPUT], {INPUT: matrix})
+    (answer,) = runtime.run([OUTPUT], _taken(matrix, shift))
     return answer.astype(np.float64)
+
+
+def predict_both(
+    runtime: onnxruntime.InferenceSession, matrix: np.ndarray, shift: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Answers with a shift and without it, of a graph that takes one; see `predict`."""
+    answer, raw = runtime.run([OUTPUT, RAW], _taken(matrix, shift))
+    return answer.astype(np.float64), raw.astype(np.float64)
+
+
+def _taken(matrix: np.ndarray, shift: np.ndarray | None) -> dict[str, np.ndarray]:
+    if shift is None:
+        return {INPUT: matrix}
+    return {INPUT: matrix, SHIFT: np.atleast_2d(np.asarray(shift, np.float32))}
 
 
 def sha256(content: bytes) -> str:

@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import softmax
 
 from loopbook.models.task import Task
-from loopbook.models.truths import DAY_US, Truths, log_probabilities
+from loopbook.models.truths import DAY_US, Truths, log_probabilities, softmax
 
 PRIOR_ROWS = 5.0  # no shift counts as much as so many rows
 PRIOR_DAYS = 10.0  # no trend counts as much as those rows, so many days away

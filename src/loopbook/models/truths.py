@@ -60,6 +60,12 @@ def log_probabilities(raw: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(raw, LEAST_PROBABILITY))
 
 
+def softmax(logs: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Probabilities whose logs these are but for a constant: SciPy's, without which the service is."""
+    weights = np.exp(logs - logs.max(axis=axis, keepdims=True))
+    return weights / weights.sum(axis=axis, keepdims=True)
+
+
 def microseconds(instant: datetime) -> int:
     """An instant with a time zone as microseconds since 1970, exact."""
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)

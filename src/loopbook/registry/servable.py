@@ -15,7 +15,8 @@ import numpy as np
 import onnxruntime
 
 from loopbook.features.rows import records_matrix
-from loopbook.models.inference import INPUT, OUTPUT, predict, session
+from loopbook.models import calibration_states, inference
+from loopbook.models.inference import INPUT, OUTPUT, RAW, SHIFT, can_move, session
 from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
@@ -28,6 +29,7 @@ from loopbook.registry.service_files import digest_mismatch, most_bytes
 TOLERANCE = 1e-5  # of the graph against itself, on another machine
 KNOWN_TOLERANCE = 2e-4  # of the graph against the fitted pipeline
 SUM_TOLERANCE = 1e-3  # of a row's probabilities, which add up to 1
+CHECKED_SHIFT = 0.1  # of the target's spread, or of the first class's log odds
 WARM_UP_ROWS = 8
 
 
@@ -44,6 +46,7 @@ class Servable:
     ranges: Mapping[str, tuple[float, float]]
     hidden: list[int]
     is_checked_from_rows: bool  # False for a version of an earlier loopbook
+    can_move: bool = False  # whether its graph takes a shift; False for an earlier loopbook's
 
     @property
     def number(self) -> str:
@@ -62,9 +65,21 @@ class Servable:
         categories = self.card["categories"]
         return records_matrix(records, at, self.contract, self.inputs, categories)
 
-    def predict(self, matrix: np.ndarray) -> np.ndarray:
-        """Answers as `task` has them: numbers, shape (rows,), or probabilities, (rows, classes)."""
-        return predict(self.runtime, matrix)
+    def predict(self, matrix: np.ndarray, shift: np.ndarray | None = None) -> np.ndarray:
+        """Answers as `task` has them: numbers, shape (rows,), or probabilities, (rows, classes).
+
+        Moved by a shift as `inference.predict` takes it, where the graph can.
+        """
+        return inference.predict(self.runtime, matrix, shift if self.can_move else None)
+
+    def predict_both(
+        self, matrix: np.ndarray, shift: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answers with a shift and without it: the same where there is none, or nothing moves."""
+        if shift is None or not self.can_move:
+            raw = self.predict(matrix)
+            return raw, raw
+        return inference.predict_both(self.runtime, matrix, shift)
 
     def decided(self, answers: np.ndarray) -> list:
         """What is said to each row: the number, or the class, by the card's threshold if it has one."""
@@ -136,16 +151,19 @@ def load(registry: Registry, version: Version) -> Servable:
     """
     content = {file: _verified(registry, version, file) for file in (CARD, ONNX)}
     card, contract, examples = read_card(version, content[CARD])
+    task = task_of(contract)
+    runtime = _runtime(version, content[ONNX], len(card["inputs"]), task.width)
     servable = Servable(
         version,
         card,
         contract,
-        task_of(contract),
-        _runtime(version, content[ONNX], len(card["inputs"])),
+        task,
+        runtime,
         vocabularies=vocabularies(card),
         ranges={n: tuple(f.range) for n, f in contract.features.items() if f.range},
         hidden=_hidden(contract, card["inputs"]),
         is_checked_from_rows=examples.records is not None,
+        can_move=can_move(runtime),
     )
     _check_itself(servable, examples)
     return servable
@@ -161,8 +179,13 @@ def _verified(registry: Registry, version: Version, file: str) -> bytes:
     return content
 
 
-def _runtime(version: Version, graph: bytes, width: int) -> onnxruntime.InferenceSession:
-    """A graph, ready to run, if it takes and gives what a card describes."""
+def _runtime(
+    version: Version, graph: bytes, width: int, answers: int
+) -> onnxruntime.InferenceSession:
+    """A graph, ready to run, if it takes and gives what a card describes.
+
+    One of an earlier loopbook takes no shift and gives no raw answer.
+    """
     try:
         wrong = "it points at files elsewhere" if points_elsewhere(graph) else None
         runtime = None if wrong else session(graph)
@@ -179,6 +202,12 @@ def _runtime(version: Version, graph: bytes, width: int) -> onnxruntime.Inferenc
             wrong = (
                 f"it takes {takes!r} and gives {gives!r}, expected {width} numbers a row as "
                 f"{INPUT!r} and {OUTPUT!r}"
+            )
+        left = [(i.name, i.type, i.shape[1:]) for i in runtime.get_overridable_initializers()]
+        if left and (left != [(SHIFT, "tensor(float)", [answers])] or RAW not in gives):
+            wrong = (
+                f"it takes {left!r} beside {INPUT!r} and gives {gives!r}, expected {answers} "
+                f"numbers as {SHIFT!r}, and {RAW!r}"
             )
     if wrong:
         raise VersionRefused(f"{version.label}: its graph cannot be used ({wrong}).", "graph")
@@ -208,6 +237,7 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
         if examples.records is not None:
             from_rows = servable.matrix(examples.records, examples.at)
             off_from_rows = _off(servable, servable.predict(from_rows), examples.known)
+        off_moved = _off_moved(servable, matrix) if servable.can_move else 0.0
     except Exception as reason:  # whatever a card can make a graph or a formula do
         why = (str(reason).strip() or type(reason).__name__).splitlines()[0][:200]
         raise VersionRefused(
@@ -216,6 +246,7 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
     for found, allowed, what in (
         (off, TOLERANCE, "its own examples"),
         (off_from_rows, KNOWN_TOLERANCE, "rows whose answers are known"),
+        (off_moved, KNOWN_TOLERANCE, "its own examples, shifted,"),
     ):
         if not found <= allowed:
             raise VersionRefused(
@@ -223,6 +254,16 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
                 f"(off by {found:.1e}, allowed {allowed:.0e}), so it is refused.",
                 "answers",
             )
+
+
+def _off_moved(servable: Servable, matrix: np.ndarray) -> float:
+    """How far answers to a shift are from what arithmetic makes of the raw ones, and raw from those without."""
+    task = servable.task
+    shift = np.zeros(task.width)
+    shift[0] = CHECKED_SHIFT * ((servable.card.get("parity") or {}).get("spread") or 1.0)
+    answers, raw = servable.predict_both(matrix, shift)
+    off = _off(servable, answers, calibration_states.moved(task, raw, shift))
+    return max(off, _off(servable, raw, servable.predict(matrix)))
 
 
 def _off(servable: Servable, answers: np.ndarray, expected: Sequence) -> float:
