@@ -313,6 +313,29 @@ def test_probabilities_follow_the_classes_that_the_contract_has_now(kinds, tmp_p
     assert (row["answered"], row["observed"]) == ("red", "red")
 
 
+def test_a_moved_answer_comes_back_with_its_raw_one_its_shift_its_state_and_its_interval(log):
+    """An answer behind which no state stood is its own raw one."""
+    moved = {"raw": 480_000.0, "shift": np.array([0.0408]), "state_us": FIRST}
+    log.append([entry(0), entry(1, **moved, low=400_000.0, high=600_000.0)])
+    plain, found = everything(log).iter_rows(named=True)
+    names = ("raw", "shift", "state_ts", "low", "high")
+    assert [plain[n] for n in names] == [500_000.0, None, None, None, None]
+    assert [found[n] for n in names] == [480_000.0, [0.0408], START, 400_000.0, 600_000.0]
+
+
+def test_moved_probabilities_come_back_with_the_raw_ones_in_the_order_of_today(kinds, tmp_path):
+    shift = np.array([0.5, 0.0, -0.5])
+    raw = np.array([0.5, 0.3, 0.2])
+    moved = {"raw": 0.5, "raw_probabilities": raw, "shift": shift, "state_us": FIRST}
+    kinds.append([said(1, "red", 0.6, 0.3, 0.1, **moved), said(2, "red", 0.6, 0.3, 0.1)])
+    later = prediction_log.connect(Project(tmp_path), of_classes("grün", "red", "blue, dark"))
+    found, plain = everything(later).iter_rows(named=True)
+    later.close()
+    assert (found["answer"], found["raw"]) == ([0.1, 0.6, 0.3], [0.2, 0.5, 0.3])
+    assert found["shift"] == shift.tolist()
+    assert plain["raw"] == plain["answer"] == [0.1, 0.6, 0.3]
+
+
 def test_a_target_that_became_classes_keeps_its_truths_and_leaves_its_numbers_out(log, tmp_path):
     """0 and 1 are the classes 0 and 1, also the way back; a number is no probability."""
     log.append([entry(1), entry(2)])
@@ -350,7 +373,7 @@ def test_a_log_from_before_there_were_classes_loses_nothing_and_takes_them(log, 
     log.append([entry(1), entry(2)])
     log.tell([Truth("id-000001", None, 7.5, FIRST, FIRST)])
     before = everything(log)
-    columns = ", ".join(COLUMNS[:-2])
+    columns = ", ".join(COLUMNS[: COLUMNS.index("answered")])
     truth = "seq, prediction_id, key, observed, known_us, received_us"
     with log.database.transaction() as cursor:
         for table in ("predictions", "ground_truth", "inputs"):

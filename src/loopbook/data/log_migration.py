@@ -1,7 +1,7 @@
 """Log migration: a log that an older loopbook wrote, in the form of today.
 
 It decides what is brought up to date, once. The columns for a target of classes
-are added, empty: what is there stays as it is. Keys are written as now: two keys
+and for a shift are added, empty: what is there stays as it is. Keys are written as now: two keys
 could have one text, `a|b`, `c` and `a`, `b|c`. What was sent is in the log, so
 each such key is written anew from it, with its ground truth. A ground truth of
 which nobody knows to which of two keys it belonged goes to both, as it did
@@ -14,12 +14,12 @@ from typing import Any
 
 import orjson
 
-from loopbook.data.log_tables import OF_CLASSES
+from loopbook.data.log_tables import ADDED
 from loopbook.data.row_keys import BETWEEN, ESCAPE, escaped
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
 
-FORM = 3
+FORM = 4
 DOUBTFUL = f"""SELECT id, key, request FROM predictions WHERE key IS NOT NULL AND (
     length(key) - length(replace(key, '{BETWEEN}', '')) <> ?
     OR length(key) <> length(replace(key, '{ESCAPE}', '')))"""
@@ -41,8 +41,8 @@ def migrate(database: Database, contract: Contract) -> None:
 
 
 def _add_columns(database: Database, cursor: Any) -> None:
-    """The columns for classes, where they are not there."""
-    for table, column, kind in OF_CLASSES:
+    """The columns that came later, where they are not there."""
+    for table, column, kind in ADDED:
         there = cursor.execute(f"SELECT * FROM {table} LIMIT 0").description
         if column not in {about[0] for about in there}:
             cursor.execute(database.sql(f"ALTER TABLE {table} ADD COLUMN {column} {kind}"))

@@ -33,16 +33,23 @@ TABLES = (
     "CREATE INDEX IF NOT EXISTS truth_prediction ON ground_truth (prediction_id)",
     "CREATE INDEX IF NOT EXISTS truth_key ON ground_truth (key)",
 )
-# what a target of classes needs; an older log has no such columns, and its numbers no classes
-OF_CLASSES = (
+# what an older log lacks: its numbers have no classes, and its answers were never moved
+ADDED = (
     ("predictions", "answered", "TEXT"),
     ("predictions", "probabilities", "{blob}"),
     ("ground_truth", "observed_class", "TEXT"),
+    ("predictions", "raw", "DOUBLE PRECISION"),
+    ("predictions", "raw_probabilities", "{blob}"),
+    ("predictions", "shift", "{blob}"),
+    ("predictions", "state_us", "BIGINT"),
+    ("predictions", "low", "DOUBLE PRECISION"),
+    ("predictions", "high", "DOUBLE PRECISION"),
 )
 COLUMNS = (
     *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
     *("request", "features", "inputs", "notes", "answer", "latency_us"),
     *("answered", "probabilities"),
+    *("raw", "raw_probabilities", "shift", "state_us", "low", "high"),
 )
 NUMBER = reader("number")
 
@@ -53,6 +60,10 @@ class Entry:
 
     Of a target of classes, `answered` is the class, `answer` its probability,
     and `probabilities` those of all classes, in the order of the version's card.
+
+    Where a calibration state stood behind it, `state_us` is that state's instant,
+    `shift` what it added in the link's space, `raw` and `raw_probabilities` what
+    the answer would be without, and `low` and `high` the interval that was said.
     """
 
     id: str
@@ -72,6 +83,12 @@ class Entry:
     latency_us: int
     answered: str | None = None
     probabilities: np.ndarray | None = None
+    raw: float | None = None
+    raw_probabilities: np.ndarray | None = None
+    shift: np.ndarray | None = None
+    state_us: int | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +154,10 @@ def as_table(
         `answer` is a number, or the probabilities of the classes in their order;
         then `answered` is the class that was said. An answer to another kind of
         target is null. A class that the version did not know has probability 0;
-        what it gave to a class that is none any more is left out.
+        what it gave to a class that is none any more is left out. `raw` is the
+        answer before any shift, of the same kind; `shift` a list as it was added,
+        in the order of the version's classes, `state_ts` the instant of the state
+        that it is from, and `low` and `high` the interval: null where there was none.
     """
     columns = dict(zip(COLUMNS, zip(*answers, strict=True), strict=True))
     truths_of = [truths[i] for i in columns["id"]]
@@ -156,6 +176,9 @@ def as_table(
                 for name in ("imputed", "unknown", "out_of_range")
             },
             **_answers(columns, layouts.classes, classes),
+            "shift": _shifts(columns["shift"]),
+            "state_ts": _instants(columns["state_us"]),
+            **{n: pl.Series(columns[n], dtype=pl.Float64) for n in ("low", "high")},
             "latency_us": pl.Series(columns["latency_us"], dtype=pl.Int64),
             "observed": pl.Series(
                 [observed for observed, _ in newest], dtype=pl.String if classes else pl.Float64
@@ -170,22 +193,49 @@ def as_table(
 def _answers(
     columns: Mapping[str, Sequence], said: Mapping[str, list[str]], classes: Sequence[str] | None
 ) -> dict[str, pl.Series]:
-    """What was answered, as columns; see `as_table`."""
+    """What was answered and what without a shift, as columns; see `as_table`."""
     answered = pl.Series(columns["answered"], dtype=pl.String)
     if not classes:
-        numbers = pl.Series(columns["answer"], dtype=pl.Float64)
-        return {"answer": numbers.set(answered.is_not_null(), None)}
-    values = np.full((answered.len(), len(classes)), np.nan)
+        is_class = answered.is_not_null()
+        said_it = pl.Series(columns["answer"], dtype=pl.Float64).set(is_class, None)
+        raw = pl.Series(columns["raw"], dtype=pl.Float64).set(is_class, None)
+        return {"answer": said_it, "raw": pl.select(pl.coalesce(raw, said_it)).to_series()}
     places = {digest: _places(names, classes) for digest, names in said.items()}
-    for row, (packed, digest) in enumerate(
-        zip(columns["probabilities"], columns["inputs"], strict=True)
-    ):
-        if packed is not None and digest in places:
-            with_none = np.append(np.frombuffer(bytes(packed), np.float64), 0.0)
+    values = _probabilities(columns["probabilities"], columns["inputs"], places, len(classes))
+    raw = _probabilities(columns["raw_probabilities"], columns["inputs"], places, len(classes))
+    raw = np.where(np.isnan(raw), values, raw)
+    return {
+        "answer": _known_rows(values),
+        "answered": answered,
+        "raw": _known_rows(raw),
+    }
+
+
+def _probabilities(
+    packed: Sequence[bytes | None],
+    digests: Sequence[str],
+    places: Mapping[str, list[int]],
+    width: int,
+) -> np.ndarray:
+    """Logged probabilities in the order of the target's classes, NaN where there are none."""
+    values = np.full((len(packed), width), np.nan)
+    for row, (some, digest) in enumerate(zip(packed, digests, strict=True)):
+        if some is not None and digest in places:
+            with_none = np.append(np.frombuffer(bytes(some), np.float64), 0.0)
             values[row] = with_none[places[digest]]
+    return values
+
+
+def _known_rows(values: np.ndarray) -> pl.Series:
+    """Rows of probabilities as a column, null where there are none."""
     is_there = pl.Series(~np.isnan(values).any(axis=1))
-    answers = pl.Series(values, dtype=pl.Array(pl.Float64, len(classes)))
-    return {"answer": pl.select(pl.when(is_there).then(answers)).to_series(), "answered": answered}
+    rows = pl.Series(values, dtype=pl.Array(pl.Float64, values.shape[1]))
+    return pl.select(pl.when(is_there).then(rows)).to_series()
+
+
+def _shifts(packed: Sequence[bytes | None]) -> pl.Series:
+    shifts = [None if s is None else np.frombuffer(bytes(s), np.float64).tolist() for s in packed]
+    return pl.Series(shifts, dtype=pl.List(pl.Float64))
 
 
 def _places(names: Sequence[str], classes: Sequence[str]) -> list[int]:

@@ -103,8 +103,8 @@ class PredictionLog:
         return (
             *(e.id, e.received_us, e.as_of_us, e.model, e.version, e.role, e.shadow_of, e.route),
             *(e.key, orjson.dumps(request, default=str), e.features.tobytes(), e.inputs),
-            *(orjson.dumps(e.notes), e.answer, e.latency_us, e.answered),
-            None if e.probabilities is None else e.probabilities.astype(np.float64).tobytes(),
+            *(orjson.dumps(e.notes), e.answer, e.latency_us, e.answered, _packed(e.probabilities)),
+            *(e.raw, _packed(e.raw_probabilities), _packed(e.shift), e.state_us, e.low, e.high),
         )
 
     def _shown(self, name: str, value: Any) -> Any:
@@ -269,6 +269,10 @@ class PredictionLog:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _packed(numbers: np.ndarray | None) -> bytes | None:
+    return None if numbers is None else numbers.astype(np.float64).tobytes()
 
 
 def _of_this_target(answers: pl.DataFrame) -> pl.DataFrame:
