@@ -46,7 +46,8 @@ def test_a_scored_file_has_the_answers_of_the_service_and_a_column_a_class(task,
     for one in classes:
         said = [answer["probabilities"][one] for answer in answers]
         assert scored[f"probability_{one}"].to_list() == said
-    assert scored.columns == [*ASKED, name, *(f"probability_{c}" for c in classes), "model_version"]
+    more = [f"probability_{c}" for c in classes] or [f"{name}_low", f"{name}_high"]
+    assert scored.columns == [*ASKED, name, *more, "model_version"]
     text = score(tmp_path, task, "in.parquet", "out.csv")
     assert text.columns == scored.columns
     assert text[name].to_list() == scored[name].to_list()

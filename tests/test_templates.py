@@ -133,7 +133,8 @@ def pages() -> dict[str, str]:
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
         "a class": window_pages.answer(
-            MARKUP, MARKUP, explanation | {"unit": MARKUP}, {}, [], {MARKUP: 0.5, "b": 0.5}
+            *(MARKUP, MARKUP, explanation | {"unit": MARKUP}, {}, []),
+            window_pages.HowSure({MARKUP: 0.5, "b": 0.5}, classes=[MARKUP], why=MARKUP),
         ),
         "loop": turn_pages.top([loop_turn()], [MARKUP]),
         "heading": turn_pages.heading(MARKUP, MARKUP, MARKUP, MARKUP),
@@ -200,11 +201,26 @@ def test_an_answer_is_not_rounded_away_whatever_its_unit(value, shown):
     assert f"A usual row is answered with {shown};" in page
 
 
+def test_an_answer_is_a_mark_in_its_interval_which_is_told_with_its_level():
+    explanation = {"base": 5.0, "contributions": []}
+    sure = window_pages.HowSure(interval=(4.0, 8.0), level=0.8, why="the level of 90 truths.")
+    page = window_pages.answer(5.0, "target, unit", explanation, {}, [], sure)
+    assert '<div class="interval"><i style="left: 25.0%"></i></div>' in page
+    assert "80 % of what comes true is expected between 4 and 8." in page
+    assert "Calibration: the level of 90 truths." in page
+    without = window_pages.answer(5.0, "target, unit", explanation, {}, [])
+    assert "interval" not in without.split("</style>")[-1]
+    narrow = window_pages.HowSure(interval=(5.0, 5.0))
+    assert "left:" not in window_pages.answer(5.0, "t", explanation, {}, [], narrow)
+
+
 def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():
     likely = {f"class {n}": n / 1000 for n in range(40)}
     part = {"feature": "size", "value": 1.0, "contribution": 2.25}
     explanation = {"base": 1.0, "contributions": [part], "unit": "log odds of class 39"}
-    page = window_pages.answer("class 39", "kind, class", explanation, {}, [], likely)
+    page = window_pages.answer(
+        "class 39", "kind, class", explanation, {}, [], window_pages.HowSure(likely)
+    )
     assert "<b>class 39</b>kind, class" in page
     assert "In log odds of class 39 a usual row has 1 and this one 3.25;" in page
     assert page.count('%"></div>') == page.count(" %</td>") == 12

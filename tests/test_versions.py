@@ -29,6 +29,7 @@ from loopbook.project.knobs import read_knobs
 from loopbook.records.roles import CHALLENGER, CHAMPION
 from loopbook.registry import artifacts, graph_file, reader, servable, service_files
 from loopbook.registry.reader import CARD, ONNX, Version
+from loopbook.registry.state_store import States
 from loopbook.serving import versions
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.versions import Parts, Versions
@@ -129,6 +130,13 @@ class Log:
         self.disturb()
 
 
+class NoStates:
+    """A store of calibration states that has none."""
+
+    def states(self, model: str, version: str, known: States) -> States:
+        return known
+
+
 @pytest.fixture
 def shelf() -> Shelf:
     found = Shelf()
@@ -141,7 +149,7 @@ def shelf() -> Shelf:
 @pytest.fixture
 def serving(shelf) -> Versions:
     knobs = read_knobs(ROOT / "env.yaml")
-    return Versions(Parts(table(), knobs, shelf, Log(), None, Metrics()))
+    return Versions(Parts(table(), knobs, shelf, Log(), NoStates(), None, Metrics()))
 
 
 def answering(serving: Versions) -> str | None:
@@ -516,7 +524,7 @@ def test_a_version_that_was_rolled_back_serves_when_the_alias_asks_for_it_again(
 
 def test_a_challenger_that_is_refused_ends_the_one_before_and_not_the_champion(shelf, monkeypatch):
     knobs = read_knobs(ROOT / "env.yaml", {"serve_challenger": "canary"})
-    serving = Versions(Parts(table(), knobs, shelf, Log(), None, Metrics()))
+    serving = Versions(Parts(table(), knobs, shelf, Log(), NoStates(), None, Metrics()))
     shelf.alias[CHALLENGER] = "2"
     serving.refresh()
     assert serving.challenger.servable.number == "2"

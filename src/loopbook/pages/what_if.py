@@ -11,14 +11,18 @@ from typing import Any
 import ipywidgets as widgets
 
 from loopbook.features import store as feature_store
+from loopbook.models.calibration_states import State
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import guarded
-from loopbook.project.clock import parse_instant
+from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Feature, read_contract
 from loopbook.project.paths import Project
+from loopbook.registry import calibrated_answers, state_store
+from loopbook.registry.calibrated_answers import CalibratedAnswers
 from loopbook.registry.explanations import explain
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
+from loopbook.registry.state_store import States
 
 
 def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
@@ -30,7 +34,8 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     names = sorted(servable.contract.features, key=lambda name: order.get(name, len(order)))
     inputs = {name: _input(servable, name) for name in names if _was_seen(servable.card, name)}
     features = feature_store.connect(project, table) if table.history else None
-    now = (features and features.as_of()) or _newest(servable.card)
+    states = state_store.read_if_there(project, table, held.number)
+    now = (features and features.as_of()) or _newest(servable.card, states)
     shown = widgets.HTML()
 
     def ask(_: object = None) -> None:
@@ -40,7 +45,7 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
         record = {name: widget.value for name, widget in inputs.items()}
         if features and features.as_of():
             record |= features.get(record.get(table.entity), now).values
-        return _answer(servable, record, now)
+        return _answer(servable, states.at(to_micros(now)), record, now)
 
     for widget in inputs.values():
         widget.observe(ask, "value")
@@ -50,18 +55,35 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     return widgets.VBox([head, widgets.Box(list(inputs.values()), layout=grid), shown])
 
 
-def _answer(servable: Servable, record: Mapping[str, Any], now: datetime) -> str:
+def _answer(
+    servable: Servable, state: State | None, record: Mapping[str, Any], now: datetime
+) -> str:
     target, imputed = servable.contract.target, servable.notes(record)["imputed"]
-    answers = servable.predict(servable.matrix([record], [now]))
-    (said,) = servable.decided(answers)
+    calibrated = calibrated_answers.answer(servable, servable.matrix([record], [now]), [state])
+    (state,) = calibrated.states
+    (said,) = servable.decided(calibrated.answers)
     kind = "class" if target.classes else target.unit or "no unit"
     return window_pages.answer(
         said,
         f"{target.name}, {kind}, as of {now:%Y-%m-%d}",
-        explain(servable, record, now),
+        explain(servable, record, now, state and state.shift),
         {name: _place(servable.card, name, value) for name, value in record.items()},
         [*_rule(servable), *(f"no value for {name}, so it is imputed" for name in imputed)],
-        dict(zip(target.classes, answers[0].tolist(), strict=True)) if target.classes else None,
+        _how_sure(servable, calibrated),
+    )
+
+
+def _how_sure(servable: Servable, calibrated: CalibratedAnswers) -> window_pages.HowSure:
+    """The interval or the classes around the one answer, and why they are what they are."""
+    (state,), classes = calibrated.states, servable.task.classes
+    about = {"level": servable.contract.target.interval, "why": state.reason if state else ""}
+    if classes is None:
+        return window_pages.HowSure(interval=calibrated.interval(0), **about)
+    likely = calibrated.answers[0].tolist()
+    return window_pages.HowSure(
+        probabilities=dict(zip(classes, likely, strict=True)),
+        classes=calibrated_answers.prediction_set(servable, likely, state),
+        **about,
     )
 
 
@@ -135,5 +157,8 @@ def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
     return f"above {low:g} % of them" if low == high else f"above {low:g} to {high:g} % of them"
 
 
-def _newest(card: Mapping[str, Any]) -> datetime:
+def _newest(card: Mapping[str, Any], states: States) -> datetime:
+    """The instant of the newest calibration state, or else of the rows that the model learned from."""
+    if states.newest:
+        return states.newest.as_of
     return parse_instant(card["as_of"]) if card["as_of"] else datetime.now(UTC)

@@ -5,6 +5,7 @@ computes no number that is not in a record; its templates escape every value.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -116,18 +117,38 @@ def what_if() -> str:
     return render("what_if")
 
 
+@dataclass(frozen=True)
+class HowSure:
+    """How far an answer is to be trusted: an interval, or all probabilities and a set of classes.
+
+    Attributes
+    ----------
+    level : the share of truths that an interval or a set holds
+    why : what the calibration state says of itself
+    """
+
+    probabilities: Mapping[str, float] | None = None
+    interval: Sequence[float] | None = None
+    classes: Sequence[str] | None = None
+    level: float = 0.9
+    why: str = ""
+
+
 def answer(
     value: float | str,
     target: str,
     explanation: Record,
     places: Mapping[str, str],
     notes: Sequence[str],
-    probabilities: Mapping[str, float] | None = None,
+    sure: HowSure | None = None,
 ) -> str:
     """An answer, its contributions, and where its inputs lie among the training rows.
 
-    A class is shown with the probabilities of all, the most probable of many.
+    A class is shown with the probabilities of all, the most probable of many; a
+    number as a mark in its interval.
     """
+    sure = sure or HowSure()
+    probabilities = sure.probabilities
     contributions = [
         (part["feature"], part["value"], part["contribution"], places.get(part["feature"], ""))
         for part in explanation["contributions"]
@@ -140,10 +161,20 @@ def answer(
         total=explanation["base"] + sum(part[2] for part in contributions),
         unit=explanation.get("unit", ""),
         bars=_most_probable(probabilities),
+        sure=sure,
+        mark=_mark(value, sure.interval),
         more=max(len(probabilities or {}) - MOST_CLASSES, 0),
         notes=notes,
         contributions=contributions,
     )
+
+
+def _mark(value: float | str, interval: Sequence[float] | None) -> float | None:
+    """Where an answer stands in its interval, as a share of its width; None without a width."""
+    if interval is None or interval[1] <= interval[0]:
+        return None
+    share = (value - interval[0]) / (interval[1] - interval[0])
+    return min(max(share, 0.0), 1.0)
 
 
 def _most_probable(probabilities: Mapping[str, float] | None) -> list[tuple[str, float]]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel
 SAFE = re.compile(r"[A-Za-z][A-Za-z0-9_]*\Z")
 LONGEST = 100  # of a name: it becomes part of file names and of labels
 # What a request says beside its features.
-REQUESTS = {"as_of", "explain"}
+REQUESTS = {"as_of", "explain", "prediction_set"}
 # Columns that loopbook adds to the rows, the answers or the files of a project.
 OWN = {
     *("event_ts", "known_ts", "as_of_ts", "received_ts", "told_ts", "event_year", "part"),

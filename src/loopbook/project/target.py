@@ -90,6 +90,11 @@ class Target(Ranged):
         return {name: f"probability_{name}" for name in self.classes or ()}
 
     @property
+    def interval_columns(self) -> tuple[str, ...]:
+        """In a scored file, the columns of the two ends of an interval; none for classes."""
+        return () if self.classes else (f"{self.answer_column}_low", f"{self.answer_column}_high")
+
+    @property
     def is_log(self) -> bool:
         """Whether models are fitted on its log."""
         return self.transform == "log"

@@ -1,6 +1,6 @@
 """Explanations: how much each feature moved an answer, from the graph alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -11,11 +11,17 @@ from loopbook.registry.servable import Servable
 ORDERS = 16  # each is taken forwards and backwards
 
 
-def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict[str, Any]:
+def explain(
+    servable: Servable,
+    record: Mapping[str, Any],
+    at: datetime,
+    shift: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """How much each feature moved this answer away from that for a usual row.
 
     A number is explained in the target's unit, a class in its log odds against
-    all others: probabilities do not add up. `unit` says which.
+    all others: probabilities do not add up. `unit` says which. A shift moves
+    all answers, that for a usual row too.
 
     Shapley values with a usual row (medians and most frequent categories)
     as the baseline, estimated from 16 random orders of the features, each
@@ -41,7 +47,8 @@ def explain(servable: Servable, record: Mapping[str, Any], at: datetime) -> dict
         for place in order:
             row[names[place]] = record.get(names[place])
             records.append(dict(row))
-    answers = servable.predict(servable.matrix(records, [at] * len(records)))
+    moved = None if shift is None else np.array(shift)
+    answers = servable.predict(servable.matrix(records, [at] * len(records)), moved)
     values, unit = _in_one_number(servable, answers)
     values = values.reshape(len(orders), len(names) + 1)
     steps = np.diff(values, axis=1)

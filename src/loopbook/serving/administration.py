@@ -16,9 +16,12 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
 
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
-        """Follow the alias now."""
+        """Follow the alias now, and read new calibration states."""
         swapped = await service.watcher.by_hand()
-        return answer_json({"swapped": swapped, "version": service.ready().servable.number})
+        deployment = service.ready()
+        newest = deployment.calibration.newest
+        about = {"swapped": swapped, "version": deployment.servable.number}
+        return answer_json(about | {"calibration_as_of": newest and newest.as_of})
 
     @app.post("/admin/retrain", tags=["administration"])
     async def retrain(request: Request) -> Response:

@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from loopbook.data.prediction_log import Entry
+from loopbook.models.calibration_states import State
 from loopbook.project.clock import to_micros
 from loopbook.project.knobs import Knobs
 from loopbook.records import roles
+from loopbook.registry import calibrated_answers
 from loopbook.registry.servable import Servable
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.versions import Deployment, Versions
@@ -48,6 +50,9 @@ class Answer:
     deployment: Deployment
     at: datetime
     notes: dict[str, list[str]]
+    interval: list[float] | None
+    state: State | None
+    raw: np.ndarray
 
 
 Made = list[tuple[Answer, Entry]]
@@ -92,26 +97,36 @@ class Answering:
     def by(
         self, deployment: Deployment, role: str, jobs: Sequence[Job], shadow_of: Sequence[str] = ()
     ) -> Made:
-        """Answers by one version; `shadow_of` has the ids of those that they stand beside."""
-        servable = deployment.servable
+        """Answers by one version; `shadow_of` has the ids of those that they stand beside.
+
+        Each by the version's calibration state as of the row's instant, all by
+        the states that were there when this began.
+        """
+        servable, states = deployment.servable, deployment.calibration.states
         matrix = servable.matrix([j.record for j in jobs], [j.at for j in jobs])
-        answers = servable.predict(matrix)
-        if not np.isfinite(answers).all():
+        at_us = [to_micros(job.at) for job in jobs]
+        calibrated = calibrated_answers.answer(servable, matrix, [states.at(us) for us in at_us])
+        if not np.isfinite(calibrated.answers).all():
             raise _no_answer()
-        said = servable.logged(answers)
+        said = calibrated.logged(servable)
         shown = servable.loggable(matrix)
         now = time.perf_counter()
         made = []
         for place, (job, held) in enumerate(zip(jobs, said, strict=True)):
             notes = servable.notes(job.record)
-            answer = Answer(_new_id(), *_value(servable, held), deployment, job.at, notes)
+            answer = Answer(
+                *(_new_id(), *_value(servable, held), deployment, job.at, notes),
+                interval=calibrated.interval(place),
+                state=calibrated.states[place],
+                raw=calibrated.raw[place],
+            )
             made.append(
                 (
                     answer,
                     Entry(
                         id=answer.id,
                         received_us=job.received_us,
-                        as_of_us=to_micros(job.at),
+                        as_of_us=at_us[place],
                         model=servable.version.name,
                         version=servable.number,
                         role=role,

@@ -14,6 +14,7 @@ from loopbook.project.contract import read_contract
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
 from loopbook.registry import reader as registry_reader
+from loopbook.registry.state_store import StateStore
 from loopbook.serving import api_keys, extension, open_inference, origins
 from loopbook.serving.administration import add_administration
 from loopbook.serving.admission import Admission
@@ -58,11 +59,13 @@ def create_app(
     """
     contract, knobs = read_contract(project.contract), read_knobs(project.knobs)
     metrics = Metrics()
+    log = prediction_log.connect(project, contract)
     parts = Parts(
         contract=contract,
         knobs=knobs,
         registry=registry_reader.connect(tracking_address(project)),
-        log=prediction_log.connect(project, contract),
+        log=log,
+        states=StateStore(log.database),
         features=feature_store.connect(project, contract, must_be_there=False)
         if contract.history
         else None,

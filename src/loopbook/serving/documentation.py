@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from loopbook.serving import open_inference
-from loopbook.serving.exchange import JSON
+from loopbook.serving.exchange import JSON, PREDICTION_SET
 from loopbook.serving.refusals import ErrorAnswer
 from loopbook.serving.routing import Plain
 from loopbook.serving.schemas import Schemas, Told, feedback_of
@@ -142,6 +142,15 @@ EXPLAIN = {
 }
 
 
+WITH_SET = {
+    "name": PREDICTION_SET,
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+    "description": "Also say which classes hold the truth as often as target.interval says.",
+}
+
+
 def _describe(
     operation: dict[str, Any], path: str, method: str, defined: Mapping[str, Any], model: str
 ) -> None:
@@ -176,6 +185,11 @@ def _parameters(
         parameters.append({"name": "name", "in": "path", "required": True, **about})
     if path == "/predict":
         parameters.append(EXPLAIN)
+    if (
+        path in ("/predict", "/predict/batch")
+        and "probabilities" in defined["Answer"]["properties"]
+    ):
+        parameters.append(WITH_SET)
     if (path, method) == ("/predict", "get"):
         row = defined["Row"]
         required = row.get("required", [])

@@ -8,12 +8,15 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 
+from loopbook.registry.calibrated_answers import prediction_set
+from loopbook.serving.calibration import named
 from loopbook.serving.reading import read_json, read_query
 from loopbook.serving.refusals import Refusal, of_misfits
 from loopbook.serving.service import Answer, Job, Service
 from loopbook.serving.versions import Deployment
 
 JSON = "application/json"
+PREDICTION_SET = "prediction_set"
 ROWS_AT_ONCE = 32  # some three milliseconds
 LARGE_BODY = 100_000
 READERS = ThreadPoolExecutor(1, thread_name_prefix="bodies")  # two would share one interpreter
@@ -116,10 +119,11 @@ def checked(deployment: Deployment, given: Any, *, where: str = "") -> dict[str,
 def answered(answer: Answer) -> dict[str, Any]:
     """An answer as the client reads it."""
     version = answer.deployment.servable.version
-    probabilities = {} if answer.probabilities is None else {"probabilities": answer.probabilities}
+    is_number = answer.probabilities is None
+    sure = {"interval": answer.interval} if is_number else {"probabilities": answer.probabilities}
     return {
         answer.deployment.schemas.answer_name: answer.value,
-        **probabilities,
+        **sure,
         "prediction_id": answer.id,
         "model": version.name,
         "version": version.number,
@@ -128,7 +132,50 @@ def answered(answer: Answer) -> dict[str, Any]:
     }
 
 
-def flag(text: str | None) -> bool:
+def in_detail(answer: Answer) -> dict[str, Any]:
+    """What an explained answer says of its calibration state: null, where none stands behind it."""
+    state, servable = answer.state, answer.deployment.servable
+    if state is None:
+        return {"calibration": None}
+    raw = float(answer.raw) if servable.task.classes is None else named(servable, answer.raw)
+    about = {"raw": raw, "shift": named(servable, state.shift), "as_of": state.as_of}
+    return {"calibration": about | {"truths": state.truths, "reason": state.reason}}
+
+
+def with_set(answer: Answer) -> dict[str, Any]:
+    """An answer with the classes that hold the truth at the contract's level; null without a state."""
+    return answered(answer) | {PREDICTION_SET: set_of(answer)}
+
+
+def set_of(answer: Answer) -> list[str] | None:
+    """The classes that hold the truth at the contract's level; None for a number, or without a state."""
+    if answer.probabilities is None:
+        return None
+    likely = [*answer.probabilities.values()]
+    return prediction_set(answer.deployment.servable, likely, answer.state)
+
+
+def wants_set(service: Service, text: str | None) -> bool:
+    """Whether a query asks for the set of classes.
+
+    Raises
+    ------
+    Refusal
+        422, where the target is a number.
+    """
+    if not flag(text, PREDICTION_SET):
+        return False
+    if service.ready().servable.task.classes is None:
+        raise Refusal(
+            422,
+            "invalid_value",
+            f"{PREDICTION_SET}: the target is a number, whose answers have an interval",
+            field=PREDICTION_SET,
+        )
+    return True
+
+
+def flag(text: str | None, name: str = "explain") -> bool:
     if text is None or text.lower() in ("", "false", "0", "no"):
         return False
     if text.lower() in ("true", "1", "yes"):
@@ -136,8 +183,8 @@ def flag(text: str | None) -> bool:
     raise Refusal(
         422,
         "invalid_value",
-        f"explain: found {text[:20]!r}, expected true or false",
-        field="explain",
+        f"{name}: found {text[:20]!r}, expected true or false",
+        field=name,
     )
 
 

@@ -71,6 +71,7 @@ def _about(service: Service) -> dict[str, Any]:
         "fitted": card["fitted"],
         "checked_from_rows": servable.is_checked_from_rows,
         "previous_version": versions.previous and versions.previous.servable.number,
+        "calibration": service.ready().calibration.about(),
         "challenger_version": versions.challenger and versions.challenger.servable.number,
         "challenger_role": service.knobs.serve_challenger,
         "predecessor_version": versions.predecessor and versions.predecessor.servable.number,
@@ -89,6 +90,9 @@ def add_metrics(app: FastAPI, service: Service, project: Project) -> None:
         current = service.versions.current
         is_filled = current is not None and service.lookups.has_features(current.declared)
         service.metrics.features_ready.set(is_filled)
+        if current:
+            about = current.calibration.about()
+            service.metrics.tell_calibration(current.servable.number, about, utc_now())
         service.metrics.tell_window(window_records.newest(project))
         service.metrics.tell_loop(turn_records.state(project, now=utc_now()))
         service.metrics.build_failed.set(builds.has_failed(project))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -78,6 +79,34 @@ METRICS = (
     Metric("queue", Gauge, "loopbook_queue_depth", "What waits.", ("queue",)),
     Metric("log_lag", Gauge, "loopbook_log_lag_seconds", "From request to the log, newest answer."),
     Metric("log_errors", Counter, "loopbook_log_errors", "Times the log could not be written."),
+    Metric(
+        "calibration_shift",
+        Gauge,
+        "loopbook_calibration_shift",
+        "What the version's calibration state adds in the link's space, to the target or a class.",
+        ("version", "to"),
+    ),
+    Metric(
+        "calibration_age",
+        Gauge,
+        "loopbook_calibration_age_seconds",
+        "Since the instant of the champion's calibration state; none before the first.",
+        ("version",),
+    ),
+    Metric(
+        "calibration_at_bound",
+        Gauge,
+        "loopbook_calibration_at_bound",
+        "1 while the shift is held back by its bound.",
+        ("version",),
+    ),
+    Metric(
+        "calibration_stands_still",
+        Gauge,
+        "loopbook_calibration_stands_still",
+        "1 while the state is not made anew, since inputs or truths are called broken.",
+        ("version",),
+    ),
     Metric(
         "feature_age",
         Gauge,
@@ -176,6 +205,20 @@ class Metrics:
                 self.window.labels(name).set(value)
         if record:
             self.monitored.set(parse_instant(record["decided_at"]).timestamp())
+
+    def tell_calibration(self, version: str, about: Mapping[str, Any], now: datetime) -> None:
+        """Repeat how the champion's calibration state is; nothing where it has none."""
+        gauges = (self.calibration_shift, self.calibration_age)
+        for gauge in (*gauges, self.calibration_at_bound, self.calibration_stands_still):
+            gauge.clear()
+        if about["as_of"] is None:
+            return
+        shift, as_of = about["shift"], parse_instant(about["as_of"])
+        for to, number in (shift if isinstance(shift, dict) else {"target": shift}).items():
+            self.calibration_shift.labels(version, to).set(number)
+        self.calibration_age.labels(version).set((now - as_of).total_seconds())
+        self.calibration_at_bound.labels(version).set(about["at_bound"])
+        self.calibration_stands_still.labels(version).set(about["stands_still"])
 
     def reload_failed(self, cause: str) -> None:
         self.reload_failures.labels(cause=cause).inc()

@@ -2,7 +2,8 @@
 
 Each input tensor is a column, by its name or alias, with one value a row; the
 output tensor is the prediction: a number, or the class with the probabilities
-of all classes beside it. docs/serving.md has an example.
+of all classes beside it. A request may name `interval`, or for classes
+`prediction_set`, among its outputs. docs/serving.md has an example.
 https://github.com/open-inference/open-inference-protocol
 """
 
@@ -14,11 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from loopbook.project.contract import Feature
 from loopbook.registry.servable import Servable
-from loopbook.serving.exchange import answer_json, jobs_of, json_of
+from loopbook.serving.exchange import answer_json, jobs_of, json_of, set_of
 from loopbook.serving.refusals import Refusal, of_validation
 from loopbook.serving.service import Answer, Service
 
 OUTPUT, PROBABILITIES = "prediction", "probabilities"
+INTERVAL, SET = "interval", "prediction_set"  # given where a request names them among its outputs
 DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "category": "BYTES"}
 INTEGERS = {"INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"}
 NUMBERS = {*INTEGERS, "FP16", "FP32", "FP64"}
@@ -161,19 +163,55 @@ def _described(servable: Servable) -> list[dict[str, Any]]:
     ]
 
 
-def _tensors(servable: Servable, answers: Sequence[Answer]) -> list[dict[str, Any]]:
+def _on_request(servable: Servable) -> dict[str, Any]:
+    """The tensor that says how sure the answers are."""
+    classes = servable.task.classes
+    if classes is None:
+        return {"name": INTERVAL, "datatype": "FP64", "shape": [-1, 2]}
+    about = {"parameters": {"classes": classes}}
+    return {"name": SET, "datatype": "BOOL", "shape": [-1, len(classes)]} | about
+
+
+def _tensors(
+    servable: Servable, answers: Sequence[Answer], asked: InferenceRequest
+) -> list[dict[str, Any]]:
     """The answers as these tensors, row by row.
 
     A challenger may answer some of them, under another order of its classes.
+
+    Raises
+    ------
+    Refusal
+        409, if the interval or the set of classes is asked for, and a row has none.
     """
     data: dict[str, list[Any]] = {OUTPUT: [answer.value for answer in answers]}
-    classes = servable.task.classes or []
+    classes, described = servable.task.classes or [], _described(servable)
     likely = [answer.probabilities or {} for answer in answers]
     data[PROBABILITIES] = [row.get(name, 0.0) for row in likely for name in classes]
+    more = _on_request(servable)
+    if more["name"] in {output.get("name") for output in asked.outputs or ()}:
+        described = [*described, more]
+        if classes:
+            sets = [_there(set_of(answer), SET) for answer in answers]
+            data[SET] = [name in some for some in sets for name in classes]
+        else:
+            data[INTERVAL] = [end for a in answers for end in _there(a.interval, INTERVAL)]
     return [
         tensor | {"shape": [len(answers), *tensor["shape"][1:]], "data": data[tensor["name"]]}
-        for tensor in _described(servable)
+        for tensor in described
     ]
+
+
+def _there(some: list | None, name: str) -> list:
+    if some is None:
+        raise Refusal(
+            409,
+            "no_calibration_state",
+            f"outputs: {name} is asked for, and no calibration state as of a row's instant has one",
+            field="outputs",
+            hint="ask without it, or make a state: loopbook features materialize",
+        )
+    return some
 
 
 def _named(service: Service, request: Request) -> Servable:
@@ -213,7 +251,7 @@ async def _infer(service: Service, request: Request) -> Response:
             "model_version": version.number,
             "id": asked.id,
             "outputs": [
-                *_tensors(deployment.servable, answers),
+                *_tensors(deployment.servable, answers, asked),
                 {
                     "name": "prediction_id",
                     "datatype": "BYTES",

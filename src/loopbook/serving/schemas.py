@@ -43,6 +43,20 @@ class Explanation(BaseModel):
     unit: str
 
 
+class Calibration(BaseModel):
+    """The calibration state behind an answer; of classes `raw` and `shift` have one number each.
+
+    `raw` is the answer without the shift, `shift` what was added in the link's
+    space: to the number, to its log, or to the log of each probability.
+    """
+
+    raw: float | dict[str, float]
+    shift: float | dict[str, float]
+    as_of: datetime
+    truths: int
+    reason: str
+
+
 class Truth(BaseModel):
     """An observed target, for a prediction id or for a row's key."""
 
@@ -142,6 +156,7 @@ class Schemas:
             unknown=(list[str], Field(description="Categories that the model has not seen.")),
             out_of_range=(list[str], Field(description="Outside the contract's range.")),
             explanation=(Explanation | None, None),
+            calibration=(Calibration | None, Field(None, description="With `explain`.")),
         )
         self.Answers = create_model("Answers", predictions=(list[self.Answer], ...))
 
@@ -150,13 +165,23 @@ class Schemas:
         classes = self.contract.target.classes
         meaning = f"{self.contract.target.meaning} {_values(self.contract)}"
         if not classes:
-            return {self.answer_name: (float, Field(description=meaning))}
+            ends = Field(
+                description="Holds the truth as often as `target.interval` in the contract says; "
+                "null while too little is known for it."
+            )
+            both = Annotated[list[float], Field(min_length=2, max_length=2)] | None
+            said = Field(description=meaning)
+            return {self.answer_name: (float, said), "interval": (both, ends)}
         of_each = Field(description="The probability of each class; they add up to 1.")
         one = Literal[tuple(classes)]
         probability = Annotated[float, Field(ge=0)]  # in float32, 1 may be 1.0000001
         return {
             self.answer_name: (one, Field(description=meaning)),
             "probabilities": (dict[one, probability], of_each),
+            "prediction_set": (
+                list[one] | None,
+                Field(None, description="With `prediction_set`: the classes that hold the truth."),
+            ),
         }
 
     @cached_property

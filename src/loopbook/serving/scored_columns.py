@@ -12,6 +12,7 @@ import polars as pl
 
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ScoringError
+from loopbook.registry.calibrated_answers import CalibratedAnswers
 from loopbook.registry.servable import Servable
 
 VERSION = "model_version"
@@ -28,9 +29,21 @@ def refuse_no_answers(answers: np.ndarray, before: int) -> None:
         )
 
 
-def of_answers(servable: Servable, contract: Contract, answers: np.ndarray) -> Iterator[pl.Series]:
-    """The answers of a version to some rows, as columns: a number, or a class and all probabilities."""
+def of_answers(
+    servable: Servable, contract: Contract, calibrated: CalibratedAnswers
+) -> Iterator[pl.Series]:
+    """The answers of a version to some rows, as columns.
+
+    A number and the ends of its interval, null where there is none; or a class
+    and all probabilities.
+    """
+    answers = calibrated.answers
     yield pl.Series(contract.target.answer_column, servable.decided(answers))
+    if servable.task.classes is None:
+        both = np.isfinite(calibrated.low) & np.isfinite(calibrated.high)
+        ends = zip(contract.target.interval_columns, (calibrated.low, calibrated.high), strict=True)
+        for column, end in ends:
+            yield pl.Series(column, np.where(both, end, np.nan), nan_to_null=True)
     for place, column in enumerate(servable.contract.target.probability_columns.values()):
         yield pl.Series(column, answers[:, place])
     yield pl.repeat(servable.number, len(answers), eager=True).alias(VERSION)

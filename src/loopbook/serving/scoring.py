@@ -23,14 +23,18 @@ from loopbook.data.source_files import source_digest
 from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
+from loopbook.models.calibration_states import State
 from loopbook.pipeline.progress import counted
+from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError, ScoringError
-from loopbook.project.files import replacing
+from loopbook.project.files import replacing, write_json
 from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHAMPION
+from loopbook.registry import calibrated_answers, state_store
 from loopbook.registry.reader import connect
 from loopbook.registry.servable import Servable, load
+from loopbook.registry.state_store import States
 from loopbook.serving import rows_to_score, scored_columns
 from loopbook.serving.rows_to_score import Shape, Unknown
 
@@ -101,7 +105,7 @@ def score(
     ----------
     as_of : datetime in UTC or None
         The instant to answer for. None: each row's event time, where the file
-        has it, or now.
+        has it, or now. Each row is answered by the calibration state of its instant.
     scheduler : str or None
         The address of a Dask scheduler, or `local`: parts are computed there.
 
@@ -109,8 +113,8 @@ def score(
     -------
     Scored
         The output has the rows of the input in their order, with
-        `predicted_<target>`, for classes `probability_<class>` of each, and
-        `model_version`.
+        `predicted_<target>`, its interval (`…_low`, `…_high`), or for classes
+        `probability_<class>` of each, and `model_version`.
 
     Raises
     ------
@@ -148,6 +152,10 @@ class Work:
     def facts(self) -> Path:
         return self.folder / "rows" / "facts.parquet"
 
+    @property
+    def states(self) -> Path:
+        return self.folder / "rows" / "states.json"
+
     def part(self, place: int) -> Path:
         return self.folder / f"{place:012d}.parquet"
 
@@ -172,6 +180,9 @@ def _begun(
         )
         if contract.history:
             _keep_facts(work, project, contract)
+        if not work.states.exists():
+            states = state_store.read_if_there(project, contract, servable.number)
+            write_json(work.states, [state.as_json() for state in states.every])
     except LoopbookError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -218,9 +229,19 @@ def _keep_facts(work: Work, project: Project, contract: Contract) -> None:
             facts.write_parquet(path)
 
 
+@dataclass(frozen=True)
+class Ready:
+    """The version with its calibration states, and the change points of its features, if any."""
+
+    contract: Contract
+    servable: Servable
+    states: States
+    timelines: dict[str, pl.DataFrame] | None
+
+
 @lru_cache(maxsize=1)
-def _ready(work: Work) -> tuple[Contract, Servable, dict[str, pl.DataFrame] | None]:
-    """The contract, the version and the change points of its features, once a process."""
+def _ready(work: Work) -> Ready:
+    """What every part needs, once a process."""
     project = Project(work.root)
     contract = read_contract(project.contract)
     servable = champion(project, contract)
@@ -229,17 +250,19 @@ def _ready(work: Work) -> tuple[Contract, Servable, dict[str, pl.DataFrame] | No
             f"{contract.name}: the champion changed from v{work.version} to v{servable.number} "
             "while a file was scored. Score it again."
         )
+    records = json.loads(work.states.read_text(encoding="utf-8"))
+    states = States.of([State.of_json(record) for record in records])
     if contract.history is None:
-        return contract, servable, None
+        return Ready(contract, servable, states, None)
     facts = pl.read_parquet(work.facts, glob=False)
-    return contract, servable, {s: history.timeline(facts, contract, s) for s in history.SCOPES}
+    timelines = {s: history.timeline(facts, contract, s) for s in history.SCOPES}
+    return Ready(contract, servable, states, timelines)
 
 
 def score_part(work: Work, place: int) -> int:
     """Score the rows from `place` on, keep the part, and say how many they were."""
-    contract, servable, timelines = _ready(work)
     some = _part_of(work, place)
-    answered = _answered(some, timelines, servable, contract, work, place)
+    answered = _answered(some, _ready(work), work, place)
     with replacing(work.part(place)) as path:
         answered.write_parquet(path)
     return some.height
@@ -252,24 +275,19 @@ def _work_name(source: Path, servable: Servable, as_of: datetime | None) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def _answered(
-    rows: pl.DataFrame,
-    timelines: dict[str, pl.DataFrame] | None,
-    servable: Servable,
-    contract: Contract,
-    work: Work,
-    before: int,
-) -> pl.DataFrame:
+def _answered(rows: pl.DataFrame, ready: Ready, work: Work, before: int) -> pl.DataFrame:
     """A part with its predictions; `before` is the number of rows before it."""
+    contract, servable, timelines = ready.contract, ready.servable, ready.timelines
     typed, _ = rows_to_score.read(rows, work.shape, contract, with_time=work.as_of is None)
     prepared = rows_to_score.prepare(typed, contract, work.as_of)
     if timelines is not None:
         prepared = history.joined(prepared, timelines, contract)
     prepared = row_features.with_derived(prepared, contract)
     matrix = row_features.encode(prepared, servable.inputs, servable.card["categories"])
-    answers = servable.predict(matrix)
-    scored_columns.refuse_no_answers(answers, before)
-    said = scored_columns.of_answers(servable, contract, answers)
+    at_us = prepared[EVENT_TS].dt.epoch("us").to_list()
+    calibrated = calibrated_answers.answer(servable, matrix, [ready.states.at(us) for us in at_us])
+    scored_columns.refuse_no_answers(calibrated.answers, before)
+    said = scored_columns.of_answers(servable, contract, calibrated)
     return rows_to_score.as_output(rows, work.shape, contract).with_columns(said)
 
 

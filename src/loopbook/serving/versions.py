@@ -20,24 +20,28 @@ from loopbook.project.knobs import Knobs
 from loopbook.records.roles import CHALLENGER, CHAMPION, SHADOW
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
+from loopbook.registry.state_store import StateStore
 from loopbook.serving import log_lines
+from loopbook.serving.calibration import Calibration
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Schemas
 
 REFUSED_S = 30  # until a version that was refused is tried again
 PREDECESSOR = "predecessor"
+STATES = "calibration"
 Asked = tuple[str, str | None]  # a version, and when it was promoted
 NOT_OF_CALLERS = "the service's log says why"  # an address or a path may be in the reason
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A version that answers, with the schemas of its contract and the digest of its trailing features."""
+    """A version that answers, with the schemas of its contract, the digest of its trailing features and its calibration states."""
 
     servable: Servable
     schemas: Schemas
     declared: str
+    calibration: Calibration
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class Parts:
     knobs: Knobs
     registry: Registry
     log: PredictionLog
+    states: StateStore
     features: FeatureStore | None
     metrics: Metrics
 
@@ -67,7 +72,7 @@ class Versions:
 
     def __init__(self, parts: Parts, *, pinned: str | None = None):
         self.contract, self.knobs, self.registry = parts.contract, parts.knobs, parts.registry
-        self.log, self.metrics = parts.log, parts.metrics
+        self.log, self.states, self.metrics = parts.log, parts.states, parts.metrics
         self.pinned = pinned
         self.current: Deployment | None = None
         self.previous: Deployment | None = None
@@ -97,6 +102,7 @@ class Versions:
             if self.knobs.serve_challenger != "off":
                 self._follow(CHALLENGER, self._follow_challenger)
             self._follow(PREDECESSOR, self._follow_predecessor)
+            self._follow(STATES, self._follow_states)
             return self.current is not before
 
     def _follow(self, role: str, follow: Callable[[], None]) -> None:
@@ -134,6 +140,8 @@ class Versions:
     def _fault(error: Exception) -> Fault:
         if isinstance(error, _NotLetIn):
             return error.fault
+        if isinstance(error, PredictionLogError):
+            return Fault("log", f"the calibration states cannot be read; {NOT_OF_CALLERS}")
         code = "registry" if isinstance(error, RegistryError) else "unexpected"
         return Fault(code, f"the registry cannot be followed ({code}); {NOT_OF_CALLERS}")
 
@@ -176,8 +184,8 @@ class Versions:
         _NotLetIn
             If it cannot be loaded, or could not a short while ago.
         """
-        for known in (self.current, self.previous, self.challenger, self.predecessor):
-            if known and known.servable.number == held.number:
+        for known in self.every:
+            if known.servable.number == held.number:
                 return known
         refused = self._refused.get(held.number)
         if refused and time.monotonic() - refused.since < REFUSED_S:
@@ -201,7 +209,9 @@ class Versions:
             log_lines.write("version", version=held.number, reason=_other_classes(servable))
         self.log.know_inputs(servable.card_sha256, servable.inputs, servable.task.classes)
         schemas = Schemas(servable.contract, self.knobs.serve_batch_rows)
-        return Deployment(servable, schemas, declaration(servable.contract))
+        calibration = Calibration(self.states if self.knobs.calibration else None, servable)
+        calibration.refresh()
+        return Deployment(servable, schemas, declaration(servable.contract), calibration)
 
     def _swap(self, deployment: Deployment) -> None:
         before, self.current = self.current, deployment
@@ -251,6 +261,17 @@ class Versions:
         setattr(self, role, None)  # whoever it was is not asked for any more
         if held and self.current and held.number != self._number():
             setattr(self, role, self._deployment(held))
+
+    def _follow_states(self) -> None:
+        """Read the calibration states that were made since the last look."""
+        for deployment in self.every:
+            deployment.calibration.refresh()
+
+    @property
+    def every(self) -> list[Deployment]:
+        """The versions that this process has loaded."""
+        known = (self.current, self.previous, self.challenger, self.predecessor)
+        return [deployment for deployment in known if deployment]
 
     def _number(self) -> str | None:
         return self.current.servable.number if self.current else None
