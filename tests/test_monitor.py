@@ -310,6 +310,20 @@ def test_ground_truth_that_was_not_known_yet_is_not_looked_at(tmp_path):
     log.close()
 
 
+def test_a_category_is_watched_as_it_was_answered_and_not_as_it_was_written(tmp_path):
+    """No value is missing and no category of its own, whatever a client writes for it."""
+    table = read_contract(ROOT / "contract.yaml").model_copy(update={"null_values": ["NA"]})
+    log, start = small_log(tmp_path, 100)
+    found, _ = log.sample(start, start + timedelta(days=28), most_rows=1000, seed=1)
+    sent = ["", "NA", " 98115 ", 98115, 98115.0, None, "98115"]
+    requests = [json.dumps({"zipcode": value}) for value in sent]
+    found = found.head(len(sent)).with_columns(request=pl.Series(requests))
+    span = windows.Span(start + timedelta(days=28), 21, 7)
+    read = windows.as_columns(found, table, "1", span)["zipcode"].to_list()
+    assert read == [None, None, "98115", "98115", "98115", None, "98115"]
+    log.close()
+
+
 HEARD: list[dict] = []
 
 

@@ -15,6 +15,7 @@ import orjson
 import polars as pl
 
 from loopbook.data import aside_truths, loop_clock, prediction_log, quarantine
+from loopbook.data.single_values import reader
 from loopbook.features import history
 from loopbook.features.materialize import known_facts
 from loopbook.models.task import task_of
@@ -227,12 +228,12 @@ def _logged(contract: Contract) -> dict[str, Any]:
 def _features(answers: pl.DataFrame, contract: Contract) -> list[pl.Series]:
     """Watched inputs and trailing features; nulls where the log does not have one."""
     requests = [orjson.loads(request) for request in answers["request"]]
-    columns = []
+    # the log has what was sent: `""` and "NA" are no category, nor is " Clear" another one
+    read, columns = reader("category", contract.null_values), []
     for name, kind in column_types(contract).items():
         if name in contract.categories:
             alias = contract.features[name].alias
-            texts = [r.get(name, r.get(alias)) for r in requests]
-            values = [None if t is None else str(t) for t in texts]
+            values = [read(r.get(name, r.get(alias))) for r in requests]
         elif f"feature_{name}" in answers.columns:
             values = answers[f"feature_{name}"].cast(kind)
         else:
