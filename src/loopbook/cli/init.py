@@ -79,8 +79,10 @@ def init(  # noqa: PLR0913, PLR0917 - the options of a command
     describe(project_here(), source, Options(target, time, entity, key, query, yes))
 
 
-def describe(project: "Project", source: str, options: Options) -> None:
-    """Propose, show, ask and write."""
+def describe(
+    project: "Project", source: str, options: Options, build: str = "loopbook build"
+) -> None:
+    """Propose, show, ask and write; `build` is what to type after it."""
     from loopbook.project import clock
     from loopbook.project.errors import SourceError
     from loopbook.proposal import opened, placing, shown
@@ -102,7 +104,7 @@ def describe(project: "Project", source: str, options: Options) -> None:
         wishes = asked(first, wishes)
         first = proposed(table, wishes, now=now) if wishes != options.wishes() else first
     shown.show(first, console)
-    _told(placing.place(project, first, now=now), first)
+    _told(project, placing.place(project, first, now=now), build)
 
 
 def asked(
@@ -141,24 +143,28 @@ def _costs(proposal: "Proposal", ask: Callable[..., str]) -> tuple[float, float]
     return None if wrong == missed or min(wrong, missed) <= 0 else (float(wrong), float(missed))
 
 
-def _told(placed: "Placed", proposal: "Proposal") -> None:
+def _told(project: "Project", placed: "Placed", build: str) -> None:
     if not placed.is_written:
         print("contract.yaml is there and stays as it is. The proposal differs so:\n")
         print("\n".join(placed.difference) or "in nothing.")
         print("\nNext: take over what you want, then loopbook check")
         return
-    marks = len(proposal.guesses)
-    print(f"\nWrote contract.yaml; {marks} lines are marked GUESSED. Read it.")
+    guessed = project.contract.read_text(encoding="utf-8").count("# GUESSED")
+    print(f"\nWrote {project.contract.name}; {_lines(guessed)} marked GUESSED. Read it.")
     if placed.knobs:
         print("Set in env.yaml: " + ", ".join(placed.knobs))
     print("\n".join(placed.check))
     if placed.is_sound:
-        print("Next: loopbook build")
+        print(f"Next: {build}")
     else:
         print(
             "The build would stop with this. Correct contract.yaml or the table, then: loopbook check"
         )
         raise typer.Exit(1)
+
+
+def _lines(count: int) -> str:
+    return "1 line is" if count == 1 else f"{count} lines are"
 
 
 COMMANDS = {init: "Next: read contract.yaml, then loopbook build"}

@@ -51,11 +51,12 @@ def from_table(folder: Path, source: str, name: str, options: Options) -> None:
     from loopbook.project.paths import Project
     from loopbook.proposal.opened import opened
 
-    place = source if "://" in source else str(Path(source).expanduser().absolute())
+    is_file = "://" not in source and not source.startswith("${")
+    place = str(Path(source).expanduser().absolute()) if is_file else source
     opened(place, folder.absolute(), query=options.query)
     made = make_project(folder, name=name or folder.absolute().name, example="empty")
     print(f"{made}: a project with a git history of one commit.")
-    describe(Project(made), place, options)
+    describe(Project(made), place, options, f"cd {shlex.quote(str(folder))} && make build")
 
 
 def upgrade(
