@@ -6,6 +6,7 @@ be called so.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -16,6 +17,23 @@ from loopbook.registry.calibrated_answers import CalibratedAnswers
 from loopbook.registry.servable import Servable
 
 VERSION = "model_version"
+WRITTEN = (".parquet", ".csv")
+
+
+def check_target(schema: pl.Schema, source: Path, target: Path) -> None:
+    """Refuse what cannot be written there, before anything is computed."""
+    if target.suffix not in WRITTEN:
+        raise ScoringError(
+            f"{target}: its name ends in {target.suffix or 'nothing'}, expected .parquet or .csv."
+        )
+    if target.is_dir():
+        raise ScoringError(f"{target}: is a folder, expected the name of a file.")
+    nested = [n for n, kind in schema.items() if kind.is_nested() or kind == pl.Binary]
+    if target.suffix == ".csv" and nested:
+        raise ScoringError(
+            f"{source}: {', '.join(nested)} holds lists or mappings, which the CSV file {target} "
+            "cannot hold. Name a .parquet file, or leave the column out."
+        )
 
 
 def refuse_no_answers(answers: np.ndarray, before: int) -> None:

@@ -39,7 +39,6 @@ from loopbook.serving import rows_to_score, scored_columns
 from loopbook.serving.rows_to_score import Shape, Unknown
 
 PART_ROWS = 50_000
-WRITTEN = (".parquet", ".csv")
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _begun(
     """The work on a file, begun now or by an earlier call, its height, and unknown categories."""
     servable = champion(project, contract)
     rows, shape = rows_to_score.opened(source, contract)
-    _check_target(rows.collect_schema(), source, target)
+    scored_columns.check_target(rows.collect_schema(), source, target)
     folder = project.var / "scoring" / _work_name(source, servable, as_of)
     work = Work(project.root, folder, servable.number, as_of, shape)
     try:
@@ -188,22 +187,6 @@ def _begun(
         raise
     _ready.cache_clear()  # the champion may be another one than at the last call
     return work, total, unknown
-
-
-def _check_target(schema: pl.Schema, source: Path, target: Path) -> None:
-    """Refuse what cannot be written there, before anything is computed."""
-    if target.suffix not in WRITTEN:
-        raise ScoringError(
-            f"{target}: its name ends in {target.suffix or 'nothing'}, expected .parquet or .csv."
-        )
-    if target.is_dir():
-        raise ScoringError(f"{target}: is a folder, expected the name of a file.")
-    nested = [n for n, kind in schema.items() if kind.is_nested() or kind == pl.Binary]
-    if target.suffix == ".csv" and nested:
-        raise ScoringError(
-            f"{source}: {', '.join(nested)} holds lists or mappings, which the CSV file {target} "
-            "cannot hold. Name a .parquet file, or leave the column out."
-        )
 
 
 def _keep_rows(work: Work, rows: pl.LazyFrame, source: Path) -> int:

@@ -15,7 +15,7 @@ from loopbook.data.prediction_log import PredictionLog
 from loopbook.features.store import FeatureStore, declaration
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract
-from loopbook.project.errors import PredictionLogError, RegistryError, VersionRefused
+from loopbook.project.errors import RegistryError
 from loopbook.project.knobs import Knobs
 from loopbook.records.roles import CHALLENGER, CHAMPION, SHADOW
 from loopbook.registry.reader import Registry, Version
@@ -26,12 +26,12 @@ from loopbook.serving.calibration import Calibration
 from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.schemas import Schemas
+from loopbook.serving.version_faults import Fault, NotLetIn, of_a_look, of_a_version
 
 REFUSED_S = 30  # until a version that was refused is tried again
 PREDECESSOR = "predecessor"
 STATES = "calibration"
 Asked = tuple[str, str | None]  # a version, and when it was promoted
-NOT_OF_CALLERS = "the service's log says why"  # an address or a path may be in the reason
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,6 @@ class Parts:
     states: StateStore
     features: FeatureStore | None
     metrics: Metrics
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Why a version is not let in, or an alias cannot be followed; `reason` may be told to callers."""
-
-    code: str
-    reason: str
-    version: str | None = None
-    since: float = 0.0
 
 
 class Versions:
@@ -111,7 +101,7 @@ class Versions:
             follow()
             fault = None
         except Exception as error:
-            fault = self._fault(error)
+            fault = of_a_look(error)
             self.metrics.reload_failed(fault.code if role == CHAMPION else role)
             told = self.faults.get(role)
             if (told and (told.code, told.version)) != (fault.code, fault.version):
@@ -135,15 +125,6 @@ class Versions:
             self.metrics.refused.labels(version=fault.version, code=fault.code).set(1)
         if fault and self.current is None:
             self.reason = fault.reason
-
-    @staticmethod
-    def _fault(error: Exception) -> Fault:
-        if isinstance(error, _NotLetIn):
-            return error.fault
-        if isinstance(error, PredictionLogError):
-            return Fault("log", f"the calibration states cannot be read; {NOT_OF_CALLERS}")
-        code = "registry" if isinstance(error, RegistryError) else "unexpected"
-        return Fault(code, f"the registry cannot be followed ({code}); {NOT_OF_CALLERS}")
 
     def _follow_champion(self) -> None:
         held = self._wanted()
@@ -181,7 +162,7 @@ class Versions:
 
         Raises
         ------
-        _NotLetIn
+        NotLetIn
             If it cannot be loaded, or could not a short while ago.
         """
         for known in self.every:
@@ -189,14 +170,14 @@ class Versions:
                 return known
         refused = self._refused.get(held.number)
         if refused and time.monotonic() - refused.since < REFUSED_S:
-            raise _NotLetIn(refused)
+            raise NotLetIn(refused)
         try:
             deployment = self._loaded(held)
         except Exception as error:
-            fault = _why(error, held)
+            fault = of_a_version(error, held)
             if fault.code not in ("files", "log"):  # those may be there at the next look
                 self._refused[held.number] = fault
-            raise _NotLetIn(fault, error) from error
+            raise NotLetIn(fault, error) from error
         self._refused.pop(held.number, None)
         return deployment
 
@@ -293,26 +274,6 @@ class Versions:
         if self.current is None:
             raise Refusal(503, "not_ready", self.reason, hint="see /health/ready")
         return self.current
-
-
-class _NotLetIn(Exception):
-    """A version that cannot be loaded."""
-
-    def __init__(self, fault: Fault, error: Exception | None = None):
-        super().__init__(str(error) if error else fault.reason)
-        self.fault = fault
-
-
-def _why(error: Exception, held: Version) -> Fault:
-    """A fault of a version; what is told of it has no address and no path."""
-    number, now = held.number, time.monotonic()
-    if isinstance(error, VersionRefused):
-        return Fault(error.code, str(error), number, now)
-    if isinstance(error, RegistryError):
-        return Fault("files", f"its files cannot be read; {NOT_OF_CALLERS}", number, now)
-    if isinstance(error, PredictionLogError):
-        return Fault("log", f"the log cannot take its inputs; {NOT_OF_CALLERS}", number, now)
-    return Fault("unexpected", f"{type(error).__name__}; {NOT_OF_CALLERS}", number, now)
 
 
 def _other_classes(servable: Servable) -> str:
