@@ -429,7 +429,8 @@ def test_a_tampered_artifact_is_refused_while_the_old_one_goes_on(two_versions, 
         assert service.http.get("/predict", params=FULL).status_code == 200
         card.write_text(honest)
         answer = service.http.post("/admin/reload", headers=admin(house)).json()
-        assert answer == {"swapped": True, "version": challenger.number}
+        about = {"swapped": True, "version": challenger.number, "calibration_as_of": None}
+        assert answer == about
         assert "loopbook_version_refused{" not in service.http.get("/metrics").text
 
 
