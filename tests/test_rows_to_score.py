@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from loopbook.features.rows import input_names
+from loopbook.models.task import task_of
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
@@ -35,12 +36,14 @@ def here(tmp_path, monkeypatch):
     """A project whose champion answers the sum of its inputs, in parts of two rows."""
     (tmp_path / "contract.yaml").write_text(yaml.safe_dump(TABLE))
     inputs = input_names(Contract.model_validate(TABLE))
+    about = Contract.model_validate(TABLE)
     champion = SimpleNamespace(
         number="7",
         inputs=inputs,
         card={"categories": {"zone": ["a", "b"]}},
-        contract=Contract.model_validate(TABLE),
-        predict=lambda matrix: np.nan_to_num(matrix).sum(axis=1).astype(float),
+        contract=about,
+        task=task_of(about),
+        predict_both=lambda matrix, shift: (np.nan_to_num(matrix).sum(axis=1).astype(float),) * 2,
         decided=lambda answers: answers.tolist(),
     )
     monkeypatch.setattr(scoring, "champion", lambda *_: champion)

@@ -211,7 +211,7 @@ def test_an_answer_is_a_mark_in_its_interval_which_is_told_with_its_level():
     without = window_pages.answer(5.0, "target, unit", explanation, {}, [])
     assert "interval" not in without.split("</style>")[-1]
     narrow = window_pages.HowSure(interval=(5.0, 5.0))
-    assert "left:" not in window_pages.answer(5.0, "t", explanation, {}, [], narrow)
+    assert '<i style="left:' not in window_pages.answer(5.0, "t", explanation, {}, [], narrow)
 
 
 def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():
