@@ -6,6 +6,7 @@ import polars as pl
 import pytest
 from small_house import ROOT
 
+from loopbook.data import splits
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.registry.challenge import Champion, check_contract, seen_by_champion, unseen_rows
@@ -44,3 +45,14 @@ def test_where_the_champion_has_seen_nearly_all_rows_the_gate_is_told():
     judged = unseen_rows(ROWS, champion(90), contract, None)
     assert judged.height == 100
     assert judged.height - seen_by_champion(judged, champion(90), contract, None) == 10
+
+
+def test_a_champion_is_judged_on_the_groups_that_it_was_not_fitted_on():
+    """By the group of its own build, whatever the contract says now."""
+    rows = pl.DataFrame({"id": range(400), "bird": [str(n // 4) for n in range(400)]})
+    fitted = {"since": None, "until": None, "key_fraction": 0.3, "group": "bird"}
+    held = Champion(Version("m", "1", "r", {}), b"", {"fitted": fitted})
+    judged = unseen_rows(rows, held, Contract.model_construct(key=["id"], group=None), None)
+    expected = splits.key_fraction(rows, ["bird"]) < 0.3
+    assert judged["id"].to_list() == rows.filter(expected)["id"].to_list()
+    assert 30 <= judged.height < 400

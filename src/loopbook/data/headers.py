@@ -31,7 +31,7 @@ def source_names(columns: Sequence[str], contract: Contract, where: str) -> dict
         If a column is missing, or there is one that the contract does not know.
     """
     names = _found(columns, {n: [header] for n, header in contract.header_of.items()}, where)
-    ignored = {plain_header(header) for header in contract.ignored}
+    ignored = {plain_header(header) for header in contract.ignored_headers}
     missing = [header for name, header in contract.header_of.items() if name not in names.values()]
     added = [c for c in columns if c not in names and plain_header(c) not in ignored]
     faults = []

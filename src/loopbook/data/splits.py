@@ -114,8 +114,18 @@ def key_fraction(rows: pl.DataFrame, key: list[str]) -> np.ndarray:
     return np.array([int.from_bytes(d, "big") / 2**64 for d in digests])
 
 
+def fraction_of(rows: pl.DataFrame, key: list[str], group: str | None) -> np.ndarray:
+    """The number of `key_fraction`, one for all rows of a group; a row of none has its own."""
+    own = key_fraction(rows, key)
+    if group is None:
+        return own
+    there = rows[group].is_not_null()
+    own[there.to_numpy()] = key_fraction(rows.filter(there), [group])
+    return own
+
+
 def _by_key(rows: pl.DataFrame, contract: Contract, share: float) -> pl.DataFrame:
-    fraction = key_fraction(rows, contract.key)
+    fraction = fraction_of(rows, contract.key, contract.group)
     part = np.where(fraction < share, "test", np.where(fraction < 2 * share, "validation", "train"))
     return rows.with_columns(pl.Series(PART, part, dtype=pl.String))
 

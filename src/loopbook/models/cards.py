@@ -70,6 +70,7 @@ def make_card(
         "parity": dict(parity),
         "validation": dict(validation),
         "examples": dict(examples),
+        "accepted_leaks": contract.accepted_leaks,
     } | ({"decision": dict(decision)} if decision else {})
 
 
@@ -77,7 +78,7 @@ def fitted(rows: pl.DataFrame, contract: Contract, bounds: Mapping[str, Any]) ->
     """Which rows a model was fitted on, so that nobody judges it by them.
 
     With an event time: those from `since` on and before `until`. Without: those
-    whose key's fraction (`splits.key_fraction`) is at least `key_fraction`.
+    whose fraction (`splits.fraction_of`, by key or group) is at least `key_fraction`.
     """
     has_time = EVENT_TS in rows.columns
     return {
@@ -85,6 +86,7 @@ def fitted(rows: pl.DataFrame, contract: Contract, bounds: Mapping[str, Any]) ->
         "since": rows[EVENT_TS].min().isoformat() if has_time else None,
         "until": bounds["test_start"],
         "key_fraction": bounds["holdout_share"],
+        "group": contract.group,
     }
 
 

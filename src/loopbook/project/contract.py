@@ -10,9 +10,9 @@ import json
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Discriminator, Field, Tag, ValidationError, model_validator
 
 from loopbook.project.computed import (
     CalendarPart,
@@ -71,6 +71,28 @@ class KnownFault(Strict):
     reason: str
 
 
+class KnownAfter(Strict):
+    """A column that is known only after a prediction was asked for: for people, and for no model."""
+
+    column: str
+    known: Literal["after"]
+
+
+class KnownLeak(Strict):
+    """Why a column that knows the target is an input all the same."""
+
+    accepted: Annotated[str, Field(min_length=1)]
+
+
+def _kind(ignored: Any) -> str:
+    return "text" if isinstance(ignored, str) else "mapping"
+
+
+Ignored = Annotated[
+    Annotated[str, Tag("text")] | Annotated[KnownAfter, Tag("mapping")], Discriminator(_kind)
+]
+
+
 class Contract(Strict):
     """One table, described. A column has one name here, whatever the file calls it."""
 
@@ -87,6 +109,7 @@ class Contract(Strict):
     time_zone: str | None = None
     label_delay_days: Annotated[float, Field(ge=0, le=3650)] = 0
     entity: Name | None = None
+    group: Name | None = None
     target: Target
     features: Annotated[dict[Name, Feature], Field(min_length=1)]
     derived: dict[Name, Derived] = Field(default_factory=dict)
@@ -94,7 +117,8 @@ class Contract(Strict):
     coordinates: Coordinates | None = None
     slices: dict[Name, list[float] | None] = Field(default_factory=dict)
     known_faults: list[KnownFault] = Field(default_factory=list)
-    ignored: list[str] = Field(default_factory=list)
+    ignored: list[Ignored] = Field(default_factory=list)
+    leaks: dict[Name, KnownLeak] = Field(default_factory=dict)
     out_of_range: Literal["answer", "refuse"] = "answer"
 
     @model_validator(mode="after")
@@ -119,6 +143,21 @@ class Contract(Strict):
             told[self.target.name] = self.target.column
         told |= self.headers
         return {name: told.get(name, name) for name in self.columns}
+
+    @property
+    def ignored_headers(self) -> list[str]:
+        """What the source calls the columns that are not used."""
+        return [entry if isinstance(entry, str) else entry.column for entry in self.ignored]
+
+    @property
+    def known_after(self) -> list[str]:
+        """Those of `ignored_headers` that are known only after a prediction was asked for."""
+        return [entry.column for entry in self.ignored if not isinstance(entry, str)]
+
+    @property
+    def accepted_leaks(self) -> dict[str, str]:
+        """The features that know the target and are inputs all the same, each with the reason."""
+        return {name: leak.accepted for name, leak in self.leaks.items()}
 
     @property
     def categories(self) -> list[str]:
@@ -211,6 +250,8 @@ def _known_keys() -> set[str]:
         Derived,
         Coordinates,
         KnownFault,
+        KnownAfter,
+        KnownLeak,
         History,
         Trailing,
     )

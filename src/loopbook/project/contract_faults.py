@@ -71,7 +71,7 @@ def _header_faults(c: "Contract") -> list[str]:
                 "let a name, an alias or a header lead to one column only"
             )
     taken = {plain_header(text) for text in (*c.header_of, *c.header_of.values(), *c.aliases)}
-    for header in c.ignored:
+    for header in c.ignored_headers:
         if plain_header(header) in taken:
             faults.append(
                 f"ignored: {header!r} is in use elsewhere in the contract; remove it here"
@@ -127,7 +127,21 @@ def _role_faults(c: "Contract") -> list[str]:
         faults.append(f"target.per: {c.target.per!r} is not a numeric feature; name one")
     if len(set(c.key)) < len(c.key):
         faults.append(f"key: {c.key} names a column twice; name each once")
-    return faults
+    for name in c.leaks:
+        if name not in c.features:
+            faults.append(
+                f"leaks.{name}: no feature of that name, so no model sees it; name one, or remove it"
+            )
+    return faults + _group_faults(c)
+
+
+def _group_faults(c: "Contract") -> list[str]:
+    """A group that no row shows, or that parts nothing."""
+    if c.group and c.event_time:
+        return ["group: with an event_time the newest rows judge; remove one of the two"]
+    if c.group and c.group not in {*c.features, *c.key}:
+        return [f"group: {c.group!r} is neither a feature nor in key; name one of them"]
+    return []
 
 
 def _clock_faults(c: "Contract") -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.snapshots import Snapshot
-from loopbook.data.splits import LEAST_ROWS, key_fraction
+from loopbook.data.splits import LEAST_ROWS, fraction_of
 from loopbook.features.rows import encode
 from loopbook.models import margins
 from loopbook.models.inference import predict, session, sha256
@@ -30,6 +30,7 @@ from loopbook.registry.reference import TAG as REFERENCE_TAG
 BASELINE = "baseline"
 KEPT = (
     *("ranked", "against", "bias", "bias_of", "ablation", "importance", "costs"),
+    *("leaks", "accepted_leaks"),
     *("metric", "measure", "bias_measure", "scale"),
 )  # of the evidence, in the record of the decision
 
@@ -132,7 +133,10 @@ def _unseen_mask(rows: pl.DataFrame, fitted: Mapping[str, Any], contract: Contra
         until, since = parse_instant(fitted["until"]), parse_instant(fitted["since"])
         return (rows[EVENT_TS] >= until) | (rows[EVENT_TS] < since)
     if fitted["key_fraction"] is not None:
-        return pl.Series(key_fraction(rows, contract.key) < fitted["key_fraction"])
+        group = fitted.get("group")  # of the build that fitted it; another one parts otherwise
+        if group is None or group in rows.columns:
+            fraction = fraction_of(rows, contract.key, group)
+            return pl.Series(fraction < fitted["key_fraction"])
     return pl.Series([False] * rows.height)
 
 
