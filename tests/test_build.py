@@ -258,6 +258,15 @@ def test_a_model_finds_the_law_that_made_the_table(built):
     assert top == {"size", "zone"}
 
 
+def test_the_records_of_a_build_say_which_leaks_were_found(built):
+    """None here; in each record and on the card, so that nobody takes an absent key for a no."""
+    for record in ("validation", "evidence", "decision"):
+        assert json.loads((built / f"var/build/{record}.json").read_text())["leaks"] == []
+    (card,) = (built / "var/build/train").glob("ridge*card*.json")
+    for record in (card, built / "var/build/decision.json"):
+        assert json.loads(record.read_text())["accepted_leaks"] == {}
+
+
 def test_nothing_runs_again_that_need_not(built):
     """Right after a build there is nothing to do, also when files were only touched."""
     for name in ("contract.yaml", "data/sales.parquet", "src/loopbook/data/splits.py"):

@@ -235,3 +235,16 @@ def test_a_turn_and_a_replay_are_told_in_their_measure():
     assert "never retrain: error never retrain: bias, %" not in replay
     assert "2014-10 900 0.131 +0" in replay
     assert "The error is the log loss. Bias of the probability below 0" in replay
+
+
+def test_a_model_card_names_accepted_leaks_and_what_the_parts_share():
+    about = card()["contract"] | {"ignored": ["note", {"column": "closed", "known": "after"}]}
+    told = card() | {"contract": about, "accepted_leaks": {"deposit": "Paid with the order."}}
+    leak = {"kind": "group", "columns": ["patient"], "remedy": "group: patient", "accepted": None}
+    leak |= {"evidence": "40 of 50 rows that judge have a patient of which other rows teach"}
+    record = decision() | {"leaks": [leak, leak | {"columns": ["deposit"], "accepted": {}}]}
+    page = text(version_pages.model_card({"number": "1", "run_id": "r"}, told, record))
+    assert "Known only afterwards, so no input: closed." in page
+    assert "deposit knows the target, and was accepted: Paid with the order." in page
+    assert "patient 40 of 50 rows that judge have a patient of which other rows teach" in page
+    assert page.count("40 of 50 rows") == 1

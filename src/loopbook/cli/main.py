@@ -60,12 +60,16 @@ def check(
     stale = graph.stale_tasks(here, changes_of(changes))
     if not without_table:
         from loopbook.data.rehearsal import rehearse
+        from loopbook.models import sentinel
         from loopbook.project import clock, contract, knobs
 
         set_knobs = knobs.read_knobs(here.knobs, changes_of(changes))
         table = contract.read_contract(here.contract)
-        for line in rehearse(here, table, set_knobs, now=clock.utc_now()).lines():
+        done = rehearse(here, table, set_knobs, now=clock.utc_now())
+        for line in done.lines():
             print(line)
+        for sentence in sentinel.rehearsed(done, table):
+            print(f"  Note: {sentence}.")
     tasks = f"{len(stale)} tasks would run: {', '.join(stale)}" if stale else "nothing would run"
     print(f"contract.yaml, env.yaml and pipeline.yaml are in order; {tasks}.")
     print("Next: loopbook build")

@@ -30,6 +30,8 @@ class Rehearsed:
     left_out : sentences about the others
     parts : rows by part of the split
     hints : what will not stop the build, and may surprise
+    parted : the usable rows, each with its part
+    with_unlabelled : the usable rows, and those without a target
     """
 
     source: str
@@ -39,6 +41,8 @@ class Rehearsed:
     parts: dict[str, int]
     left_out: list[str] = field(default_factory=list)
     hints: list[str] = field(default_factory=list)
+    parted: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
+    with_unlabelled: pl.DataFrame = field(default_factory=pl.DataFrame, repr=False)
 
     def lines(self) -> Iterator[str]:
         """For people."""
@@ -93,6 +97,8 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
         parts=dict(parted[splits.PART].value_counts().iter_rows()),
         left_out=told,
         hints=list(_hints(parted, contract, knobs)),
+        parted=parted,
+        with_unlabelled=validation.with_unlabelled(rows, known, contract),
     )
 
 

@@ -49,6 +49,14 @@ def without_known_faults(rows: pl.DataFrame, contract: Contract) -> tuple[pl.Dat
     return rows, faults
 
 
+def with_unlabelled(rows: pl.DataFrame, rows_raw: pl.DataFrame, contract: Contract) -> pl.DataFrame:
+    """Usable rows, and below them those that were left out for want of a target."""
+    if contract.unlabelled != "drop":
+        return rows
+    absent = typed(rows_raw.filter(_is_unlabelled(rows_raw, contract)), contract)
+    return pl.concat([rows, absent], how="diagonal_relaxed")
+
+
 def _is_unlabelled(rows: pl.DataFrame, contract: Contract) -> pl.Series:
     """Rows without a target, and all versions of a key whose newest has none: it was taken back."""
     target = rows[contract.target.name]

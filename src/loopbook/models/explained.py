@@ -4,14 +4,16 @@ It decides how a table becomes numbers and which rows are asked about. It is a
 measure of what is there to be learned, and no model that serves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+from scipy.stats import rankdata
 from sklearn.model_selection import KFold
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+LEAST_PROBABILITY = 1e-3  # of a class that a leaf has none of
 MOST_ROWS = 5_000  # a seeded sample: what is in nearly all rows is in these
 
 
@@ -47,11 +49,12 @@ def as_columns(
     *,
     time: str | None = None,
     seed: int = 0,
+    most: int = MOST_ROWS,
 ) -> Columns:
-    """A sample of a table's labelled rows as numbers."""
+    """A table's labelled rows as numbers: a seeded sample, where there are more than `most`."""
     rows = rows.filter(pl.col(target).is_not_null())
-    if rows.height > MOST_ROWS:
-        rows = rows.sample(MOST_ROWS, seed=seed)
+    if rows.height > most:
+        rows = rows.sample(most, seed=seed)
     categories = frozenset(n for n in names if rows[n].dtype == pl.String)
     is_class = rows[target].dtype in (pl.String, pl.Boolean)
     return Columns(
@@ -72,52 +75,75 @@ def _as_numbers(column: pl.Series) -> np.ndarray:
     return column.cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
-def explained(table: Columns, names: Sequence[str], *, order: np.ndarray | None = None) -> float:
+def explained(table: Columns, names: Sequence[str]) -> float:
     """How much of the target some columns explain, in [0, 1], on rows not learned from.
 
     The share of the variance (of the target's ranks, so that single rows weigh
     nothing), or of the entropy of the classes.
+    """
+    if not names:
+        return 0.0
+    left, total = 0.0, 0.0
+    for said, truth in _answered(table, names, _at_random(table)):
+        if table.is_class:
+            left -= float(np.log(np.maximum(said, LEAST_PROBABILITY))[truth == 1].sum())
+            rates = truth.mean(axis=0)
+            total -= float((truth.sum(axis=0) * np.log(np.where(rates > 0, rates, 1))).sum())
+        else:
+            left += float(((said - truth) ** 2).sum())
+            total += float(((truth - truth.mean(axis=0)) ** 2).sum())
+    return max(0.0, 1 - left / total) if total > 0 else 0.0
+
+
+def power(table: Columns, names: Sequence[str], order: np.ndarray | None = None) -> float:
+    """How closely a small tree's answers and the target go together, in [0, 1]; 0 where they part.
+
+    The squared correlation on rows not learned from. A target that has only
+    risen or fallen as a whole since then takes nothing away from it.
 
     Parameters
     ----------
     order : array of shape (rows,), optional
-        Rows by time: then the last third is explained by what came before.
+        Rows by time: then the last third is answered by what came before.
     """
-    if not names:
+    by_time = [] if order is None else [tuple(np.split(order, [2 * len(order) // 3]))]
+    parts = by_time or _at_random(table)
+    together, of_said, of_truth = 0.0, 0.0, 0.0
+    for said, truth in _answered(table, names, parts):
+        one, other = said - said.mean(axis=0), truth - truth.mean(axis=0)
+        together += float((one * other).sum())
+        of_said += float((one**2).sum())
+        of_truth += float((other**2).sum())
+    if together <= 0 or of_said <= 0 or of_truth <= 0:
         return 0.0
+    return together**2 / (of_said * of_truth)
+
+
+def _at_random(table: Columns) -> list[tuple[np.ndarray, np.ndarray]]:
+    return list(KFold(3, shuffle=True, random_state=0).split(table.target))
+
+
+def _answered(
+    table: Columns, names: Sequence[str], parts: list
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """By part, what a tree says of the rows that it was not shown, and what is true of them.
+
+    Both of shape (rows, 1), the target's ranks, or (rows, classes).
+    """
     X = np.column_stack([np.nan_to_num(table.values[n], nan=-1e30) for n in names])
-    if order is None:
-        parts = list(KFold(3, shuffle=True, random_state=0).split(X))
-    else:
-        parts = [tuple(np.split(order, [2 * len(order) // 3]))]
     leaf = max(5, table.target.size // 200)
-    return (
-        _classes_explained(table, X, parts, leaf)
-        if table.is_class
-        else (_variance_explained(table, X, parts, leaf))
-    )
-
-
-def _variance_explained(table: Columns, X: np.ndarray, parts: list, leaf: int) -> float:
-    y = np.argsort(np.argsort(table.target, kind="stable"), kind="stable").astype(float)
-    left, total = 0.0, 0.0
+    y = table.target
+    truths = rankdata(y)[:, None]
+    if table.is_class:
+        y = y.astype(int)
+        truths = np.eye(y.max() + 1)[y]
     for learned, asked in parts:
-        tree = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=0)
-        said = tree.fit(X[learned], y[learned]).predict(X[asked])
-        left += float(((said - y[asked]) ** 2).sum())
-        total += float(((y[asked] - y[asked].mean()) ** 2).sum())
-    return max(0.0, 1 - left / total) if total > 0 else 0.0
-
-
-def _classes_explained(table: Columns, X: np.ndarray, parts: list, leaf: int) -> float:
-    y = table.target.astype(int)
-    left, total = 0.0, 0.0
-    for learned, asked in parts:
-        tree = DecisionTreeClassifier(min_samples_leaf=leaf, random_state=0)
-        tree.fit(X[learned], y[learned])
-        said = np.full((len(asked), y.max() + 1), 1e-3)
-        said[:, tree.classes_] = np.maximum(tree.predict_proba(X[asked]), 1e-3)
-        left -= float(np.log(said[np.arange(len(asked)), y[asked]]).sum())
-        rates = np.bincount(y[asked], minlength=y.max() + 1)[y[asked]] / len(asked)
-        total -= float(np.log(rates).sum())
-    return max(0.0, 1 - left / total) if total > 0 else 0.0
+        if table.is_class:
+            tree = DecisionTreeClassifier(min_samples_leaf=leaf, random_state=0)
+            tree.fit(X[learned], y[learned])
+            said = np.zeros((len(asked), truths.shape[1]))
+            said[:, tree.classes_] = tree.predict_proba(X[asked])
+        else:
+            tree = DecisionTreeRegressor(min_samples_leaf=leaf, random_state=0)
+            said = tree.fit(X[learned], truths[learned, 0]).predict(X[asked])[:, None]
+        yield said, truths[asked]

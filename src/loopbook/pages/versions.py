@@ -111,7 +111,26 @@ def model_card(version: Mapping[str, str], card: Record, decision: Record) -> st
             (r["feature"], changed(r["rise"], measure)) for r in decision.get("importance", [])
         ],
         lineage=_lineage(version, card),
+        leaks=_leaks(card, decision),
+        known_after=_known_after(card),
     )
+
+
+def _leaks(card: Record, decision: Record) -> list[tuple[str, str]]:
+    """Inputs that know the target and were accepted, and what its judges shared with its teachers."""
+    accepted = card.get("accepted_leaks", {}).items()
+    found = [(name, f"knows the target, and was accepted: {why}") for name, why in accepted]
+    for leak in decision.get("leaks", []):
+        told = f"{leak['evidence']}: {leak['remedy']}"
+        about = "rows" if leak["kind"] == "twice" else ", ".join(leak["columns"])
+        if leak["accepted"] is None:
+            found.append((about, told))
+    return found
+
+
+def _known_after(card: Record) -> str:
+    ignored = card["contract"].get("ignored", [])
+    return ", ".join(entry["column"] for entry in ignored if not isinstance(entry, str))
 
 
 def _kind(target: Record) -> str:

@@ -5,12 +5,13 @@ leaving the column out until somebody says otherwise. What is suspected, and
 why, is found by `loopbook.models.leaks`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import polars as pl
 
-from loopbook.models import explained, leaks
+from loopbook.models import leaks, sentinel, split_leaks
 from loopbook.proposal import twins
 from loopbook.proposal.clocks import Clock
 from loopbook.proposal.columns import Column
@@ -31,7 +32,9 @@ class Question:
     def note(self) -> str:
         if self.is_out:
             return f"{self.told}. Left out; if it is known when a prediction is asked for, take it out of ignored"
-        return f"{self.told}. If it is known only afterwards, put it under ignored"
+        return (
+            f"{self.told}. If it is known only afterwards, put it under ignored with known: after"
+        )
 
 
 def questions(
@@ -47,17 +50,28 @@ def questions(
     if clock:
         rows = rows.with_columns(clock.values.alias(TIME))
     names = [c.header for c in looked]
-    table = explained.as_columns(rows, names, TARGET, time=TIME if clock else None)
-    found = leaks.found(table)
-    named = {name for leak in found for name in leak.columns}
-    rest = [name for name in names if name not in named]
-    found += leaks.gone_with_the_target(rows, rest, TARGET)
+    found = sentinel.of_rows(rows, names, TARGET, time=TIME if clock else None)
     if clock and any(leak.kind == "time" for leak in found):
         # a month explains no month that has not come, and is right
         parts, follows = twins.calendar_of(looked, clock)
         known = {*parts, *follows}
         found = [leak for leak in found if leak.kind != "time" or not known & set(leak.columns)]
+    if clock:
+        named = {name for leak in found for name in leak.columns}
+        rest = [c for c in looked if c.header not in named]
+        times = [c for c in columns if c.kind == "time" and c.header not in made_of]
+        found += _later([c for c in (*rest, *times) if c is not target], clock)
     return [_asked(leak) for leak in found]
+
+
+def _later(columns: Sequence[Column], clock: Clock) -> Iterator[leaks.Leak]:
+    """Columns of times that had not come; where nobody knows whose clocks, by more than a day."""
+    for column in columns:
+        is_known = column.is_zoned != clock.needs_zone
+        own = clock.values.dt.replace_time_zone("UTC")
+        own = own if is_known else own + timedelta(days=1)
+        rows = pl.DataFrame([column.values.alias(column.header), own.alias(TIME)])
+        yield from split_leaks.later(rows, [column.header], TIME, None)
 
 
 def _can_tell(column: Column) -> bool:
@@ -66,7 +80,7 @@ def _can_tell(column: Column) -> bool:
 
 def _asked(leak: leaks.Leak) -> Question:
     is_out = leak.certainty == leaks.PROVEN or (
-        leak.is_likely and leak.kind in ("missingness", "explains")
+        leak.is_likely and leak.kind in ("missingness", "explains", "later")
     )
     return Question(leak.columns, is_out, leak.evidence)
 

@@ -15,6 +15,7 @@ import yaml
 
 from loopbook.data.rehearsal import Rehearsed, rehearse
 from loopbook.data.splits import LEAST_ROWS
+from loopbook.models import sentinel
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError, ProjectNotFound
 from loopbook.project.files import replacing
@@ -158,4 +159,5 @@ def _rehearsed(project: Project, now: datetime) -> tuple[Rehearsed | None, list[
         done = rehearse(project, contract, knobs, now=now)
     except LoopbookError as error:
         return None, str(error).splitlines()
-    return done, list(done.lines())
+    shared = [f"  Note: {k.evidence}: {k.remedy}." for k in sentinel.shared(done.parted, contract)]
+    return done, [*done.lines(), *shared]

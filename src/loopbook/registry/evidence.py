@@ -4,7 +4,7 @@ It decides what the record holds and how the gate's evidence is read from it.
 Who is compared, and on which rows, is `challenge`'s.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ class Comparison:
     scale : what the gate's margins are shares of, on these rows
     costs : what `costs` gives
     ablation : by the names of a candidate and of its twin without the idea
+    leaks : what `sentinel.of_parts` gives, as JSON: warnings, which decide nothing
     """
 
     rows: int
@@ -42,6 +43,7 @@ class Comparison:
     errors: Mapping[str, Mapping[str, float]]
     importance: pl.DataFrame
     costs: Mapping[str, Any] | None = None
+    leaks: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ def make_record(
         "same_as_champion": opponent.is_same,
         "barred": opponent.barred,
         "importance": comparison.importance.to_dicts(),
+        "leaks": [dict(leak) for leak in comparison.leaks],
+        "accepted_leaks": task.contract.accepted_leaks,
     }
 
 
