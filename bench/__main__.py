@@ -1,5 +1,5 @@
 """`make bench`: quality and the league beside the peers, scale, joins, the service, swaps under load,
-monitoring, the graph, reliability, abuse.
+monitoring, the graph, reliability, abuse, leaks.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -16,6 +16,7 @@ from bench import (
     graph,
     joins,
     league,
+    leaks,
     monitoring,
     quality,
     reliability,
@@ -26,7 +27,7 @@ from bench import (
 
 PARTS = {part.__name__.split(".")[-1]: part for part in (quality, league, scale, joins, service)}
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
-PARTS |= {"reliability": reliability, "abuse": abuse}
+PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))
