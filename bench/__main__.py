@@ -1,9 +1,9 @@
-"""`make bench`: quality and the league beside the peers, scale, joins, the service, swaps under load,
-monitoring, the graph, reliability, abuse, leaks.
+"""`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
+under load, monitoring, the graph, reliability, abuse, leaks.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
-whole tables for the league, `--autogluon PYTHON` an environment with AutoGluon.
+whole tables for the league and the levels, `--table NAME` one of theirs, `--autogluon PYTHON` an environment with AutoGluon.
 """
 
 import argparse
@@ -17,6 +17,7 @@ from bench import (
     joins,
     league,
     leaks,
+    levels,
     monitoring,
     quality,
     reliability,
@@ -25,20 +26,24 @@ from bench import (
     swaps,
 )
 
-PARTS = {part.__name__.split(".")[-1]: part for part in (quality, league, scale, joins, service)}
+PARTS = {
+    part.__name__.split(".")[-1]: part for part in (quality, league, levels, scale, joins, service)
+}
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))
 asked.add_argument("--data", type=Path, metavar="FOLDER")
+asked.add_argument("--table", action="append", metavar="NAME")
 asked.add_argument("--autogluon", metavar="PYTHON")
 words = asked.parse_args()
 if unknown := set(words.parts) - set(PARTS):
     asked.error(f"found {', '.join(sorted(unknown))}, expected one of {', '.join(PARTS)}")
 OPTIONS = {
     "quality": partial(quality.run, words.as_of),
-    "league": partial(league.run, data=words.data, python=words.autogluon),
+    "league": partial(league.run, words.table, words.data, python=words.autogluon),
+    "levels": partial(levels.run, words.table, words.data),
 }
 for name in words.parts or PARTS:
     for line in OPTIONS.get(name, PARTS[name].run)():

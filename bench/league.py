@@ -4,6 +4,8 @@ Houses (a log), bikes (a log that drifts), flights (yes or no) and penguins (one
 of three). Each keeps rows back that nobody learns from. Ours are all candidates
 of a build, and the one that it would choose: by the 28 days before the window
 (of penguins by a fifth of what teaches), in which each is fitted without them.
+The same with the calibration state of each day's midnight beside it: truths that
+became known meanwhile move its answers and teach no model.
 LightGBM has its defaults, with categories as codes and as categories of its own.
 AutoGluon is run where it is installed (`--autogluon PYTHON`): it has 1.1 GB and
 is no dependency of ours. Seconds are of the processor, on one thread.
@@ -29,7 +31,8 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from loopbook.data import sources, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, export, grid, inference
+from loopbook.models import calibration_states, candidates, export, fitted_parts, grid, inference
+from loopbook.models.calibration_states import Rule
 from loopbook.models.task import Task, task_of
 from loopbook.project import clock, paths
 from loopbook.project.contract import Contract, read_contract
@@ -38,6 +41,7 @@ VALIDATION_DAYS, VALIDATION_SHARE = 28, 0.2
 PENGUIN_SEEDS, TAUGHT_SHARE = range(10), 0.75
 SEED = 7
 CHOSEN = "chosen of ours"
+STATED = f"{CHOSEN}, with daily states"
 AUTOGLUON_S = 150  # for one fit, on two cores
 
 
@@ -106,15 +110,40 @@ def ours(here: Round) -> dict[str, Outcome]:
     task = task_of(here.table)
     learns = here.taught.filter(~pl.Series(here.validation))
     compared = here.taught.filter(pl.Series(here.validation))
-    found, before = {}, {}
+    found, before, said = {}, {}, {}
     for name in grid.LIBRARY:
         if grid.NEEDS.get(name, lambda _: True)(here.table):
-            answers, _ = answered(name, here, learns, compared)
-            before[name] = judged(task, compared, answers, 0.0).loss
-            found[name] = judged(task, here.asked, *answered(name, here, here.taught, here.asked))
+            kept, _ = answered(name, here, learns, compared)
+            before[name] = judged(task, compared, kept, 0.0).loss
+            answers, took = answered(name, here, here.taught, here.asked)
+            found[name], said[name] = judged(task, here.asked, answers, took), (kept, answers)
     # several rounds may choose differently, so their line names none
     best = min(before, key=before.__getitem__)
-    return found | {CHOSEN: found[best]}
+    found[CHOSEN] = found[best]
+    if here.table.event_time:
+        moved = with_states(task, here, compared, *said[best])
+        found[STATED] = judged(task, here.asked, moved, found[best].seconds)
+    return found
+
+
+def with_states(
+    task: Task, here: Round, compared: pl.DataFrame, kept: np.ndarray, answers: np.ndarray
+) -> np.ndarray:
+    """Answers moved by the state of each row's midnight, from what was known by then."""
+    known = pl.concat([came_true(task, compared, kept), came_true(task, here.asked, answers)])
+    instants = here.asked[clock.EVENT_TS]
+    shifts = calibration_states.shifts_at(task, known, instants, Rule())
+    return calibration_states.moved(task, answers, shifts)
+
+
+def came_true(task: Task, rows: pl.DataFrame, raw: np.ndarray) -> pl.DataFrame:
+    """What came true of raw answers, as a state is made of it."""
+    return rows.select(
+        pl.col(clock.EVENT_TS).alias("at"),
+        clock.KNOWN_TS,
+        task.column(raw).alias("raw"),
+        pl.col(task.contract.target.name).cast(task.observed_type).alias("observed"),
+    )
 
 
 def answered(
@@ -127,7 +156,7 @@ def answered(
     y = task.inside(task.observed(taught[table.target.name]))
     began = time.process_time()
     model = candidates.build(name, table, here.seed, len(y))
-    model = candidates.in_float32(candidates.fit(model, X, y, taught))
+    model = fitted_parts.in_float32(candidates.fit(model, X, y, taught))
     graph = export.export(model, table, X.shape[1])
     took = time.process_time() - began
     X_asked = row_features.model_matrix(asked, table, vocabulary)

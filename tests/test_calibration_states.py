@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.special import softmax
 from test_task import KINDS, YES, table
 
+from loopbook.models import residual_quantiles
 from loopbook.models.calibration_states import (
     Rule,
     State,
@@ -147,6 +148,17 @@ def test_confident_probabilities_that_are_wrong_do_not_throw_the_level_over():
     right = np.log(0.1 / 0.9) - np.log(0.001 / 0.999)
     assert path.max() < right
     assert path[-1] > 0.75 * right
+
+
+def test_where_days_differ_the_mean_probability_is_still_the_share_of_what_happened():
+    """A bad day is no better witness than a calm one, as it would be at its own optimum."""
+    draw = np.random.default_rng(0)
+    odds = np.repeat(draw.choice([-2.5, 1.0], 200), 40)
+    happened = np.where(draw.random(8000) < 1 / (1 + np.exp(-odds)), "yes", "no")
+    frame = truths(YES_NO, np.arange(8000) / 40, np.tile([0.6, 0.4], (8000, 1)), happened)
+    shifts = shifts_at(YES_NO, frame, frame["at"], Rule())
+    said = moved(YES_NO, YES_NO.of_column(frame["raw"]), shifts)[2000:, 1]
+    assert said.mean() == pytest.approx((happened[2000:] == "yes").mean(), abs=0.012)
 
 
 # -- what goes wrong --
@@ -316,6 +328,21 @@ def test_rows_of_different_size_have_intervals_of_their_own_only_where_they_diff
     small, large = (np.ptp(np.log(interval(LOG, np.array([a]), state))) for a in (5.0, 80.0))
     assert len(state.cuts) == 2
     assert large > 5 * small
+
+
+def test_rows_that_err_alike_within_a_day_count_as_fewer_and_widen_the_interval():
+    """The same residuals, with their days and with days that say nothing."""
+    draw = np.random.default_rng(0)
+    days = np.repeat(np.arange(28), 30)
+    off = np.repeat(draw.normal(0, 1, 28), 30) + draw.normal(0, 0.2, 840)
+    alike, apart = (
+        residual_quantiles.of_numbers(off, np.zeros(840), of_days, 0.9)
+        for of_days in (days, draw.permutation(days))
+    )
+    assert alike.low[0] < apart.low[0]
+    assert apart.high[0] < alike.high[0]
+    exact = np.sort(off)[[41, -42]]  # (840 + 1) * 0.05 = 42.05 rows lie beyond each end
+    assert [apart.low[0], apart.high[0]] == pytest.approx(exact, abs=0.05)
 
 
 def test_an_interval_stays_in_the_range_that_a_target_can_have():

@@ -254,7 +254,7 @@ def _quantiles(
         said = moved(task, rows.raw, shifts)[np.arange(len(rows)), rows.observed.astype(int)]
         return Quantiles(), residual_quantiles.least_probability(said, level)
     left, answers = residuals(task, rows) - shifts[:, 0], task.linked(rows.raw) + shifts[:, 0]
-    return residual_quantiles.of_numbers(left, answers, level), None
+    return residual_quantiles.of_numbers(left, answers, rows.at // DAY_US, level), None
 
 
 def _none(task: Task, as_of: datetime, digest: str, reason: str) -> State:

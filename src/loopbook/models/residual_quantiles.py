@@ -36,24 +36,31 @@ def newest(known: np.ndarray, as_of: int) -> np.ndarray:
     return recent
 
 
-def of_numbers(residuals: np.ndarray, answers: np.ndarray, level: float) -> Quantiles:
+def of_numbers(
+    residuals: np.ndarray, answers: np.ndarray, days: np.ndarray, level: float
+) -> Quantiles:
     """Quantiles with equal tails, by thirds of the answer where one interval would not fit all.
 
     Parameters
     ----------
     residuals, answers : arrays of shape (n,)
         In the link's space, both after the shift.
+    days : array of shape (n,)
+        On which day each happened.
     level : float
         The share of truths that an interval holds.
     """
-    pooled = _ends(residuals, level)
+    pooled = _ends(residuals, days, level)
     if pooled is None:
         return Quantiles()
     cuts = np.unique(np.quantile(answers, np.arange(1, GROUPS) / GROUPS))
     group = np.searchsorted(cuts, answers, side="right")
-    parts = [residuals[group == place] for place in range(len(cuts) + 1)]
-    if min(map(len, parts)) >= LEAST_ROWS and any(_differs(p, *pooled, level) for p in parts):
-        low, high = zip(*(_ends(part, level) for part in parts), strict=True)
+    parts = [group == place for place in range(len(cuts) + 1)]
+    if min(part.sum() for part in parts) >= LEAST_ROWS and any(
+        _differs(residuals[part], *pooled, level) for part in parts
+    ):
+        ends = (_ends(residuals[part], days[part], level) for part in parts)
+        low, high = zip(*ends, strict=True)
         return Quantiles(tuple(cuts.tolist()), low, high)
     return Quantiles((), (pooled[0],), (pooled[1],))
 
@@ -70,14 +77,39 @@ def least_probability(said: np.ndarray, level: float) -> float | None:
     return float(np.sort(said)[place - 1]) if place else None
 
 
-def _ends(residuals: np.ndarray, level: float) -> tuple[float, float] | None:
-    """The order statistics that hold a further residual at this level or more."""
+def _ends(residuals: np.ndarray, days: np.ndarray, level: float) -> tuple[float, float] | None:
+    """The order statistics that hold a further residual at this level or more.
+
+    A quantile of n independent rows (Hazen's) is exceeded by (1/2 - tail) / (n + 1) more than
+    its tail, which their order statistic allows for; rows that come in days are worth fewer.
+    """
     count, tail = len(residuals), (1 - level) / 2
-    place = int((count + 1) * tail + 1e-9)  # 0.05 * 20 is a whole number
-    if not place:
+    if (count + 1) * tail < 1 - 1e-9:  # 0.05 * 20 is a whole number
         return None
     ordered = np.sort(residuals)
+    tail -= (0.5 - tail) * (1 / (_worth(residuals, days) + 1) - 1 / (count + 1))
+    place = max(int((count + 1) * tail + 1e-9), 1)
     return float(ordered[place - 1]), float(ordered[count - place])
+
+
+def _worth(residuals: np.ndarray, days: np.ndarray) -> float:
+    """How many independent rows these are worth, by the correlation within a day (Kish, 1965).
+
+    The correlation is that of ranks in an analysis of variance, so that one far row is
+    one row.
+    """
+    count = len(residuals)
+    _, day, sizes = np.unique(days, return_inverse=True, return_counts=True)
+    if len(sizes) < 2 or count == len(sizes):
+        return float(count) if count == len(sizes) else 1.0
+    ranks = np.empty(count)
+    ranks[np.argsort(residuals, kind="stable")] = np.arange(count) - (count - 1) / 2
+    means = np.bincount(day, ranks) / sizes
+    between = float((sizes * means**2).sum()) / (len(sizes) - 1)
+    within = float(((ranks - means[day]) ** 2).sum()) / (count - len(sizes))
+    usual = (count - float((sizes**2).sum()) / count) / (len(sizes) - 1)
+    alike = (between - within) / max(between + (usual - 1) * within, 1e-300)
+    return count / (1 + (count / len(sizes) - 1) * min(max(alike, 0.0), 1.0))
 
 
 def _differs(residuals: np.ndarray, low: float, high: float, level: float) -> bool:

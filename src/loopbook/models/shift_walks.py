@@ -69,9 +69,9 @@ class Walk:
     The level is locally linear (Fan and Gijbels, 1996) with exponential weights, as weighted
     ridge regression. A number's residual is drawn in around the shift as it stood when
     the truth became known (Huber, 1964), so that a flood cannot move what it is measured
-    against. For classes the residuals are working residuals of logistic regression, taken
-    at the optimum of each step's own rows; the sum of such expansions is the log likelihood up
-    to third order (dynamic generalised linear models: West, Harrison and Migon, 1985).
+    against. For classes the residuals are working residuals of logistic regression, taken at
+    that shift too (dynamic generalised linear models: West, Harrison and Migon, 1985), so
+    that where it stays, the mean probability is the share of what happened.
     """
 
     def __init__(self, task: Task, truths: Truths, rule, until: int):
@@ -141,16 +141,18 @@ class Walk:
             np.eye(self.task.width)[rows.observed.astype(int)],
         )
         places = slice(None) if self.task.positive is None else [self.task.positive]
-        own = self.shift
+        errors, weights = self._errors(logs, happened, self.shift, places)
+        own, left = self.shift, errors
         for _ in range(NEWTON_STEPS):
-            errors, weights = self._errors(logs, happened, own, places)
-            pull = errors.sum(axis=0) - PRIOR_ROWS * (own - self.shift)
-            own = own + np.clip(pull / (weights.sum(axis=0) + PRIOR_ROWS), -1, 1)
+            left, curved = self._errors(logs, happened, own, places)
+            pull = left.sum(axis=0) - PRIOR_ROWS * (own - self.shift)
+            own = own + np.clip(pull / (curved.sum(axis=0) + PRIOR_ROWS), -1, 1)
         if self._is_own:
             self.daily.append(float(np.abs(own).max()))
             self.spread = max(1.4826 * float(np.median(self.daily)), LEAST_CLASS_SPREAD)
-        errors, weights = self._errors(logs, happened, own, places)
-        return errors + weights * own, weights
+        left, _ = self._errors(logs, happened, own, places)
+        weights = weights * _steepening(errors, left, weights, own - self.shift)
+        return errors + weights * self.shift, weights
 
     def _errors(self, logs, happened, shift, places) -> tuple[np.ndarray, np.ndarray]:
         """What happened less its probability under a shift, and the curvature of each."""
@@ -176,6 +178,20 @@ class Walk:
         back = max(centre - REACH * half_life, 0)
         weights, pulls = (weight[:, None] * of[kept] for of in (self.weights, self.pulls))
         return _end_of_line(back - age, weights, pulls), truths
+
+
+def _steepening(
+    errors: np.ndarray, left: np.ndarray, weights: np.ndarray, way: np.ndarray
+) -> np.ndarray:
+    """How much more the log likelihood bends on the way to its optimum than where it starts.
+
+    At a confident probability it is almost straight, and a step by that curvature would be
+    thrown far over.
+    """
+    bent = np.divide(
+        errors.sum(axis=0) - left.sum(axis=0), way, out=np.zeros_like(way), where=way != 0
+    )
+    return np.maximum(bent / np.maximum(weights.sum(axis=0), 1e-300), 1.0)
 
 
 def _end_of_line(x: np.ndarray, weights: np.ndarray, pulls: np.ndarray) -> np.ndarray:
