@@ -88,7 +88,7 @@ ScenarioName = Annotated[
     typer.Argument(
         metavar="SCENARIO",
         help="Disturb the rows: concept, covariate, broken-unit, late-labels, bad-candidate, "
-        "bad-champion or storm. Without it the rows stay as they were, and two controls run "
+        "bad-champion or storm. Without it the rows stay as they were, and four controls run "
         "beside the loop.",
     ),
 ]
@@ -171,6 +171,19 @@ def _registry():
     return tracking.connect(here), read_contract(here.contract).name
 
 
+def _calibrated(as_of: str | None) -> None:
+    """Make the states of whoever answers now, and say so."""
+    from loopbook.project.clock import parse_instant
+    from loopbook.project.contract import read_contract
+    from loopbook.project.knobs import read_knobs
+    from loopbook.registry import calibration
+
+    here = paths.current()
+    contract, moment = read_contract(here.contract), parse_instant(as_of) if as_of else None
+    rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
+    print("\n".join(calibration.told(here, contract, rule, moment)))
+
+
 def _as_of(text: str) -> str | None:
     from loopbook.project.knobs import read_moment
 
@@ -198,6 +211,7 @@ def promote(
     promoted = champions.promote_by_hand(client, name, version, **entry)
     print(f"{promoted.label} is the champion; a running service follows within seconds.")
     print("It is on probation: the loop rolls it back if it does worse than the one before.")
+    _calibrated(entry["as_of"])
     print("Undo: loopbook rollback --reason WHY   Who served when: loopbook champion")
 
 
@@ -216,6 +230,7 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
     print(
         f"{back.label} serves again; {barred.label} is barred until somebody promotes it by hand."
     )
+    _calibrated(entry["as_of"])
 
 
 def champion(

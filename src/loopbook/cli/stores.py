@@ -115,10 +115,21 @@ def materialize(
         bool, typer.Option("--rebuild", help="Empty the store first and fill it from all rows.")
     ] = False,
 ) -> None:
-    """Fill the feature store with what was known at a moment."""
-    from loopbook.features import materialize as feature_table
+    """Fill the feature store with what was known at a moment, and make calibration states.
 
-    print("\n".join(feature_table.materialize(paths.current(), as_of, rebuild=rebuild)))
+    A contract without history has no features to store, and its states are made.
+    """
+    from loopbook.features import materialize as feature_table
+    from loopbook.project.contract import read_contract
+    from loopbook.project.knobs import read_knobs, read_moment
+    from loopbook.registry import calibration
+
+    here = paths.current()
+    contract, moment = read_contract(here.contract), read_moment(as_of, "--as-of")
+    rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
+    if contract.history or rule is None:
+        print("\n".join(feature_table.materialize(here, as_of, rebuild=rebuild)))
+    print("\n".join(calibration.lines(calibration.made(here, contract, rule, moment))))
 
 
 @features_app.command(epilog="Out of date? loopbook features materialize")

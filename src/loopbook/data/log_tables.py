@@ -175,7 +175,7 @@ def as_table(
                 name: pl.Series([n.get(name, []) for n in notes], dtype=pl.List(pl.String))
                 for name in ("imputed", "unknown", "out_of_range")
             },
-            **_answers(columns, layouts.classes, classes),
+            **answers_of(columns, layouts.classes, classes),
             "shift": _shifts(columns["shift"]),
             "state_ts": _instants(columns["state_us"]),
             **{n: pl.Series(columns[n], dtype=pl.Float64) for n in ("low", "high")},
@@ -190,7 +190,7 @@ def as_table(
     return table.with_columns(_features(columns["features"], columns["inputs"], layouts.inputs))
 
 
-def _answers(
+def answers_of(
     columns: Mapping[str, Sequence], said: Mapping[str, list[str]], classes: Sequence[str] | None
 ) -> dict[str, pl.Series]:
     """What was answered and what without a shift, as columns; see `as_table`."""

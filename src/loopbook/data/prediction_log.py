@@ -151,7 +151,7 @@ class PredictionLog:
             `feature_<name>`, the newest known ground truth as `observed` with
             `known_ts`, and `corrections`, how often it was changed.
         """
-        layouts = self._layouts()
+        layouts = self.layouts()
         upper = to_micros(until) if until else 2**62
         last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
         while answers := self._after(last, upper, EXPORT_ROWS):
@@ -225,7 +225,7 @@ class PredictionLog:
                 middle = int(draw.integers(start, end))
                 part = self._after((middle, ""), end, wanted)
                 drawn += part + self._after((start, ""), middle, wanted - len(part))
-        return _of_this_target(self._table(drawn, self._layouts(), known_until)), count
+        return _of_this_target(self._table(drawn, self.layouts(), known_until)), count
 
     def _table(
         self, answers: Sequence[tuple], layouts: Layouts, known_until: datetime | None
@@ -233,7 +233,8 @@ class PredictionLog:
         truths = known_truths(self.database, answers, self.classes, known_until=known_until)
         return as_table(answers, truths, layouts, self.classes)
 
-    def _layouts(self) -> Layouts:
+    def layouts(self) -> Layouts:
+        """The order of inputs and classes of every version that answered."""
         inputs, classes = (
             {
                 digest: orjson.loads(names)

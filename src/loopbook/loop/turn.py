@@ -34,7 +34,7 @@ from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
 from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
-from loopbook.registry import champions, tracking
+from loopbook.registry import calibration, champions, tracking
 
 LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
 
@@ -168,8 +168,11 @@ class _Turn:
         """Look, judge, and say whether to retrain; all but the last stage."""
         if self.contract.history:
             materialize.materialize(self.project, self.record["as_of"], rebuild=False)
+        self._calibrate()
         self._at("monitor")
         level = self._monitor()
+        if level == INVESTIGATE:
+            self._calibrate()  # anew: what was made of this window must not stand
         self._at("probation")
         if level != INVESTIGATE and self._rolled_back():
             return False
@@ -197,6 +200,12 @@ class _Turn:
         self.record["attempt"] = turn_records.FAILED  # until it has succeeded
         self._at("build")
         return True
+
+    def _calibrate(self) -> None:
+        """Make the states of all that answer, as of this turn."""
+        rule = calibration.rule_of_knobs(self.contract, self.knobs)
+        states = calibration.made(self.project, self.contract, rule, self.as_of)
+        self.record["calibration"] = [one.as_dict() for one in states]
 
     def _monitor(self) -> str:
         """Judge the newest window; the level of its verdict."""

@@ -26,12 +26,13 @@ from loopbook.project.errors import BuildFailed
 from loopbook.registry import champions, tracking
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
+from loopbook.registry.residuals import TAG as RESIDUALS_TAG
 
 BASELINE = "baseline"
 KEPT = (
     *("ranked", "against", "bias", "bias_of", "ablation", "importance", "costs"),
     *("leaks", "accepted_leaks"),
-    *("metric", "measure", "bias_measure", "scale"),
+    *("metric", "measure", "bias_measure", "scale", "raw_errors", "raw_bias"),
 )  # of the evidence, in the record of the decision
 
 
@@ -187,12 +188,14 @@ class Judged:
     ----------
     record : what `evidence.make_record` made
     reference : the file that the version's monitoring compares with
+    residuals : the file that its calibration begins with
     """
 
     record: Mapping[str, Any]
     decision: Decision
     snapshot: Snapshot
     reference: Path
+    residuals: Path
 
 
 def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dict[str, Any]:
@@ -252,12 +255,15 @@ def _registered(
 ) -> tracking.Version:
     """The challenger as a version: the champion, if it is the same model, or a new one."""
     record, decision, snapshot = judged.record, judged.decision, judged.snapshot
-    digest = sha256(judged.reference.read_bytes())
+    digest, held_back = (sha256(f.read_bytes()) for f in (judged.reference, judged.residuals))
     scale = margins.Scale(**record["scale"]).as_tags()
     if record["same_as_champion"]:
         if REFERENCE_TAG not in champion.tags:  # of a release before there was monitoring
             tracking.log_files(client, champion.run_id, [judged.reference], SERVICE)
             tracking.set_version_tag(client, champion, REFERENCE_TAG, digest)
+        if RESIDUALS_TAG not in champion.tags:  # of a release before there was calibration
+            tracking.log_files(client, champion.run_id, [judged.residuals], SERVICE)
+            tracking.set_version_tag(client, champion, RESIDUALS_TAG, held_back)
         for tag, value in scale.items():
             if tag not in champion.tags:  # of a release before margins were shares
                 tracking.set_version_tag(client, champion, tag, value)
@@ -268,6 +274,7 @@ def _registered(
         "as_of": snapshot.as_of or "none",
         "candidate": record["challenger"]["candidate"],
         REFERENCE_TAG: digest,
+        RESIDUALS_TAG: held_back,
         **scale,
         "gate": "promoted" if decision.promoted else "refused",
         "gate_reason": decision.sentence[:5000],

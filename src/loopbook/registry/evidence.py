@@ -20,6 +20,14 @@ from loopbook.registry.service_files import FILE_TAGS
 
 
 @dataclass(frozen=True)
+class Raw:
+    """Errors and biases of the answers that no level moved, by role."""
+
+    errors: Mapping[str, Mapping[str, float]]
+    bias: Mapping[str, Interval]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """The challenger beside the others on the judged rows.
 
@@ -30,6 +38,7 @@ class Comparison:
     bias, errors : by role; a bias is that of `bias_of`, the target or one of its classes
     scale : what the gate's margins are shares of, on these rows
     costs : what `costs` gives
+    raw : the errors and biases without the levels that the judged answers have
     ablation : by the names of a candidate and of its twin without the idea
     leaks : what `sentinel.of_parts` gives, as JSON: warnings, which decide nothing
     """
@@ -44,6 +53,7 @@ class Comparison:
     importance: pl.DataFrame
     costs: Mapping[str, Any] | None = None
     leaks: Sequence[Mapping[str, Any]] = ()
+    raw: Raw | None = None
 
 
 @dataclass(frozen=True)
@@ -115,6 +125,8 @@ def make_record(
         "parity": run["parity"]["largest"],
         "latency_ms": run["latency_ms"],
         "errors": comparison.errors,
+        "raw_errors": comparison.raw and comparison.raw.errors,
+        "raw_bias": comparison.raw and _as_json(comparison.raw.bias),
         "against": {other: _as_json(by_slice) for other, by_slice in comparison.against.items()},
         "bias": _as_json(comparison.bias),
         "bias_of": comparison.bias_of,

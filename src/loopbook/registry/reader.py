@@ -27,6 +27,7 @@ ANSWER_BYTES = 2**24  # of what a tracking server says
 MOST_BYTES = 2**30  # of a file, unless the caller knows better
 DOWNLOAD_S = 300.0
 ONNX, CARD, REFERENCE = "model.onnx", "card.json", "reference.parquet"
+RESIDUALS = "residuals.parquet"
 SERVICE = "service"
 BARRED = "barred"  # tag: rolled back, and why
 

@@ -8,13 +8,18 @@ stops, the service goes on with what it has.
 from collections.abc import Mapping
 
 from loopbook.models.inference import sha256
-from loopbook.registry.reader import CARD, ONNX, REFERENCE, Version
+from loopbook.registry.reader import CARD, ONNX, REFERENCE, RESIDUALS, Version
 
-DIGEST_TAGS = {ONNX: "onnx_sha256", CARD: "card_sha256", REFERENCE: "reference_sha256"}
+DIGEST_TAGS = {
+    ONNX: "onnx_sha256",
+    CARD: "card_sha256",
+    REFERENCE: "reference_sha256",
+    RESIDUALS: "residuals_sha256",
+}
 SIZE_TAGS = {ONNX: "onnx_bytes", CARD: "card_bytes"}
 FILE_TAGS = (*(DIGEST_TAGS[name] for name in SIZE_TAGS), *SIZE_TAGS.values())
 # for versions that an earlier loopbook registered, without their sizes
-LARGEST = {ONNX: 2**29, CARD: 2**26, REFERENCE: 2**29}
+LARGEST = {ONNX: 2**29, CARD: 2**26, REFERENCE: 2**29, RESIDUALS: 2**29}
 
 
 def file_tags(files: Mapping[str, bytes]) -> dict[str, str]:
