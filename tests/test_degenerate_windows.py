@@ -70,7 +70,7 @@ def judged(current: pl.DataFrame, reference: pl.DataFrame) -> verdict.Verdict:
     facts = {"wanting": []}
     told = {"rows": current.height, "columns": columns, "faults": faults, "errors": found}
     told_window = findings.as_window(facts, **told, champion_age_days=30)
-    names = [n for n in verdict.Rules.__dataclass_fields__ if not n.startswith("said")]
+    names = [n for n in verdict.Rules.__dataclass_fields__ if hasattr(KNOBS, f"monitor_{n}")]
     limits = {n: getattr(KNOBS, f"monitor_{n}") for n in names}
     limits |= {"said": TASK.measure, "said_bias": TASK.bias_measure}
     level = verdict.judge(told_window, verdict.Rules(**limits))

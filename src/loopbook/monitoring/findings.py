@@ -144,13 +144,20 @@ def _with_remedy(
 class Performance:
     """Realized and estimated errors of a window; None where they cannot be known.
 
-    `bias` is that of the class that is farthest off, `bias_of`, where there are classes.
+    `bias` is that of the class that is farthest off, `bias_of`, where there are classes;
+    `raw_bias` the same before any level moved the answers. `inside` is the share of
+    observed targets that the intervals held, `above` and `below` the shares of the others.
+    `apart` has, by slice, how far its bias has moved since promotion.
     """
 
     due: int = 0
     labels: int = 0
     error: Interval | None = None
     bias: Interval | None = None
+    raw_bias: Interval | None = None
+    inside: Interval | None = None
+    above: float | None = None
+    below: float | None = None
     bias_of: str | None = None
     reference_error: float | None = None
     reference_rows: int = 0
@@ -161,6 +168,7 @@ class Performance:
     metrics: dict[str, float] = field(default_factory=dict)
     periods: list[dict[str, Any]] = field(default_factory=list)
     slices: dict[str, Interval] = field(default_factory=dict)
+    apart: dict[str, Interval] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -169,10 +177,13 @@ class Performance:
     def from_dict(cls, record: Mapping[str, Any]) -> "Performance":
         intervals = {
             name: record[name] and Interval(**record[name])
-            for name in ("error", "bias", "worse", "moved")
+            for name in ("error", "bias", "raw_bias", "inside", "worse", "moved")
         }
-        slices = {name: Interval(**interval) for name, interval in record["slices"].items()}
-        return cls(**{**record, **intervals, "slices": slices})
+        by_slice = {
+            which: {name: Interval(**interval) for name, interval in record[which].items()}
+            for which in ("slices", "apart")
+        }
+        return cls(**{**record, **intervals, **by_slice})
 
 
 def find_performance(
@@ -213,11 +224,16 @@ def find_performance(
         return replace(without_truth, periods=_periods(task, rows, known, confidence, of=""))
     of = evaluation.farthest_off(task, *performance.pairs(task, known))
     slices = performance.by_slice(known, contract, confidence, least_rows=least_slice_rows)
+    apart = performance.moved_slices(
+        known, tested, contract, confidence, of=of, least_rows=least_slice_rows
+    )
     return replace(
         without_truth,
         **_realized(task, known, tested, confidence, of=of),
+        **performance.inside_intervals(known, confidence),
         periods=_periods(task, rows, known, confidence, of=of),
         slices=slices,
+        apart=apart,
     )
 
 
@@ -237,6 +253,9 @@ def _realized(
     return {
         "error": confidence.mean(loss),
         "bias": evaluation.bias(task, *now, confidence, of=of),
+        "raw_bias": evaluation.bias(
+            task, now[0], performance.raw_answers(task, known), confidence, of=of
+        ),
         "bias_of": of if task.classes else None,
         # of one row nobody can say how far its error is from others by chance
         "worse": confidence.difference(loss, usual) if enough else None,
@@ -257,7 +276,7 @@ def _periods(
         {"period": period.isoformat(), "estimated": estimated.get(period)}
         | {
             name: realized.get(period, {}).get(name)
-            for name in ("n", "error", "low", "high", "bias")
+            for name in ("n", "error", "low", "high", "bias", *performance.SHARES)
         }
         for period in sorted(estimated.keys() | realized.keys())
     ]
@@ -303,4 +322,13 @@ def as_window(
         bias_of=errors.bias_of,
         estimated=growth,
         champion_age_days=champion_age_days,
+        inside=errors.inside,
+        was_uncovered=bool(facts.get("was_uncovered")),
+        at_bound=_at_bound(facts.get("calibration")),
+        apart=errors.apart,
     )
+
+
+def _at_bound(state: Mapping[str, Any] | None) -> str | None:
+    """What a state at its bound says of itself; None where it is not there."""
+    return state["reason"].rstrip(".") if state and state["at_bound"] else None

@@ -6,6 +6,8 @@ estimate is never called anything else. Pure: no file, no clock.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -17,6 +19,7 @@ from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 
 LEAST_TO_LEARN = 200
+SHARES = ("inside", "above", "below")  # of observed targets, by where their intervals lie
 LARGEST_SEEN = 3  # probabilities of a row that its loss is estimated from
 
 
@@ -40,7 +43,8 @@ def by_period(
     Returns
     -------
     polars.DataFrame
-        `period` (its start, UTC), `n`, `error`, `low`, `high`, `bias`.
+        `period` (its start, UTC), `n`, `error`, `low`, `high`, `bias`, and the
+        `SHARES` of the rows that were told an interval.
     """
     periods = []
     for (period,), some in rows.sort("as_of_ts").group_by(
@@ -50,10 +54,84 @@ def by_period(
         error = confidence.mean(task.losses(observed, answers))
         bias = float(task.signed_errors(observed, answers)[of].mean())
         row = {"period": period, "n": some.height, "error": error.mean}
-        periods.append(row | {"low": error.low, "high": error.high, "bias": bias})
+        row |= {"low": error.low, "high": error.high, "bias": bias} | shares(some)
+        periods.append(row)
     schema = {"period": pl.Datetime("us", "UTC"), "n": pl.Int64}
-    schema |= dict.fromkeys(("error", "low", "high", "bias"), pl.Float64)
+    schema |= dict.fromkeys(("error", "low", "high", "bias", *SHARES), pl.Float64)
     return pl.DataFrame(periods, schema=schema)
+
+
+def raw_answers(task: Task, rows: pl.DataFrame) -> np.ndarray:
+    """Answers before any level moved them; those of an older log were raw."""
+    if "raw" not in rows.columns:
+        return task.of_column(rows["answer"])
+    return task.of_column(rows["raw"].fill_null(rows["answer"]))
+
+
+def shares(rows: pl.DataFrame) -> dict[str, float | None]:
+    """How many observed targets lie inside, above and below the intervals that were told."""
+    told = with_interval(rows)
+    if told.is_empty():
+        return dict.fromkeys(SHARES)
+    above = float((told["observed"] > told["high"]).mean())
+    below = float((told["observed"] < told["low"]).mean())
+    return {"inside": 1 - above - below, "above": above, "below": below}
+
+
+def with_interval(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose answer came with an interval."""
+    if not {"low", "high"} <= set(rows.columns):
+        return rows.clear()
+    return rows.filter(pl.col("low").is_not_null() & pl.col("high").is_not_null())
+
+
+def inside_intervals(rows: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
+    """The share of observed targets that the intervals held, with its interval, and the misses."""
+    told = with_interval(rows)
+    if told.is_empty():
+        return {}
+    is_inside = told["observed"].is_between(told["low"], told["high"]).cast(pl.Float64).to_numpy()
+    share = float(is_inside.mean())
+    # of a few rows that all lie inside nobody knows that all others will
+    least = np.sqrt(max(share * (1 - share), 1 / (4 * told.height)))
+    sides = shares(told)
+    return {
+        "inside": confidence.mean(is_inside, least_spread=float(least)),
+        "above": sides["above"],
+        "below": sides["below"],
+    }
+
+
+def moved_slices(
+    known: pl.DataFrame,
+    tested: pl.DataFrame,
+    contract: Contract,
+    confidence: Confidence,
+    *,
+    of: str,
+    least_rows: int,
+) -> dict[str, Interval]:
+    """How far the bias of each declared slice has moved since promotion.
+
+    Each is as wide as picking the farthest of them asks for (Bonferroni).
+    Slices with fewer than `least_rows` rows on either side are left out.
+    """
+    task = task_of(contract)
+    slices = {n: edges for n, edges in contract.slices.items() if n in known.columns}
+    about = contract.model_copy(update={"slices": slices})
+    now, then = (
+        (task.signed_errors(*pairs(task, rows))[of], evaluation.slice_labels(rows, about))
+        for rows in (known, tested)
+    )
+    both = {
+        str(name): (now[0][now[1][column] == name], then[0][then[1][column] == name])
+        for column in slices
+        for name in sorted(set(now[1][column]))
+    }
+    both = {n: (a, b) for n, (a, b) in both.items() if min(a.size, b.size) >= max(least_rows, 2)}
+    outside = (1 - confidence.level) / max(len(both), 1)
+    wider = replace(confidence, level=1 - outside)
+    return {name: wider.difference(*errors) for name, errors in both.items()}
 
 
 def by_slice(

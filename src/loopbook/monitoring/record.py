@@ -45,6 +45,10 @@ def make_numbers(
         "coverage": errors.labels / errors.due if errors.due else None,
         **interval_numbers(errors.error, "error"),
         **interval_numbers(errors.bias, "bias"),
+        **interval_numbers(errors.raw_bias, "raw_bias"),
+        **interval_numbers(errors.inside, "inside"),
+        "above": errors.above,
+        "below": errors.below,
         **interval_numbers(errors.worse, "error_growth"),
         **interval_numbers(errors.moved, "bias_moved"),
         "reference_error": errors.reference_error,
@@ -110,3 +114,11 @@ def make_record(
         },
         "skew": dict(findings.skew),
     }
+
+
+def was_uncovered(history: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> bool:
+    """Whether the window before, of the same version, had intervals that surely did not hold."""
+    version = (facts.get("champion") or {}).get("version")
+    if not history or (history[-1].get("champion") or {}).get("version") != version:
+        return False
+    return bool(history[-1].get("uncovered"))

@@ -5,13 +5,18 @@ numbers and returns words; it knows no model, no table, no file and no clock.
 
 Broken inputs come first, since whatever else is measured then means little,
 and nobody should train on them. Then the realized error, if there is enough
-ground truth. Drift by itself never retrains: a model may be right about
-people whom it has seen less often. And want of data is never health.
+ground truth: that of the answers as they were given, so a bias that the
+calibration takes away asks for nothing. What a level cannot mend does: an error
+that grew all the same, a slice that drifts apart, intervals that hold too few in
+two windows, a calibration at its bound. Drift by itself never retrains: a model
+may be right about people whom it has seen less often. And want of data is never
+health.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -27,7 +32,8 @@ class Rules:
     """What a window is held against; see env.yaml.
 
     The margins are in the unit of the errors, which `said` and `said_bias`
-    write: `margins` makes them from the knobs.
+    write: `margins` makes them from the knobs. `coverage_margin` is a share: by so
+    much the intervals may hold more or less than `interval_level` of the targets.
     """
 
     min_rows: int
@@ -38,6 +44,9 @@ class Rules:
     cooldown_days: float
     said: Measure
     said_bias: Measure
+    slice_margin: float = math.inf
+    coverage_margin: float = 1.0
+    interval_level: float = 0.9
 
 
 @dataclass(frozen=True)
@@ -54,6 +63,10 @@ class Window:
     bias_of : the class whose bias it is; else the target
     estimated : the estimated error minus the reference's, or None
     champion_age_days : since promotion, or None if unknown
+    inside : the share of observed targets that the intervals held, or None
+    was_uncovered : whether the window before held too few or too many beyond doubt
+    at_bound : what the calibration state says of its bound, where it is held back there
+    apart : by slice, how far its bias has moved since promotion
     """
 
     rows: int
@@ -68,6 +81,10 @@ class Window:
     bias_of: str | None = None
     estimated: float | None = None
     champion_age_days: float | None = None
+    inside: Interval | None = None
+    was_uncovered: bool = False
+    at_bound: str | None = None
+    apart: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -88,6 +105,8 @@ def judge(window: Window, rules: Rules) -> Verdict:
     if window.wanting:
         return Verdict(WATCH, list(window.wanting))
     notes = [*window.drifted, *window.odd]
+    if told := uncovered(window, rules):
+        notes = [told, *notes]
     if window.broken:
         return Verdict(INVESTIGATE, [*window.broken, *_error_reasons(window, rules), *notes])
     wanting = _want_of_data(window, rules)
@@ -102,6 +121,7 @@ def judge(window: Window, rules: Rules) -> Verdict:
             return Verdict(WATCH, [f"{worse[0]}; {rest}", *worse[1:], *notes])
         return Verdict(RETRAIN, [*worse, *notes])
     suspected = _estimate_reasons(window, rules) if wanting else []
+    suspected += _bound_reasons(window) if wanting else []
     if reasons := [*wanting, *suspected, *notes]:
         return Verdict(WATCH, reasons)
     return Verdict(HEALTHY, [_all_is_well(window, rules)])
@@ -144,7 +164,41 @@ def _error_reasons(window: Window, rules: Rules) -> list[str]:
             f"the error has grown by {change(i.mean)} ({change(i.low)} to {change(i.high)}, "
             f"n = {i.n:,}), more than {change(rules.error_margin)}"
         )
+    reasons += _bound_reasons(window) + _slice_reasons(window, rules)
+    if window.was_uncovered and (told := uncovered(window, rules)):
+        reasons.append(f"{told}, and so it was in the window before")
     return reasons
+
+
+def uncovered(window: Window, rules: Rules) -> str | None:
+    """That the intervals hold too few or too many targets, beyond margin and doubt; or None."""
+    share, level = window.inside, rules.interval_level
+    if share is None:
+        return None
+    low, high = level - rules.coverage_margin, level + rules.coverage_margin
+    if low <= share.high and share.low <= high:
+        return None
+    word = "few" if share.mean < level else "many"
+    return (
+        f"the intervals hold too {word} of the observed targets: {share.mean:.1%} "
+        f"({share.low:.1%} to {share.high:.1%}, n = {share.n:,}) of {level:.0%}"
+    )
+
+
+def _bound_reasons(window: Window) -> list[str]:
+    """That the level cannot follow what it sees."""
+    return [f"the calibration is at its bound: {window.at_bound}"] if window.at_bound else []
+
+
+def _slice_reasons(window: Window, rules: Rules) -> list[str]:
+    """Slices whose bias has moved away by itself: one level for all cannot mend that."""
+    change = rules.said_bias.said_change
+    return [
+        f"{name} drifts apart: its bias has moved by {change(i.mean)} ({change(i.low)} to "
+        f"{change(i.high)}, n = {i.n:,}), beyond {rules.said_bias.said(rules.slice_margin)}"
+        for name, i in window.apart.items()
+        if abs(_nearest_to_zero(i)) > rules.slice_margin
+    ]
 
 
 def _nearest_to_zero(interval: Interval) -> float:

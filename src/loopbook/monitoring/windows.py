@@ -29,6 +29,7 @@ from loopbook.registry import reader as registry_reader
 from loopbook.registry import reference
 from loopbook.registry.reference import column_types, thaw
 from loopbook.registry.servable import load
+from loopbook.registry.state_store import StateStore
 
 SKEW_ROWS = 1_000
 SKEW_TOLERANCE = 1e-4
@@ -38,6 +39,8 @@ LOGGED = {
     "version": pl.String,
     "role": pl.String,
     "known_ts": pl.Datetime("us", "UTC"),
+    "low": pl.Float64,
+    "high": pl.Float64,
 }  # what an answer has under any contract, beside itself and its ground truth
 
 
@@ -111,7 +114,8 @@ def collect(
         The spans, the champion, counts, and `wanting`: a sentence for each
         thing that is not there, with the command that brings it; `otherwise`:
         how many requests are dated after the window's end and move it not;
-        `set_aside`: how many rows wait in the quarantine.
+        `set_aside`: how many rows wait in the quarantine; `calibration`: the
+        champion's state as of the window's end, or None.
     """
     log = prediction_log.connect(project, contract)
     try:
@@ -119,20 +123,23 @@ def collect(
         is_log_empty = newest is None and not log.count()
         as_of = asked.as_of or (newest + timedelta(microseconds=1) if newest else asked.now)
         span = Span(as_of, asked.window_days, contract.label_delay_days)
+        states = StateStore(log.database)
         answers, count = log.sample(
             *span.whole, most_rows=most_rows, seed=seed, known_until=span.as_of
         )
         # as of a day in the past, what came later is dated well; what has not come is not
         otherwise = log.count_from(as_of if asked.as_of is None else max(as_of, asked.now))
+        wanting, champion, frozen = _champion(project, contract)
+        state = states.at(contract.name, champion.get("version", ""), span.as_of)
     finally:
         log.close()
     if answers is not None:
         released = quarantine.decisions_of(project).released
         answers = aside_truths.without(answers, contract, released)
-    wanting, champion, frozen = _champion(project, contract)
     rows = as_columns(answers, contract, champion.get("version"), span)
     wanting += _missing_requests(rows, span, is_log_empty=is_log_empty)
     facts = {"logged": count, "looked_at": rows.height, "champion": champion, "wanting": wanting}
+    facts |= {"calibration": state and state.as_json()}
     facts |= {"otherwise": otherwise, "set_aside": quarantine.waiting_count(project)}
     return rows, frozen, span.as_dict() | facts
 
@@ -200,7 +207,8 @@ def as_columns(
     Returns
     -------
     polars.DataFrame
-        `id`, `as_of_ts`, `version`, `role`, `answer`, `observed`, `known_ts`,
+        `id`, `as_of_ts`, `version`, `role`, `answer`, `raw` (before any level
+        moved it), `low` and `high` (the interval that was said), `observed`, `known_ts`,
         the watched inputs and trailing features (`reference.column_types`), and
         the flags `is_current` and `is_judged` (of the champion, and due).
         Answers of a shadow are left out: nobody acted on them.
@@ -222,7 +230,11 @@ def as_columns(
 def _logged(contract: Contract) -> dict[str, Any]:
     """What an answer has in a window, by name and type."""
     task = task_of(contract)
-    return LOGGED | {"answer": task.frame_type, "observed": task.observed_type}
+    return LOGGED | {
+        "answer": task.frame_type,
+        "raw": task.frame_type,
+        "observed": task.observed_type,
+    }
 
 
 def _features(answers: pl.DataFrame, contract: Contract) -> list[pl.Series]:

@@ -26,6 +26,14 @@ NUMBERS = {
     "bias": "bias (below 0: too little)",
     "bias_low": "bias, from",
     "bias_high": "bias, to",
+    "raw_bias": "raw bias, before calibration",
+    "raw_bias_low": "raw bias, from",
+    "raw_bias_high": "raw bias, to",
+    "inside": "of the observed targets lie in their interval",
+    "inside_low": "in their interval, from",
+    "inside_high": "in their interval, to",
+    "above": "of the observed targets lie above their interval",
+    "below": "of the observed targets lie below their interval",
     "error_growth": "growth of the error since promotion",
     "error_growth_low": "growth of the error, from",
     "error_growth_high": "growth of the error, to",
@@ -41,13 +49,13 @@ NUMBERS = {
     "skew_share": "answers with training/serving skew",
 }
 
-SHARES = {"coverage", "skew_share"}
+SHARES = {"coverage", "skew_share", "inside", "inside_low", "inside_high", "above", "below"}
 
 KNOWN = {  # the keys of a record that have their place on the page
     *("turn", "as_of", "outcome", "reason", "champion", "asked", "probation", "attempt", "window"),
     *("challenger", "errors", "retrain_s", "confirmed", "resumed", "stage", "mlflow_run_id"),
     *("snapshot_sha256", "snapshot_rows", "began_at", "ended_at", "numbers", "verdict"),
-    *("verdict_reasons", "loss", "measure", "bias_measure", "bias_of"),
+    *("verdict_reasons", "loss", "measure", "bias_measure", "bias_of", "calibration"),
 }
 
 
@@ -181,6 +189,7 @@ def _done(record: Record) -> Pairs:
         [
             ("outcome", f"{record['outcome']}: {record['reason']}"),
             ("asked for by", asked and f"{asked['by']}, {asked['at'][:16]} UTC: {asked['reason']}"),
+            *(_state(told) for told in record.get("calibration") or []),
             ("probation", record.get("probation")),
             ("retraining", record.get("attempt")),
             ("challenger", challenger and f"{challenger['label']} ({challenger['candidate']})"),
@@ -195,6 +204,13 @@ def _done(record: Record) -> Pairs:
             ("stopped at", record.get("stage") if record["outcome"] == "error" else None),
         ]
     )
+
+
+def _state(told: Mapping[str, Any]) -> tuple[str, str]:
+    """A version's calibration as of the turn: what is added to its answers, and why."""
+    shift = ", ".join(f"{number:+.3g}" for number in told["shift"])
+    parts = (f"{shift} inside; {told['reason'].rstrip('.')}", told["note"])
+    return f"calibration of v{told['version']}", "; ".join(part for part in parts if part)
 
 
 def _times(resumed: int | None) -> str | None:

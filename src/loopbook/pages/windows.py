@@ -38,7 +38,7 @@ def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: 
     """
     champion = record["champion"]
     promoted = champion.get("promoted_as_of") or champion.get("promoted_at")
-    measure, _ = of_record(record)
+    measure, bias = of_record(record)
     return render(
         "overview",
         record=record,
@@ -46,6 +46,7 @@ def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: 
         figures=figures,
         promoted=promoted,
         measure=measure,
+        bias=bias,
     )
 
 

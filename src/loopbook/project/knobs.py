@@ -56,6 +56,8 @@ class Knobs(BaseModel):
     monitor_min_coverage: Annotated[float, Field(ge=0, le=1)]
     monitor_error_margin: Share
     monitor_bias_margin: Share
+    monitor_slice_margin: Share
+    monitor_coverage_margin: Annotated[float, Field(ge=0.005, le=0.5)]
     monitor_report: bool
     monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
     loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
