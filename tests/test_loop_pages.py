@@ -43,7 +43,8 @@ def spoilt(value):
 def test_every_verdict_outcome_and_policy_has_its_look_and_its_name():
     assert tuple(colours.LEVELS) == verdicts.LEVELS
     assert set(colours.OUTCOMES) == set(turn_records.EXIT_CODES)
-    assert list(turn_records.POLICIES) == [replay_results.NEVER, "scheduled", "loop"]
+    controls = [replay_results.NEVER, "scheduled", replay_results.LEVEL, replay_results.LOOP_RAW]
+    assert list(turn_records.POLICIES) == [*controls, "loop"]
     for looks in (colours.LEVELS, colours.OUTCOMES):
         assert len({sign for _, sign in looks.values()}) == len(looks)
 

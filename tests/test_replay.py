@@ -1,18 +1,28 @@
 """The replay's steps and its scenarios: what they change, and what counts as right."""
 
 import shutil
+import signal
+import subprocess
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
+import psutil
 import pytest
 import yaml
 from polars.testing import assert_frame_equal
 from small_house import ROOT, loopbook, make_project
 
 from loopbook.data import sources, validation
-from loopbook.loop import replay, replay_lane, replay_projects, replay_results
+from loopbook.loop import (
+    replay,
+    replay_lane,
+    replay_processes,
+    replay_projects,
+    replay_results,
+)
 from loopbook.loop.moved_targets import moved
 from loopbook.loop.replay import Options, default_start, planned
 from loopbook.loop.replay_results import LOOP
@@ -49,13 +59,15 @@ def test_steps_end_where_weeks_and_months_do():
 TRIED = {"attempt": "promoted"}
 LATE = {"verdict_reasons": ["ground truth is late: 0 of 9"]}
 BIASED = turn("promoted", numbers={"bias": -0.14})
+LEVELLED = turn("nothing", numbers={"bias": -0.12, "raw_bias": -0.14})
 # of each scenario: turns that are right, and some of each kind that are wrong
 CASES = {
     "concept": (
         [BIASED, turn("nothing", numbers={"bias": 0.05})],
         [
+            [LEVELLED, turn("nothing", 14, numbers={"bias": -0.1, "raw_bias": -0.14})],
             [BIASED, turn("nothing", numbers={"bias": -0.1})],  # not healed
-            [turn("promoted", 50, numbers={"bias": -0.14}), turn("nothing", numbers={"bias": 0})],
+            [turn("nothing", numbers={"bias": -0.14}), turn("promoted", 50, numbers={"bias": 0})],
             [turn("nothing")],
         ],
     ),
@@ -85,6 +97,13 @@ CASES = {
 
 def test_every_scenario_has_its_cases():
     assert CASES.keys() == SCENARIOS.keys() == DISTURBED.keys()
+
+
+def test_a_bias_that_calibration_takes_away_is_healed_without_a_new_version():
+    healed = [LEVELLED, turn("nothing", 14, numbers={"bias": -0.02, "raw_bias": -0.14})]
+    assert SCENARIOS["concept"].is_right(healed, START)
+    late = [LEVELLED, turn("nothing", 50, numbers={"bias": -0.02, "raw_bias": -0.14})]
+    assert not SCENARIOS["concept"].is_right(late, START)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -362,7 +381,7 @@ def test_a_copy_that_was_interrupted_is_no_project(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "loop").iterdir()] == ["file"]
 
 
-def test_a_replays_result_is_a_table_of_three_policies_and_a_figure():
+def test_a_replays_result_is_a_table_of_five_policies_and_a_figure():
     months = [
         {"policy": p, "month": m, "rows": 10, "error": 0.1 + i / 100, "bias": -0.01}
         for i, p in enumerate(replay_results.NAMES)
@@ -462,3 +481,77 @@ def test_the_result_of_a_replay_of_classes_is_in_their_measure(monkeypatch):
     assert "the log loss and the bias of the probability of b, by month" in lines
     assert "0.511 (+25.0 points)" in lines
     assert replay_results.figure(told).axes[0].get_ylabel() == "log loss"
+
+
+# -- what a person sees while lanes run --------------------------------------------
+
+
+def step_done(folder, policy: str, done: int, line: str) -> None:
+    write_json(folder / policy / "var" / "replay.json", {"done": done, "line": line})
+
+
+def test_a_step_is_a_line_with_a_bar_and_the_time_that_is_left(tmp_path, capsys):
+    step_done(tmp_path, LOOP, 0, "the first version serves")
+    told = replay_processes._Told(tmp_path, 20)
+    told.beginning([LOOP])
+    told.news([LOOP])
+    assert capsys.readouterr().out == ""
+    told.began -= 600
+    step_done(tmp_path, LOOP, 5, "2014-11-05  watch, nothing, v1")
+    told.news([LOOP])
+    told.news([LOOP])
+    (line,) = capsys.readouterr().out.splitlines()
+    assert "[#####...............]  5/20 30 min left" in line
+    assert line.strip().startswith("the loop ")
+    assert line.endswith("2014-11-05  watch, nothing, v1")
+
+
+def test_a_resumed_replay_says_where_each_policy_goes_on(tmp_path, capsys):
+    step_done(tmp_path, LOOP, 3, "2014-10-22  healthy, nothing, v1")
+    step_done(tmp_path, "scheduled", 4, "2014-10-29  nothing due")
+    replay_processes._Told(tmp_path, 4).beginning([LOOP, "scheduled", "loop_raw"])
+    first, second = capsys.readouterr().out.splitlines()
+    assert "goes on after step 3 of 4: 2014-10-22" in first
+    assert "all 4 steps are done" in second
+
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+print(below.pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_lane_that_does_not_end_is_killed_with_all_that_it_started():
+    lane = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    below = psutil.Process(int(lane.stdout.readline()))
+    replay_processes._end([lane])
+    assert lane.returncode == -signal.SIGKILL
+    assert psutil.wait_procs([below], timeout=10)[1] == []
+    lane.stdout.close()
+
+
+def test_an_interrupted_replay_says_how_it_is_resumed(tmp_path, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(replay_processes._Told, "beginning", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        replay_processes._wait_for({}, tmp_path, 3)
+    assert "type it again to resume" in capsys.readouterr().out
+
+
+def test_a_control_without_a_level_begins_without_states_and_makes_none(tmp_path):
+    first = tmp_path / "first"
+    (first / "var").mkdir(parents=True)
+    (first / "env.yaml").write_text("random_seed: 7\ncalibration: true  # of all\n")
+    (first / "var" / "predictions.db").touch()
+    replay_projects.copy(first, tmp_path / "loop")
+    replay_projects.copy(first, tmp_path / "loop_raw", with_level=False)
+    assert (tmp_path / "loop" / "var" / "predictions.db").exists()
+    assert not (tmp_path / "loop_raw" / "var" / "predictions.db").exists()
+    assert "calibration: false\n" in (tmp_path / "loop_raw" / "env.yaml").read_text()

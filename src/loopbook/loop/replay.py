@@ -1,11 +1,13 @@
-"""Replay: the past through the real parts, with two controls on the same requests.
+"""Replay: the past through the real parts, with four controls on the same requests.
 
 It decides where a replay starts and ends, which policies there are, and runs
 them side by side. A policy is a project of its own below `var/replay`: its
 source ends where the replay starts, so that all it learns later came back
-through its service. `loop` lets the loop decide; `scheduled` builds every four
-weeks and lets the same gate decide; `never` is the first version, which goes on
-beside the loop's service. All begin with the same first version, made once.
+through its service. `loop` lets the loop decide, and calibration moves its
+answers; `loop_raw` is the same without calibration; `scheduled` builds every four
+weeks and lets the same gate decide, without it too. `never` and `level` are the
+first version, which goes on beside the loop's service: as it is, and with a
+calibration of what it answered. All begin with the same first version, made once.
 """
 
 import shutil
@@ -24,7 +26,15 @@ from loopbook.data.aside_rows import Reading
 from loopbook.data.usable_rows import TABLE
 from loopbook.loop import replay_projects, replay_results
 from loopbook.loop.replay_processes import run_lanes
-from loopbook.loop.replay_results import LOOP, SCHEDULED, STEPS, moments, state_of
+from loopbook.loop.replay_results import (
+    LOOP,
+    LOOP_RAW,
+    SCHEDULED,
+    STEPS,
+    WITHOUT_LEVEL,
+    moments,
+    state_of,
+)
 from loopbook.loop.scenarios import SCENARIOS
 from loopbook.pipeline import graph_files, runs
 from loopbook.project import clock
@@ -49,7 +59,7 @@ class Options:
     Attributes
     ----------
     scenario : str or None
-        A name of `SCENARIOS`; None: the past as it was, with two controls.
+        A name of `SCENARIOS`; None: the past as it was, with four controls.
     step : str
         `week` or `month`: between two turns.
     start : datetime in UTC or None
@@ -95,7 +105,7 @@ def run(project: Project, options: Options, *, afresh: bool = False) -> list[str
         plan = planned(rows[EVENT_TS], options, knobs)
         start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
         rows = rows.filter(pl.col(EVENT_TS) < end)
-        policies = [LOOP] if options.scenario else [LOOP, SCHEDULED]
+        policies = [LOOP] if options.scenario else [LOOP, LOOP_RAW, SCHEDULED]
         _prepare(project, folder, policies, contract=contract, rows=rows, plan=plan)
         run_lanes(folder, policies, len(moments(start, end, options.step)))
         result = replay_results.collect(folder, contract)
@@ -220,7 +230,7 @@ def _prepare(
             if scenario and not scenario.spoils_source:
                 begin = replay_projects.first_step(begin, rows, plan)
         for policy in missing:
-            replay_projects.copy(begin, folder / policy)
+            replay_projects.copy(begin, folder / policy, with_level=policy not in WITHOUT_LEVEL)
     start = parse_instant(plan["start"])
     replay_projects.write_rows(folder, rows.filter(pl.col(EVENT_TS) >= start))
     write_json(folder / "plan.json", plan)

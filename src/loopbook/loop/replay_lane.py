@@ -25,10 +25,19 @@ import polars as pl
 from loopbook.data import prediction_log
 from loopbook.data.row_keys import RowKeys
 from loopbook.features import materialize
-from loopbook.loop import replay_results
+from loopbook.loop import replay_levels, replay_results
 from loopbook.loop import turn as loops
 from loopbook.loop.replay_processes import environment
-from loopbook.loop.replay_results import FIRST, LOOP, NEVER, SCHEDULED, moments, plain, state_of
+from loopbook.loop.replay_results import (
+    FIRST,
+    LOOP,
+    PINNED,
+    SCHEDULED,
+    log_name,
+    moments,
+    plain,
+    state_of,
+)
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
 from loopbook.pipeline import graph, runs
 from loopbook.project import clock
@@ -40,7 +49,7 @@ from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.registry import champions, tracking
 
-SCHEDULE, WEEK = timedelta(days=28), timedelta(days=7)
+SCHEDULE, WEEK, DAY = timedelta(days=28), timedelta(days=7), timedelta(days=1)
 SENDERS, TRUTHS = 4, 1_000
 
 
@@ -77,6 +86,7 @@ class Lane:
         self.state = {"done": 0, "sent": 0, "failed": 0, "builds": 0} | state_of(self.project.root)
         self.parent = os.getppid()
         self.disturbed_from = self.moments[0]
+        self.levels: replay_levels.Levels
         self.rows = disturbed(
             pl.read_parquet(self.folder / "rows.parquet", glob=False),
             self.scenario,
@@ -87,46 +97,60 @@ class Lane:
     def run(self) -> None:
         with ExitStack() as stack:
             services = {self.policy: stack.enter_context(service(self.project, {}))}
-            if self.policy == LOOP and self.scenario is None:
-                never = {prediction_log.ADDRESS: f"sqlite:///{self.project.var / 'never.db'}"}
-                services[NEVER] = stack.enter_context(
-                    service(self.project, never, "--version", self.state["first"])
+            for pinned in PINNED if self.policy == LOOP and self.scenario is None else ():
+                own = {prediction_log.ADDRESS: self._log_address(pinned)}
+                services[pinned] = stack.enter_context(
+                    service(self.project, own, "--version", self.state["first"])
                 )
+            self.levels = replay_levels.of(
+                self.project, self.contract, services, self.state["first"]
+            )
             for place in range(self.state["done"], len(self.moments)):
                 self._step(place, services)
                 if os.getppid() != self.parent:
                     raise ReplayError("the replay was killed, so this policy stops here")
 
     def _step(self, place: int, services: Mapping[str, str]) -> None:
-        """A step's requests, ground truth and features week by week, then the policy's turn."""
+        """A step day by day, its features week by week, then the policy's turn."""
         before = self.moments[place - 1] if place else self.start
         moment = self.moments[place]
-        while before < moment:
-            until = min(before + WEEK, moment)
-            self._week(before, until, services)
-            if self.contract.history:
+        known = {policy: self._answered(policy, (before, moment)) for policy in services}
+        day = before
+        while day < moment:
+            until = min(day + DAY, moment)
+            self._day(day, until, services, known)
+            if self.contract.history and (
+                (until - before) % WEEK == timedelta() or until == moment
+            ):
                 materialize.materialize(self.project, until.isoformat(), rebuild=False)
-            before = until
+            day = until
         done = self._act(moment, services[self.policy])
         self._remember(done=place + 1, line=f"{moment:%Y-%m-%d}  {done}")
 
-    def _week(self, since: datetime, until: datetime, services: Mapping[str, str]) -> None:
+    def _day(
+        self,
+        since: datetime,
+        until: datetime,
+        services: Mapping[str, str],
+        known: Mapping[str, set[str]],
+    ) -> None:
+        """A day's requests, answered with the states of its beginning, and what came true by its end."""
         asked = self.rows.filter(pl.col(EVENT_TS).is_between(since, until, closed="left"))
         truths = self.rows.filter(
             pl.col(TOLD_TS).is_between(since, until, closed="right"),
             pl.col(EVENT_TS) < until,
         )
+        if not asked.is_empty():
+            self.levels.make(since)
         for policy, address in services.items():
-            sent, failed = self._send(asked, address, policy, (since, until))
+            sent, failed = self._send(asked, address, known[policy])
             self._tell(truths, address)
             self.state["sent"] += sent
             self.state["failed"] += failed
 
-    def _send(
-        self, rows: pl.DataFrame, address: str, policy: str, span: tuple[datetime, datetime]
-    ) -> tuple[int, int]:
+    def _send(self, rows: pl.DataFrame, address: str, known: set[str]) -> tuple[int, int]:
         """Ask the service about every row that it was not asked about; how many, and how many failed."""
-        known, keys = self._answered(policy, span), RowKeys(self.contract, self.project.var)
+        keys = RowKeys(self.contract, self.project.var)
         requests = []
         for row in rows.to_dicts():
             if keys.text(plain(row)) not in known:
@@ -151,6 +175,9 @@ class Lane:
             for key in replay_results.answers(self.project, self.contract, policy, *span)["key"]
             if key
         }
+
+    def _log_address(self, policy: str) -> str:
+        return f"sqlite:///{self.project.var / log_name(policy)}"
 
     def _tell(self, rows: pl.DataFrame, address: str) -> None:
         truths = [

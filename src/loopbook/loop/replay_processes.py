@@ -5,21 +5,30 @@ processes run. It never looks at rows.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from loopbook.data import prediction_log
 from loopbook.loop.replay_results import NAMES, state_of
 from loopbook.project.errors import ReplayError
 
+LOOKED_S, PATIENCE_S, BAR = 0.5, 2.0, 20
+INTERRUPTED = "interrupted: type it again to resume; what is done stays"
+
 
 def run_lanes(folder: Path, policies: Sequence[str], steps: int) -> None:
     """Run policies side by side, each in its project `folder/POLICY`.
 
-    Prints a line whenever one has finished another step.
+    Prints where each goes on, and a line whenever one has finished another step.
+    Interrupted, all end within three seconds: what a killed step had done stays,
+    and the step is gone on with.
 
     Raises
     ------
@@ -54,18 +63,18 @@ def _lane(project: Path, policy: str, log: Path) -> subprocess.Popen:
 
 
 def _wait_for(lanes: Mapping[str, subprocess.Popen], folder: Path, steps: int) -> None:
-    shown: dict[str, str] = {}
+    told = _Told(folder, steps)
     try:
+        told.beginning(lanes)
         while any(lane.poll() is None for lane in lanes.values()):
-            for policy in lanes:
-                _show(policy, folder, steps, shown)
-            time.sleep(0.5)
+            told.news(lanes)
+            time.sleep(LOOKED_S)
+        told.news(lanes)
+    except KeyboardInterrupt:
+        print(f"\n{INTERRUPTED}", flush=True)
+        raise
     finally:
-        for lane in lanes.values():
-            if lane.poll() is None:
-                lane.terminate()
-        for lane in lanes.values():
-            lane.wait(60)
+        _end(lanes.values())
     stopped = [policy for policy, lane in lanes.items() if lane.returncode]
     if stopped:
         log = folder / f"{stopped[0]}.txt"
@@ -73,11 +82,68 @@ def _wait_for(lanes: Mapping[str, subprocess.Popen], folder: Path, steps: int) -
         raise ReplayError(f"{log}: {stopped[0]} stopped.\n{last}\nGo on: loopbook replay")
 
 
-def _show(policy: str, folder: Path, steps: int, shown: dict[str, str]) -> None:
-    """Print a policy's newest line, once."""
-    state = state_of(folder / policy)
-    line = state.get("line")
-    if line and shown.get(policy) != line:
-        shown[policy] = line
-        name = NAMES.get(policy, "the first step")
-        print(f"  {name:<17} {state.get('done', 0):>3}/{steps} {line}", flush=True)
+def _end(lanes: Iterable[subprocess.Popen]) -> None:
+    """Ask all to end, and kill those that take longer, with their services and notebooks."""
+    running = [lane for lane in lanes if lane.poll() is None]
+    for lane in running:
+        lane.terminate()
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline and any(lane.poll() is None for lane in running):
+        time.sleep(0.05)
+    for lane in running:
+        with suppress(psutil.NoSuchProcess):
+            for below in psutil.Process(lane.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    below.kill()
+        with suppress(ProcessLookupError):  # its group: a service whose lane is gone already
+            os.killpg(lane.pid, signal.SIGKILL)
+        lane.wait(PATIENCE_S)
+
+
+class _Told:
+    """What people were told of the lanes, and when each began to be watched."""
+
+    def __init__(self, folder: Path, steps: int):
+        self.folder, self.steps = folder, steps
+        self.began, self.done, self.lines = time.monotonic(), {}, {}
+
+    def beginning(self, policies: Iterable[str]) -> None:
+        """Remember where each begins; say it of those that go on."""
+        for policy in policies:
+            state = state_of(self.folder / policy)
+            self.done[policy] = done = state.get("done", 0)
+            self.lines[policy] = state.get("line")
+            if done > 0:
+                where = f"goes on after step {done} of {self.steps}: {state['line']}"
+                what = where if done < self.steps else f"all {self.steps} steps are done"
+                print(f"  {_name(policy)} {what}", flush=True)
+
+    def news(self, policies: Iterable[str]) -> None:
+        """Print each policy's newest line, once."""
+        for policy in policies:
+            state = state_of(self.folder / policy)
+            line = state.get("line")
+            if not line or self.lines[policy] == line:
+                continue
+            self.lines[policy] = line
+            done = state.get("done", 0)
+            print(f"  {_name(policy)} {self._progress(policy, done)}  {line}", flush=True)
+
+    def _progress(self, policy: str, done: int) -> str:
+        """A bar, the steps, and how long the others will take, as they took until now."""
+        steps, since = max(self.steps, 1), done - self.done[policy]
+        filled = BAR * min(done, steps) // steps
+        bar = f"[{'#' * filled}{'.' * (BAR - filled)}] {done:>{len(str(steps))}}/{steps}"
+        if since <= 0 or done >= steps:
+            return f"{bar} {'done' if done >= steps else '':<12}"
+        left = (time.monotonic() - self.began) / since * (steps - done)
+        return f"{bar} {_spoken(left) + ' left':<12}"
+
+
+def _name(policy: str) -> str:
+    widest = max(map(len, NAMES.values()))
+    return f"{NAMES.get(policy, 'the first step'):<{widest}}"
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -18,7 +18,7 @@ import polars as pl
 import yaml
 
 from loopbook.loop.replay_processes import run_first, run_lanes
-from loopbook.loop.replay_results import FIRST, FIRST_STEP, moments, state_of
+from loopbook.loop.replay_results import FIRST, FIRST_STEP, log_name, moments, state_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.files import replacing, write_json, write_text
@@ -88,8 +88,8 @@ def first_step(first: Path, rows: pl.DataFrame, plan: Mapping[str, Any]) -> Path
     return folder / FIRST_STEP
 
 
-def copy(source: Path, target: Path) -> None:
-    """Copy a project whole or not at all.
+def copy(source: Path, target: Path, *, with_level: bool = True) -> None:
+    """Copy a project whole or not at all; `with_level` says whether calibration moves its answers.
 
     The artifacts of its runs stay where they were made: a run's id is its own.
     """
@@ -97,7 +97,18 @@ def copy(source: Path, target: Path) -> None:
     unfinished = target.with_name(f"{target.name}.copying")
     shutil.rmtree(unfinished, ignore_errors=True)
     shutil.copytree(source, unfinished, symlinks=True)
+    if not with_level:
+        without_level(unfinished)
     unfinished.rename(target)
+
+
+def without_level(project: Path) -> None:
+    """Let no calibration move what a project answers: neither states of now nor any made later."""
+    knobs = project / "env.yaml"
+    text, places = re.subn(r"(?m)^calibration:.*$", "calibration: false", knobs.read_text())
+    write_text(knobs, text if places else f"{text.rstrip()}\ncalibration: false\n")
+    for log in (project / "var").glob(f"{log_name('')}*"):  # nothing was asked yet
+        log.unlink()
 
 
 def write_rows(folder: Path, rows: pl.DataFrame) -> None:

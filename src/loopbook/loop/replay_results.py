@@ -4,7 +4,7 @@ It decides what is compared: every policy's answers to the same requests, by
 month and over the last three months, with what each had retrained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from loopbook.loop.scenarios import SCENARIOS, disturbed
 from loopbook.models.evaluation import farthest_off
 from loopbook.models.measures import Measure, of_record
 from loopbook.models.task import Task, task_of
+from loopbook.monitoring import performance
 from loopbook.pages import loop_plots
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
@@ -29,10 +30,12 @@ from loopbook.records import turns as turn_records
 from loopbook.records.turns import POLICIES as NAMES
 
 FIRST, FIRST_STEP = "first", "first-step"  # what is made once; see replay_projects
-LOOP, SCHEDULED, NEVER = "loop", "scheduled", "never"
+LOOP, SCHEDULED, NEVER, LEVEL, LOOP_RAW = "loop", "scheduled", "never", "level", "loop_raw"
+WITHOUT_LEVEL = (SCHEDULED, LOOP_RAW)  # projects whose answers no calibration moves
+PINNED = (NEVER, LEVEL)  # the first version, on services of its own beside the loop's
 STEPS = ("week", "month")
 NEWEST_MONTHS = 3
-WIDE = 34  # characters of a policy's column
+GAP = 3  # characters between the columns of two policies
 
 
 def moments(start: datetime, end: datetime, step: str) -> list[datetime]:
@@ -60,13 +63,20 @@ def plain(row: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v.isoformat() if isinstance(v, datetime | date) else v for n, v in row.items()}
 
 
+def log_name(policy: str) -> str:
+    """The prediction log of a policy, below its project's `var`."""
+    return f"{policy}.db" if policy in PINNED else "predictions.db"
+
+
 def answers(
     project: Project, contract: Contract, policy: str, since: datetime, until: datetime
 ) -> pl.DataFrame:
-    """What a policy's service answered: `key`, `as_of_ts`, `answer`, `version`."""
-    names = ["key", "as_of_ts", "answer", "version"]
-    file = project.var / ("never.db" if policy == NEVER else "predictions.db")
-    schema = dict.fromkeys(names, pl.String) | {"answer": task_of(contract).frame_type}
+    """What a policy's service answered: `key`, `as_of_ts`, `answer`, `version`, its interval."""
+    file = project.var / log_name(policy)
+    schema = {"key": pl.String, "as_of_ts": pl.Datetime("us", "UTC")}
+    schema |= {"answer": task_of(contract).frame_type, "version": pl.String}
+    schema |= {"low": pl.Float64, "high": pl.Float64}
+    names = list(schema)
     empty = pl.DataFrame(schema=schema)
     if not file.exists():
         return empty
@@ -90,7 +100,7 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     projects = (
         {LOOP: loops}
         if plan["scenario"]
-        else {NEVER: loops, SCHEDULED: Project(folder / SCHEDULED), LOOP: loops}
+        else {policy: Project(folder / (LOOP if policy in PINNED else policy)) for policy in NAMES}
     )
     sent = disturbed(
         pl.read_parquet(folder / "rows.parquet", glob=False), scenario, contract, since
@@ -105,7 +115,7 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     of = _farthest_off(judged[LOOP], task, contract)
     months, last_months = _by_month(judged, task, contract, of)
     turns = turn_records.listed(loops)
-    states = {policy: state_of(folder / policy) for policy in projects if policy != NEVER}
+    states = {policy: state_of(folder / policy) for policy in projects if policy not in PINNED}
     result = plan | {
         "loss": task.metric,
         "measure": asdict(task.measure),
@@ -114,8 +124,10 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         "months": months,
         "last_months": last_months,
         "turns": turns,
-        "retrains": {LOOP: sum(bool(t.get("attempt")) for t in turns)}
-        | {policy: states[policy]["builds"] for policy in states if policy != LOOP},
+        "retrains": {
+            policy: _retrained(project, states.get(policy, {}), policy)
+            for policy, project in projects.items()
+        },
         "requests": sum(month["rows"] for month in months),
         "failed": sum(state["failed"] for state in states.values()),
     }
@@ -123,6 +135,14 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         later = [t for t in turns if parse_instant(t["as_of"]) >= since]
         result |= {"right": scenario.is_right(later, since), "expected": scenario.expected}
     return result
+
+
+def _retrained(project: Project, state: Mapping[str, Any], policy: str) -> int:
+    """How often a policy retrained, whatever came of it."""
+    if policy in PINNED:
+        return 0
+    attempts = sum(bool(turn.get("attempt")) for turn in turn_records.listed(project))
+    return attempts + state.get("builds", 0)
 
 
 def _observed(rows: pl.DataFrame, contract: Contract, project: Project) -> pl.DataFrame:
@@ -149,7 +169,9 @@ def _by_month(
     months, last_months = [], {}
 
     def errors(some: pl.DataFrame) -> dict[str, float]:
-        return _errors(*_pairs(some, task, contract), task, of)
+        told = some.rename({contract.target.name: "observed"})
+        inside = {n: v for n, v in performance.shares(told).items() if v is not None}
+        return _errors(*_pairs(some, task, contract), task, of) | inside
 
     for policy, rows in judged.items():
         by_month = rows.sort("as_of_ts").group_by(
@@ -193,18 +215,14 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     by = {(m["policy"], m["month"]): m for m in result["months"]}
     policies = [p for p in NAMES if any(m["policy"] == p for m in result["months"])]
     whose = f" of {result['bias_of']}" if result.get("bias_of") else ""
-    rows = [
-        f"the {measure.title} and the {bias_measure.title}{whose}, by month",
-        "month     " + "".join(f"{NAMES[p]:>{WIDE}}" for p in policies),
-    ]
+    table = [["month", *(NAMES[p] for p in policies)]]
     for month in sorted({m["month"] for m in result["months"]}):
         cells = [by.get((p, month)) for p in policies]
-        shown = [f"{_shown(c, measure, bias_measure) if c else '':>{WIDE}}" for c in cells]
-        rows.append(f"{month:<10}{''.join(shown)}")
-    retrains = [0, result["retrains"].get(SCHEDULED, 0), result["retrains"][LOOP]]
-    rows.append("retrained " + "".join(f"{count:>{WIDE}}" for count in retrains))
+        table.append([month, *(_shown(c, measure, bias_measure) if c else "" for c in cells)])
+    table.append(["retrained", *(f"{result['retrains'].get(p, 0)}" for p in policies)])
+    rows = [f"the {measure.title} and the {bias_measure.title}{whose}, by month", *_aligned(table)]
     last, ours = result["last_months"], result["last_months"].get(LOOP)
-    for policy in (NEVER, SCHEDULED):
+    for policy in [p for p in policies if p != LOOP]:
         if ours and policy in last:
             theirs = last[policy]
             rows.append(
@@ -217,8 +235,25 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f"{NAMES[p]} {last[p]['mape']:.2%}" for p in policies if "mape" in last.get(p, {})
     ]:
         rows.append(f"mean absolute percentage error of these months: {', '.join(mapes)}")
+    if held := [
+        f"{NAMES[p]} {last[p]['inside']:.1%} ({last[p]['above']:.1%} above, {last[p]['below']:.1%} "
+        "below)"
+        for p in policies
+        if "inside" in last.get(p, {})
+    ]:
+        rows.append(f"observed targets in their interval, these months: {', '.join(held)}")
     rows.append(f"{result['failed']} of {result['requests']:,} requests failed")
     return rows
+
+
+def _aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines: the first column on the left, the others on the right."""
+    widths = [max(map(len, column)) + GAP for column in zip(*table, strict=True)]
+    return [
+        f"{first:<{widths[0]}}"
+        + "".join(f"{c:>{w}}" for c, w in zip(cells, widths[1:], strict=True))
+        for first, *cells in table
+    ]
 
 
 def _shown(errors: Mapping[str, float], measure: Measure, bias_measure: Measure) -> str:

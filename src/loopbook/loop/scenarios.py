@@ -99,14 +99,23 @@ def _mostly_above_median(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame
 
 
 def _healed(turns: Turns, since: datetime) -> bool:
-    """A version was promoted in time, and half of the bias that called for it is gone at the end."""
-    promoted = [t for t in turns if t["outcome"] == PROMOTED]
-    in_time = bool(promoted) and datetime.fromisoformat(promoted[0]["as_of"]) - since <= HEALS
-    if not in_time:
+    """Half of the bias of the model is gone from the answers in time, and at the end.
+
+    By calibration or by a new version: who is answered does not care which.
+    """
+    told = [t for t in turns if t.get("numbers", {}).get("bias") is not None]
+    answered = [abs(t["numbers"]["bias"]) for t in told]
+    raw = [abs(t["numbers"].get("raw_bias") or t["numbers"]["bias"]) for t in told]
+    if len(told) < 2:
         return False
-    biases = [t.get("numbers", {}).get("bias") for t in (promoted[0], *turns)]
-    known = [abs(bias) for bias in biases if bias is not None]
-    return len(known) > 1 and known[-1] <= known[0] / 2
+    half = max(raw + answered) / 2
+    seen = next(place for place, one in enumerate(raw) if one >= half)
+    in_time = [
+        bias <= half
+        for turn, bias in list(zip(told, answered, strict=True))[seen:]
+        if datetime.fromisoformat(turn["as_of"]) - since <= HEALS
+    ]
+    return any(in_time) and answered[-1] <= half
 
 
 def _limited(turns: Turns) -> bool:
@@ -140,7 +149,7 @@ def disturbed(
 SCENARIOS: dict[str, Scenario] = {
     "concept": Scenario(
         "the target moves up from one day on: a number by 15 %, of classes 15 % of the others",
-        "a new version is promoted within six weeks, and at the end half of the bias is gone",
+        "by calibration or a new version, half of the bias is gone within six weeks, and at the end",
         _healed,
         moves=_higher,
     ),

@@ -16,7 +16,9 @@ from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
 from loopbook.pages.figures import (
     CHALLENGER,
     CHAMPION,
+    CURRENT,
     REFERENCE,
+    SEVERAL,
     STYLE,
     Picture,
     nothing,
@@ -48,7 +50,9 @@ def policies(
         A mark each, on the line of its level.
     """
     figure, (axis, strip) = _figure(4.8, (7, 2))
-    looks = ((REFERENCE, "s--"), (CHALLENGER, "^-"), (CHAMPION, "o-"))
+    # never, a schedule, the level alone, the loop without and with it
+    forms = ("s--", "^-", "v-", "o--", "o-")
+    looks = zip((REFERENCE, CHALLENGER, SEVERAL[4], CURRENT, CHAMPION), forms, strict=True)
     for (name, points), (color, form) in zip(series.items(), looks, strict=False):
         if points:
             axis.plot(*zip(*points, strict=True), form, color=color, ms=4, label=name)

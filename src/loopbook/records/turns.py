@@ -22,7 +22,13 @@ FAILED = "failed"  # what an attempt is until it has succeeded
 EXIT_CODES = {NOTHING: 0, PROMOTED: 10, REFUSED: 20, INVESTIGATE: 30, ROLLED_BACK: 40, ERROR: 1}
 MOST_WATCHED = 500  # turns that a scrape of the service looks at
 ALWAYS = {"turn", "as_of", "outcome", "reason"}
-POLICIES = {"never": "never retrain", "scheduled": "every four weeks", "loop": "the loop"}
+POLICIES = {
+    "never": "never retrain",
+    "scheduled": "every four weeks",
+    "level": "level only",
+    "loop_raw": "the loop without level",
+    "loop": "the loop",
+}
 
 
 @dataclass(frozen=True)
