@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 
 .PHONY: help
 help: ## list these commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: env
 env: $(READY) ## make the environment in .venv from requirements.lock
@@ -115,6 +115,10 @@ bench: $(READY) ## measure speed and quality, ours and those of others
 .PHONY: picture
 picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
 	@$(BIN)/loopbook picture docs/graph.svg
+
+.PHONY: screenshots
+screenshots: $(READY) ## take docs/*.png again, of a project made for it
+	@$(BIN)/python -m bench.screenshots
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 EXTRAS  = postgresql redis dask dev bench
