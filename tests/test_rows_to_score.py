@@ -65,8 +65,8 @@ def test_a_file_is_read_as_the_source_is_whatever_its_columns_order(here):
     score(here, "rows.csv", text)
     scored = pl.read_csv(here.root / "out.csv", infer_schema=False)
     assert scored.rows() == [
-        ("1,5", "01", "3", "1.5", "b", "5.5", "7"),
-        ("x", "02", None, "2.0", "a", "2.0", "7"),
+        ("1,5", "01", "3", "1.5", "b", "5.5", None, None, "7"),
+        ("x", "02", None, "2.0", "a", "2.0", None, None, "7"),
     ]
 
 
