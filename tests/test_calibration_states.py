@@ -153,9 +153,9 @@ def test_confident_probabilities_that_are_wrong_do_not_throw_the_level_over():
 def test_where_days_differ_the_mean_probability_is_still_the_share_of_what_happened():
     """A bad day is no better witness than a calm one, as it would be at its own optimum."""
     draw = np.random.default_rng(0)
-    odds = np.repeat(draw.choice([-2.5, 1.0], 200), 40)
+    odds = np.repeat(draw.choice([-3.0, 0.0], 200, p=[0.7, 0.3]), 40)
     happened = np.where(draw.random(8000) < 1 / (1 + np.exp(-odds)), "yes", "no")
-    frame = truths(YES_NO, np.arange(8000) / 40, np.tile([0.6, 0.4], (8000, 1)), happened)
+    frame = truths(YES_NO, np.arange(8000) / 40, np.tile([0.75, 0.25], (8000, 1)), happened)
     shifts = shifts_at(YES_NO, frame, frame["at"], Rule())
     said = moved(YES_NO, YES_NO.of_column(frame["raw"]), shifts)[2000:, 1]
     assert said.mean() == pytest.approx((happened[2000:] == "yes").mean(), abs=0.012)
