@@ -4,7 +4,10 @@ import random
 import sqlite3
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import polars as pl
 import pytest
@@ -14,9 +17,20 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError, SourceError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
-from loopbook.proposal import clocks, columns, forms, mixtures, opened, placing, proposals, texts
+from loopbook.proposal import (
+    clocks,
+    columns,
+    forms,
+    mixtures,
+    opened,
+    placing,
+    proposals,
+    texts,
+    twins,
+    wording,
+)
 from loopbook.proposal import leaks as leak_questions
-from loopbook.proposal.proposals import Wishes
+from loopbook.proposal.wishes import Wishes
 
 ROOT = Path(__file__).parents[1]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -125,6 +139,7 @@ def test_a_table_with_the_dirt_of_a_spreadsheet_passes_check(tmp_path):
     assert proposal.clock.headers == ("Verkauft am",)
     assert proposal.key.headers == ("Nr.",)
     assert set(proposal.roles.ignored) == {"leer", "Land", "Bemerkung"}
+    assert any("Bemerkung: texts beyond categories, lists" in note for note in proposal.notes)
     rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
     assert rows["preis"].is_between(900, 5000).all()
     assert rows["Stammkunde"].null_count() == 0
@@ -383,6 +398,11 @@ REFUSED = {
     "constant.csv": (b"a,b\n" + b"1,x\n" * 300, "no column can be a target"),
     "missing.csv": (b"a,b\n" + b"NA,\n" * 300, "no column can be a target"),
     "binary.bin": (b"\0\1\2\3" * 50, "is no text and no Parquet"),
+    "spaces.csv": (b"a,a ,b\n" + b"1,2,3\n" * 200, "'a' and 'a ', which look alike"),
+    "few.csv": (
+        b"a,b\n" + b"".join(b"%d,%d\n" % (i % 7, i * 31 % 101) for i in range(119)),
+        "119 of 119 rows have a value of b, and at least 120 are needed",
+    ),
 }
 
 
@@ -466,3 +486,194 @@ def test_ten_thousand_categories_are_no_classes_and_no_feature(tmp_path):
     assert proposal.target.header == "weight"
     assert "too many to learn from" in proposal.roles.ignored["label"]
     assert became.is_sound, became.check
+
+
+def stored(name: str, values: list) -> columns.Column:
+    return columns.columns_of(opened.Opened({}, pl.DataFrame({name: values}), texts=True))[0]
+
+
+def test_amounts_in_words_among_few_numbers_are_categories_and_slips_are_not():
+    """`3 or more` after 0, 1 and 2 says something; a word that means nothing is no value."""
+    kept = stored("children", ["0", "1", "2"] * 300 + ["3 or more"] * 9)
+    assert (kept.kind, kept.missing) == ("category", 0)
+    for slip in ("none of these", "12 apples"):
+        read = stored("children", ["0", "1", "2"] * 300 + [slip])
+        assert (read.kind, read.missing > 0) == ("integer", True)
+    many = stored("age", [str(i % 90) for i in range(900)] + ["90 or more"] * 9)
+    assert (many.kind, many.missing > 0) == ("integer", True)
+
+
+def test_an_answer_that_was_refused_is_no_value():
+    read = stored("steps", [str(i % 90) for i in range(900)] + ["Refused", "Don't know"] * 4)
+    assert (read.kind, read.missing, read.odd) == ("integer", 8 / 908, ())
+
+
+def test_whole_numbers_that_are_each_there_once_and_lie_close_number_the_rows():
+    numbers = list(range(93_703, 94_203))
+    del numbers[100:140]
+    random.Random(3).shuffle(numbers)
+    numbered = columns._of_stored(pl.Series("seqn", numbers), "seqn")
+    assert columns.is_row_count(numbered)
+    assert keys_of(numbered) == ("seqn",)
+    sparse = pl.Series("wage", random.Random(3).sample(range(50_000), 400))
+    assert not columns.is_row_count(columns._of_stored(sparse, "wage"))
+    rank = columns._of_stored(pl.Series("place", numbers), "place")
+    assert not columns.is_row_count(rank)
+
+
+def keys_of(*given: columns.Column) -> tuple[str, ...]:
+    wind = [random.Random(i).gauss(5, 1) for i in range(given[0].values.len())]
+    more = columns._of_stored(pl.Series("wind", wind), "wind")
+    return proposals.keys.key_of([*given, more], None, "wind", (), "source").names
+
+
+def test_two_clusters_a_few_per_cent_apart_are_no_two_units():
+    """Knots and miles an hour are 15 % apart, and 56 and 59 are not."""
+    draw = random.Random(4)
+    near = [draw.choice([56, 59]) + draw.gauss(0, 0.1) for _ in range(900)]
+    assert mixtures.mixture_of(columns._of_stored(pl.Series("x", near), "x")) is None
+    knots = [draw.choice([56, 56 * 1.151]) + draw.gauss(0, 0.1) for _ in range(900)]
+    told = mixtures.mixture_of(columns._of_stored(pl.Series("x", knots), "x"))
+    assert told.units == "knots and miles an hour"
+
+
+def test_columns_that_never_meet_in_a_row_are_no_twins():
+    """Questions to the old and to the young: where one has an answer, the other has mostly none."""
+    old = [("a", "b", "c")[i % 3] if i < 400 else None for i in range(800)]
+    young = [("x", "y", "z")[i % 3] if i > 340 else None for i in range(800)]
+    found = [stored("old", old), stored("young", young)]
+    assert twins.twins_of(found) == {}
+    assert twins.twins_of([stored("old", old), stored("same", [o and o.upper() for o in old])])
+
+
+def test_a_hundred_and_fifty_rows_get_parts_that_they_can_bear(tmp_path):
+    draw = random.Random(8)
+    table = pl.DataFrame({n: [draw.gauss(0, 1) for _ in range(150)] for n in ("a", "b", "y")})
+    _, became = placed(table, tmp_path, target="y")
+    assert became.is_sound, became.check
+    assert 30 <= read_knobs(tmp_path / "env.yaml").gate_min_rows <= 60
+
+
+def test_years_far_apart_are_windows_of_at_most_ten_years(tmp_path):
+    draw = random.Random(8)
+    years = [y for y in range(1900, 2026, 3) for _ in range(40)]
+    table = pl.DataFrame({
+        "year": years, "wind": [draw.gauss(0, 1) for _ in years], "y": [draw.gauss(0, 1) for _ in years],
+    })  # fmt: skip
+    proposal, became = placed(table, tmp_path, "t.parquet", target="y")
+    assert became.is_sound, became.check
+    assert proposal.clock.headers == ("year",)
+    assert max(proposal.knobs["test_days"], proposal.knobs["validation_days"]) <= 3650
+
+
+def test_most_rows_without_a_class_are_told_since_none_may_be_an_answer(tmp_path):
+    draw = random.Random(8)
+    medals = [draw.choice(["gold", "silver"]) if i % 5 == 0 else None for i in range(900)]
+    table = pl.DataFrame({"wind": [draw.gauss(0, 1) for _ in medals], "medal": medals})
+    proposal, _ = placed(table, tmp_path, target="medal")
+    assert any(
+        "medal has no value in 80% of the rows" in n and "coalesce" in n for n in proposal.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("header", "is_name"),
+    [("flight", "code"), ("zip_code", "code"), ("customer", "code"), ("order_id", "id"), ("rideid", "id"),
+     ("customer_count", ""), ("city_population", ""), ("bid", ""), ("amount_paid", ""), ("humid", "")],
+)  # fmt: skip
+def test_a_header_tells_numbers_of_things_from_amounts(header, is_name):
+    assert wording.is_identifier(header) == (is_name == "id")
+    assert wording.is_code(header) == bool(is_name) or header == "rideid"
+
+
+def numbers(rows: int = 300, **more: list) -> dict[str, list]:
+    draw = random.Random(9)
+    return {"wind": [draw.gauss(5, 1) for _ in range(rows)]} | more | {
+        "y": [draw.gauss(50, 9) for _ in range(rows)]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("price", ["{}", "€ {}"], ids=["as it is", "by a query"])
+@pytest.mark.parametrize("is_unique", [True, False])
+def test_a_column_without_a_header_is_left_out_since_no_contract_can_name_it(
+    tmp_path, price, is_unique
+):
+    """As pandas writes its index."""
+    index = list(range(300)) if is_unique else [i % 40 for i in range(300)]
+    prices = [price.format(5 + i * 7 % 90) for i in range(300)]
+    key = [f"k{i}" for i in range(300)]
+    table = pl.DataFrame({"": index} | numbers(price=prices, name_id=key))
+    proposal, became = placed(table, tmp_path, target="y")
+    assert became.is_sound, became.check
+    assert proposal.roles.ignored[""].startswith("has no header")
+    assert proposal.key.headers == ("name_id",)
+
+
+def test_columns_that_are_made_have_names_that_the_table_has_not(tmp_path):
+    taken = [random.Random(i).gauss(0, 1) for i in range(300)]
+    days = {
+        "year": [2000 + i // 100 for i in range(300)],
+        "month": [1 + i // 9 % 12 for i in range(300)],
+    }
+    table = pl.DataFrame(days | numbers(row_key=taken, Event_Time=taken[::-1]))
+    proposal, became = placed(table, tmp_path, target="y")
+    assert became.is_sound, became.check
+    assert (proposal.key.names, proposal.clock.name) == (("made_row_key",), "made_event_time")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_infinite_numbers_that_are_many_are_read_as_missing(tmp_path, name):
+    wet = [float("inf") if i % 50 == 0 else float(i % 37) for i in range(300)]
+    _, became = placed(pl.DataFrame(numbers(wet=wet)), tmp_path, name, target="y")
+    assert became.is_sound, became.check
+    rows = sources.read(read_contract(tmp_path / "contract.yaml"), tmp_path).rows
+    assert rows["wet"].null_count() == 6
+
+
+def test_a_day_zero_is_no_day(tmp_path):
+    days = ["0000-00-00" if i % 9 == 0 else f"2020-{1 + i % 12:02d}-05" for i in range(300)]
+    proposal, _ = placed(pl.DataFrame(numbers(day=days)), tmp_path, target="y")
+    assert proposal.table.columns["day"].kind == "time"
+    assert any("11.3% of the rows have none" in note for note in proposal.notes)
+
+
+def test_a_text_that_hardly_comes_again_is_no_target(tmp_path):
+    names = [f"p{i // 2}" for i in range(300)]
+    with pytest.raises(SourceError, match="150 different texts in 300 rows, too few of each"):
+        placed(pl.DataFrame(numbers(name=names)), tmp_path, target="name")
+
+
+def test_init_can_change_no_database(tmp_path):
+    with sqlite3.connect(tmp_path / "shop.db") as base:
+        base.execute("CREATE TABLE sales (a INTEGER)")
+    address = f"sqlite:///{tmp_path / 'shop.db'}"
+    for query in ("DROP TABLE sales", "INSERT INTO sales VALUES (1) RETURNING a"):
+        with pytest.raises(SourceError, match="readonly database"):
+            opened.opened(address, tmp_path, query=query)
+    with sqlite3.connect(tmp_path / "shop.db") as base:
+        assert base.execute("SELECT count(*) FROM sales").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("address", ["s3://bucket/t.csv", "ftp://host/t.csv", "foo://bar"])
+def test_an_address_of_another_kind_is_refused_with_what_is_read(tmp_path, address):
+    with pytest.raises(SourceError, match="no kind of address that is read here"):
+        opened.opened(address, tmp_path)
+
+
+def test_a_database_without_rights_says_so(tmp_path):
+    (tmp_path / "other.db").write_bytes(b"no database at all, " * 90)
+    with pytest.raises(SourceError, match="file is not a database"):
+        opened.opened(f"sqlite:///{tmp_path / 'other.db'}", tmp_path)
+    with pytest.raises(SourceError, match="port 9 failed"):
+        opened.opened("postgresql+psycopg://nobody:secret@127.0.0.1:9/none", tmp_path)
+
+
+def test_an_address_that_answers_a_web_page_is_refused(tmp_path):
+    (tmp_path / "table.csv").write_text("<!DOCTYPE html><html>Sign in</html>")
+    serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), serve) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/table.csv"
+        with pytest.raises(SourceError, match="web page"):
+            opened.opened(address, tmp_path)
+        server.shutdown()

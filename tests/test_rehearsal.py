@@ -106,7 +106,7 @@ ROWS = pl.col("id").cast(pl.Int32)
         (lambda t: t.with_columns(size=pl.when(ROWS > 9).then(pl.lit("NA")).otherwise("size")), "NA"),
         (lambda t: t.with_columns(rent=pl.when(ROWS > 9).then("rent")), "10 of 400 rows: rent has no value"),
         (lambda t: t.with_columns(rent=7.0), "is 7 everywhere, so there is nothing to learn"),
-        (lambda t: t.head(120), "train has 40 rows, expected at least 100"),
+        (lambda t: t.head(120), "train has 40 rows, expected at least 60"),
         (lambda t: t.with_columns(day=pl.lit("soon")), "soon"),
         (lambda t: t.with_columns(day=pl.lit(date(2031, 1, 1))), "400 of 400 rows: day lies in the future"),
     ],

@@ -5,18 +5,24 @@ proposed is decided in `loopbook.proposal`.
 """
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from loopbook.cli.questions import Propose
     from loopbook.project.paths import Project
     from loopbook.proposal.placing import Placed
-    from loopbook.proposal.proposals import Proposal, Wishes
+    from loopbook.proposal.proposals import Proposal
+from loopbook.proposal.wishes import Wishes
 
-Target = Annotated[str, typer.Option(metavar="COLUMN", help="What is predicted.")]
+Target = Annotated[
+    str,
+    typer.Option(metavar="COLUMN", help="What is predicted; or a comparison, 'delay > 15'."),
+]
 Time = Annotated[
     str,
     typer.Option(
@@ -44,17 +50,11 @@ class Options:
     yes: bool = False
 
     def wishes(self) -> "Wishes":
-        from loopbook.proposal.proposals import Wishes
+        from loopbook.cli.questions import timed
+        from loopbook.proposal.wishes import Wishes
 
-        times = tuple(part.strip() for part in self.time.split(",") if part.strip())
-        is_none = times == ("none",)
-        return Wishes(
-            target=self.target,
-            time=() if is_none else times,
-            entity=self.entity,
-            key=tuple(part.strip() for part in self.key.split(",") if part.strip()),
-            no_time=is_none,
-        )
+        key = tuple(part.strip() for part in self.key.split(",") if part.strip())
+        return timed(Wishes(target=self.target, entity=self.entity, key=key), self.time)
 
 
 def init(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -76,16 +76,15 @@ def init(  # noqa: PLR0913, PLR0917 - the options of a command
     """
     from loopbook.proposal.placing import project_here
 
-    describe(project_here(), source, Options(target, time, entity, key, query, yes))
+    project, options = project_here(), Options(target, time, entity, key, query, yes)
+    describe(project, looked_at(source, project.root, options), options)
 
 
-def describe(
-    project: "Project", source: str, options: Options, build: str = "loopbook build"
-) -> None:
-    """Propose, show, ask and write; `build` is what to type after it."""
+def looked_at(source: str, root: "Path", options: Options) -> "Proposal":
+    """The proposal for a source by what a person typed; refuses before anything is written."""
     from loopbook.project import clock
     from loopbook.project.errors import SourceError
-    from loopbook.proposal import opened, placing, shown
+    from loopbook.proposal import opened
     from loopbook.proposal.columns import read_table
     from loopbook.proposal.proposals import proposed
 
@@ -94,53 +93,41 @@ def describe(
             "loopbook init asks what it cannot know, and there is no terminal to ask in. Type it in "
             "one, or take the proposals: --yes"
         )
+    table = read_table(opened.opened(source, root, query=options.query))
+    return proposed(table, options.wishes(), now=clock.utc_now())
+
+
+def describe(
+    project: "Project", proposal: "Proposal", options: Options, build: str = "loopbook build"
+) -> None:
+    """Show a proposal, ask and write; `build` is what to type after it."""
+    from loopbook.project import clock
+    from loopbook.proposal import placing, shown
+    from loopbook.proposal.proposals import proposed
+
     now = clock.utc_now()
-    table = read_table(opened.opened(source, project.root, query=options.query))
-    wishes = options.wishes()
-    first = proposed(table, wishes, now=now)
     console = shown.console()
-    if not options.yes:
-        shown.show(first, console)
-        wishes = asked(first, wishes)
-        first = proposed(table, wishes, now=now) if wishes != options.wishes() else first
-    shown.show(first, console)
-    _told(project, placing.place(project, first, now=now), build)
+    shown.show(proposal, console)
+    if not options.yes and placing.is_free(project.contract):
+        table, wishes = proposal.asked_for
+        answers = _asked(wishes, lambda some: proposed(table, some, now=now))
+        if answers != wishes:
+            proposal = proposed(table, answers, now=now)
+            shown.show(proposal, console)
+    _told(project, placing.place(project, proposal, now=now), build)
 
 
-def asked(
-    proposal: "Proposal", wishes: "Wishes", ask: Callable[..., str] | None = None
-) -> "Wishes":
-    """What a person answers to what no value tells."""
-    from dataclasses import replace
+def _asked(wishes: "Wishes", propose: "Propose") -> "Wishes":
+    """The answers; without them nothing is written."""
+    from loopbook.cli.questions import asked
 
-    ask = ask or typer.prompt
-    if not wishes.target:
-        wishes = replace(
-            wishes, target=ask("Which column is to be predicted?", default=proposal.target.header)
+    try:
+        return asked(wishes, propose)
+    except (typer.Abort, EOFError, KeyboardInterrupt):
+        print(
+            "\nNothing was written. Ask again with the same command, or take the proposals: --yes"
         )
-    if proposal.clock and not wishes.time:
-        told = ",".join(proposal.clock.headers)
-        answer = ask(f"Is {told} when the event happened? Its name, another, or none", default=told)
-        wishes = replace(
-            wishes,
-            time=() if answer == "none" else tuple(part.strip() for part in answer.split(",")),
-            no_time=answer == "none",
-        )
-    if proposal.clock and not wishes.no_time and wishes.label_delay_days is None:
-        days = ask(
-            "How many days after it is the target known?", default=proposal.delay_days, type=float
-        )
-        wishes = replace(wishes, label_delay_days=float(days))
-    if proposal.aim.task == "binary" and wishes.costs is None:
-        wishes = replace(wishes, costs=_costs(proposal, ask))
-    return wishes
-
-
-def _costs(proposal: "Proposal", ask: Callable[..., str]) -> tuple[float, float] | None:
-    positive = proposal.aim.keys["positive"]
-    wrong = ask(f"What does it cost to answer {positive} wrongly?", default=1.0, type=float)
-    missed = ask(f"And to miss {positive}?", default=1.0, type=float)
-    return None if wrong == missed or min(wrong, missed) <= 0 else (float(wrong), float(missed))
+        raise typer.Exit(1) from None
 
 
 def _told(project: "Project", placed: "Placed", build: str) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, describe
+from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, describe, looked_at
 
 
 def new(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -47,16 +47,18 @@ def new(  # noqa: PLR0913, PLR0917 - the options of a command
 
 def from_table(folder: Path, source: str, name: str, options: Options) -> None:
     """Make a project and describe a table in it; a table that cannot be read leaves none behind."""
+    import tempfile
+
     from loopbook.project.new import make_project
     from loopbook.project.paths import Project
-    from loopbook.proposal.opened import opened
 
     is_file = "://" not in source and not source.startswith("${")
     place = str(Path(source).expanduser().absolute()) if is_file else source
-    opened(place, folder.absolute(), query=options.query)
-    made = make_project(folder, name=name or folder.absolute().name, example="empty")
-    print(f"{made}: a project with a git history of one commit.")
-    describe(Project(made), place, options, f"cd {shlex.quote(str(folder))} && make build")
+    with tempfile.TemporaryDirectory() as spare:
+        proposal = looked_at(place, Path(spare), options)
+        made = make_project(folder, name=name or folder.absolute().name, example="empty")
+        print(f"{made}: a project with a git history of one commit.")
+        describe(Project(made), proposal, options, f"cd {shlex.quote(str(folder))} && make build")
 
 
 def upgrade(

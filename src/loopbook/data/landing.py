@@ -242,7 +242,11 @@ def _batches(named: NamedPlace) -> Iterator[list[dict[str, Any]]]:
         engine = sa.create_engine(address)
         _refuse_absent(named, engine.url)
         stream = {"stream_results": True, "max_row_buffer": BATCH_ROWS}
+        if engine.dialect.name == "postgresql":
+            stream["postgresql_readonly"] = True
         with engine.connect().execution_options(**stream) as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql("PRAGMA query_only = ON")
             result = connection.execute(sa.text(named.place.query))
             twins = [name for name, count in Counter(result.keys()).items() if count > 1]
             if twins:

@@ -228,7 +228,8 @@ def _view(name: str, table: "Dataset", contract: Contract) -> str:
         for column in (
             _quoted(field.name)
             for field in table.schema
-            if kinds.is_string(field.type) or kinds.is_large_string(field.type)
+            # SQL has no word for a column without a name; it is read without a query's help
+            if field.name and (kinds.is_string(field.type) or kinds.is_large_string(field.type))
         )
     ]
     replaced = f"* REPLACE ({', '.join(plain)})" if plain else "*"

@@ -21,7 +21,7 @@ from loopbook.project.errors import SplitError
 PART = "part"
 PARTS = ("train", "validation", "test")
 LEAST_ROWS = 30
-LEAST_TRAIN_ROWS = 100
+LEAST_TRAIN_ROWS = 2 * LEAST_ROWS  # as many as the two others hold at least
 LEAST_CLASS_ROWS = 10
 SHOWN = 5  # classes that a sentence names
 STRETCH = 4  # how many times longer than asked the newest window may get

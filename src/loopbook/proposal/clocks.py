@@ -6,7 +6,7 @@ together. Whether it is the event's time, only a person knows.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 import polars as pl
@@ -77,6 +77,16 @@ def clock_of(
     now : datetime
         No event lies ahead of it.
     """
+    clock, reasons = _likeliest(columns, named, now)
+    if clock and clock.name == NAME:
+        others = [column.header for column in columns if column.header not in clock.headers]
+        clock = replace(clock, name=wording.free_name(NAME, others))
+    return clock, reasons
+
+
+def _likeliest(
+    columns: Sequence[Column], named: Sequence[str], now: datetime
+) -> tuple[Clock | None, list[str]]:
     chosen = [column for column in columns if column.header in named or column.name in named]
     if chosen:
         found = list(_made(chosen)) or [_single(c) for c in chosen if c.kind == "time"]

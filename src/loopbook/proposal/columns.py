@@ -19,6 +19,8 @@ MOST_ODD = 0.002  # of the rows may be unreadable and wait for a person; more ar
 FREE_WORDS, FREE_SIGNS = 5, 40  # from here on a text is none that stands for a class
 MOST_CATEGORIES = 10_000
 FEW = 12
+DENSE = 2  # numbers from the least to the most, against rows that have one
+OFTEN = 5  # rows of a text among numbers that is no slip
 LIKELY, SURE, GUESS = "likely", "sure", "guess"
 MISSING_SHOWN = 0.5
 
@@ -66,8 +68,6 @@ class Column:
     @property
     def is_plain_text(self) -> bool:
         """Whether the contract reads it as it stands in the source."""
-        if not self.is_text:
-            return self.form.is_as_read
         return self.form.is_as_read and not self.is_often_odd
 
     @property
@@ -78,7 +78,8 @@ class Column:
     def sql(self) -> str:
         """The SQL by which a query reads it."""
         if self.form.kind in ("integer", "number") and self.is_often_odd and self.form.is_as_read:
-            return f"TRY_CAST({quoted(self.header, chr(34))} AS DOUBLE)"
+            number = f"TRY_CAST({quoted(self.header, chr(34))} AS DOUBLE)"
+            return f"CASE WHEN isfinite({number}) THEN {number} END"
         return sql(self.header, self.form, strict=not self.is_often_odd)
 
 
@@ -114,6 +115,10 @@ def _first(stored: pl.Series, name: str, form: Form | None, is_text: bool) -> Co
         form = form.without(more)
         values = read(stored, form)
         odd = _odd(stored, values, form)
+    if form.kind in ("integer", "number") and _are_amounts(values, odd):
+        form = Form("text", nulls=form.nulls)
+        values = read(stored, form)
+        odd = odd.clear()
     if form.kind in ("integer", "number"):
         form = texts.with_sentinels(form, values)
         values = read(stored, form) if form.sentinels else values
@@ -138,6 +143,14 @@ def _names_zones(stored: pl.Series) -> bool:
         .str.contains(r"\d[T ].*(?:Z|UTC|[+-]\d\d:?\d*)$")
     )
     return bool(zoned.all())
+
+
+def _are_amounts(values: pl.Series, odd: pl.Series) -> bool:
+    """Whether texts among few numbers are amounts in words, such as `3 or more` after 0, 1 and 2."""
+    counts = odd.value_counts(name="n")
+    if not 0 < counts.height <= FEW or values.drop_nulls().n_unique() > FEW:
+        return False
+    return bool(odd.str.contains(r"\d").all()) and counts["n"].min() >= OFTEN
 
 
 def _odd(stored: pl.Series, values: pl.Series, form: Form) -> pl.Series:
@@ -278,14 +291,17 @@ def as_texts(column: Column, stored: pl.Series) -> Column:
 
 
 def is_row_count(column: Column) -> bool:
-    """Whether a column only counts the rows: 0, 1, 2, … or 1, 2, 3, …"""
+    """Whether a column only numbers the rows: whole numbers, each once, hardly any left out.
+
+    No amount falls so by chance. A rank is no mere number of a row.
+    """
     if column.values.dtype == pl.String:
         return False
     numbers = column.values
-    if not numbers.dtype.is_integer() or numbers.null_count():
+    if not numbers.dtype.is_integer() or numbers.null_count() or wording.is_rank(column.header):
         return False
-    steps = numbers.diff().drop_nulls()
-    return numbers.len() > FEW and numbers[0] in (0, 1) and bool((steps == 1).all())
+    rows = numbers.len()
+    return rows > FEW and column.distinct == rows and numbers.max() - numbers.min() < DENSE * rows
 
 
 @dataclass(frozen=True)

@@ -64,11 +64,12 @@ def key_of(
             return Key(
                 names, tuple(h for h in headers if h), None, sure, "unique, and always there"
             )
+    made = wording.free_name(MADE, parts)
     quote = quoted(table, '"')
     row = f"md5(CAST({quote} AS VARCHAR))"
     twice = _copies(columns)
     return Key(
-        (MADE,), (), f"{row} || '-' || row_number() OVER (PARTITION BY {row})", GUESS,
+        (made,), (), f"{row} || '-' || row_number() OVER (PARTITION BY {row})", GUESS,
         "no column names a row, so it is made of the whole row", twice,
     )  # fmt: skip
 
@@ -150,4 +151,5 @@ def _is_unique(series: Sequence[pl.Series]) -> bool:
 def _copies(columns: Sequence[Column]) -> int:
     """Rows that are the copy of another one, in every column."""
     table = pl.DataFrame(_numbered([c.values for c in columns if c.kind != "nested"]))
-    return table.height - table.n_unique()
+    # rows as numbers of 64 bits: two that differ hardly ever get the same, and memory holds them
+    return table.height - table.hash_rows().n_unique()

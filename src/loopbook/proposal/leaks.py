@@ -46,7 +46,8 @@ def questions(
     if not looked:
         return []
     goal = target.values if aim.task == "regression" else target.values.cast(pl.String)
-    rows = pl.DataFrame([c.values.alias(c.header) for c in looked] + [goal.alias(TARGET)])
+    # by a mapping, since in a list a column without a header gets one
+    rows = pl.DataFrame({c.header: c.values for c in looked} | {TARGET: goal})
     if clock:
         rows = rows.with_columns(clock.values.alias(TIME))
     names = [c.header for c in looked]

@@ -18,7 +18,7 @@ from loopbook.proposal.columns import Column
 LEAST_ROWS = 60
 LEAST_SHARE = 0.05
 LOOKED_ROWS = 20_000
-NEAR = 0.12  # how near to the factor the clusters lie
+NEAR = 0.12  # how near to the factor the clusters lie, and as a share of the way between them
 VALLEY = 0.25  # rows between the clusters, against those in the smaller one
 DISTINCT = 20
 SORTS = 0.9
@@ -97,9 +97,9 @@ def mixture_of(column: Column) -> Mixture | None:
     if min(small.size, large.size) < LEAST_SHARE * logs.size or not _has_valley(logs, small, large):
         return None
     apart = float(np.median(large) - np.median(small))
-    near = [(abs(apart - math.log(factor)), names) for factor, names in factors()]
-    distance, names = min(near)
-    if distance > NEAR:
+    near = [(abs(apart / math.log(factor) - 1), apart, names) for factor, names in factors()]
+    off, apart, names = min(near)
+    if off > NEAR or off * apart > NEAR:
         return None
     typical = (float(np.exp(np.median(part))) for part in (small, large))
     return Mixture(*typical, large.size / logs.size, names)

@@ -18,6 +18,7 @@ import polars as pl
 from loopbook.data import formats, landing, source_files
 from loopbook.data.places import NamedPlace, described, listed
 from loopbook.project.errors import SourceError
+from loopbook.project.names import plain_header
 from loopbook.project.source import Place
 
 HEAD_BYTES = 1 << 16
@@ -158,6 +159,12 @@ def _only_table(address: str) -> str:
         tables = [*look.get_table_names(), *look.get_view_names()]
         if len(tables) == 1:
             return engine.dialect.identifier_preparer.quote(tables[0])
+    except sa.exc.NoSuchModuleError:
+        kind = address.split("://", maxsplit=1)[0]
+        raise SourceError(
+            f"source {kind}://…: is no kind of address that is read here. Expected a file, a folder, "
+            "https://…, sqlite:///PATH or postgresql+psycopg://…; bring the table to one of these."
+        ) from None
     except (SQLAlchemyError, ImportError, sa.exc.ArgumentError) as reason:
         cause = str(getattr(reason, "orig", None) or reason).strip().splitlines()[0]
         raise SourceError(
@@ -283,6 +290,13 @@ def _refuse_unusable(rows: pl.DataFrame, columns: list[str], where: str, form: s
         raise SourceError(
             f"{where}: has one column ({columns[0]!r}), expected a target and what tells about it. "
             "If columns stand between other signs, say so in a dialect: docs/contract.md."
+        )
+    plain = [plain_header(column) for column in columns]
+    twins = [column for column in columns if plain.count(plain_header(column)) > 1]
+    if twins:
+        raise SourceError(
+            f"{where}: has {listed(list(map(repr, twins)))}, which look alike: they differ in spaces or "
+            "in how accents are stored. Rename one of them."
         )
     numbers = [c for c in columns if _is_number(c)]
     is_count = numbers == [str(i) for i in range(len(columns))] or numbers == [

@@ -5,37 +5,34 @@ the columns, the target, the event time, the key, what each column is for, how
 the source is read, and the knobs.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 import polars as pl
 
+from loopbook.data.places import listed
 from loopbook.project.errors import SourceError
 from loopbook.proposal import keys, leaks, mixtures, ranges, sizes, sources, targets, wording
 from loopbook.proposal.clocks import Clock, clock_of
 from loopbook.proposal.columns import GUESS, Column, Table, as_texts
 from loopbook.proposal.keys import Key
+from loopbook.proposal.made_targets import MadeTarget, made_target
 from loopbook.proposal.ranges import Believable
 from loopbook.proposal.roles import Roles, roles_of
 from loopbook.proposal.targets import Aim
+from loopbook.proposal.wishes import (
+    Wishes,
+    header_of,
+    headers_of,
+    nothing_left,
+    refuse_few,
+    refuse_unknown,
+)
 
 MOST_OUTSIDE = 0.003  # of the rows, over all columns; else ranges take everything in
 MOST_DEGREES = 30  # beyond it a place has no one middle
 PLACES = ("latitude", "longitude")
-
-
-@dataclass(frozen=True)
-class Wishes:
-    """What a person said of a table; what is empty is found out."""
-
-    target: str = ""
-    time: tuple[str, ...] = ()
-    entity: str = ""
-    key: tuple[str, ...] = ()
-    label_delay_days: float | None = None
-    costs: tuple[float, float] | None = None
-    no_time: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +43,8 @@ class Proposal:
     ----------
     guesses : what nobody said and no value proves, by the contract's key
     notes : what a person should look at
+    made : the comparison that makes the target, where one does
+    asked_for : the table as it is, and the wishes as a person said them
     """
 
     table: Table
@@ -63,6 +62,8 @@ class Proposal:
     delay_days: float
     guesses: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    made: MadeTarget | None = None
+    asked_for: tuple[Table, Wishes] | None = None
 
     @property
     def coordinates(self) -> dict[str, str] | None:
@@ -104,10 +105,15 @@ def proposed(table: Table, wishes: Wishes, *, now: datetime) -> Proposal:
         If a column that was named is not there or cannot be what it was named
         for, or nothing is left to predict or to predict from.
     """
+    asked_for = table, wishes
+    made = made_target(table, wishes.target, headers_of(table))
+    if made is not None:
+        table, wishes = made.put_into(table), replace(wishes, target=made.name)
     columns = list(table.columns.values())
-    _refuse_unknown(table, wishes)
+    named = [column for column in columns if column.header]  # a contract can name no other
+    refuse_unknown(table, wishes)
     guesses: dict[str, str] = {}
-    clock, notes = (None, []) if wishes.no_time else clock_of(columns, wishes.time, now=now)
+    clock, notes = (None, []) if wishes.no_time else clock_of(named, wishes.time, now=now)
     if wishes.time and clock is None:
         raise SourceError(
             f"--time {','.join(wishes.time)}: is no time that can be read. Name another column, or "
@@ -121,21 +127,23 @@ def proposed(table: Table, wishes: Wishes, *, now: datetime) -> Proposal:
     aim = targets.aim_of(target)
     notes += [f"{target.header} {note}" for note in aim.notes]
     labelled = target.values.is_not_null()
+    refuse_few(table, target, int(labelled.sum()))
     clock, knobs = _sized(table, clock, labelled, notes)
     if clock and not wishes.time:
         guesses["event_time"] = clock.why
-    key = keys.key_of(columns, clock, target.header, wishes.key, "source")
+    others = [c for c in columns if c.header and (made is None or c.header != made.header)]
+    key = keys.key_of(others, clock, target.header, wishes.key, "source")
     if not wishes.key:
         guesses["key"] = key.why
-    found = leaks.questions(columns, target, aim, clock)
-    roles = roles_of(
-        columns, target, clock, key, leaks.left_out(found), _header(table, wishes.entity)
-    )
+    found = leaks.questions(others, target, aim, clock)
+    out = leaks.left_out(found) | ({made.header: f"{target.header} is made of it"} if made else {})
+    roles = roles_of(columns, target, clock, key, out, header_of(table, wishes.entity))
     roles = _with_key(roles, key)
     key = keys.plainly_named(key, [feature.header for feature in roles.features])
     if not roles.features:
-        raise SourceError(_nothing_left(table, target, roles))
+        raise SourceError(nothing_left(table, target, roles))
     used = [*roles.features, target, *(table.columns[h] for h in key.headers)]
+    read = [*used, table.columns[made.header]] if made else used
     entity = _entity(table, wishes, roles, clock)
     if entity is not None and not wishes.entity:
         guesses["entity"] = f"{entity.distinct:,} values, and its header speaks of a thing"
@@ -145,50 +153,23 @@ def proposed(table: Table, wishes: Wishes, *, now: datetime) -> Proposal:
     notes += _notes(table, target, roles, key, found)
     return Proposal(
         table=table, target=target, aim=aim, clock=clock, key=key, roles=roles,
-        source=sources.source_of(table.opened, list(dict.fromkeys(used)), clock, key),
-        null_values=_null_values(used, clock, table), ranges=_ranges(roles, target, aim),
+        source=sources.source_of(table.opened, list(dict.fromkeys(used)), clock, key, made),
+        null_values=_null_values(read, clock, table), ranges=_ranges(roles, target, aim),
         knobs=knobs, wishes=wishes, entity=entity, delay_days=delay, guesses=guesses,
-        notes=[*table.opened.notes, *notes],
+        notes=[*table.opened.notes, *notes], made=made, asked_for=asked_for,
     )  # fmt: skip
-
-
-def _refuse_unknown(table: Table, wishes: Wishes) -> None:
-    known = {*table.columns, *(c.name for c in table.columns.values())}
-    asked = {
-        "--target": [wishes.target],
-        "--time": wishes.time,
-        "--entity": [wishes.entity],
-        "--key": wishes.key,
-    }
-    for option, names in asked.items():
-        for name in filter(None, names):
-            if name not in known:
-                import difflib
-
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = (
-                    f"did you mean {near[0]!r}?"
-                    if near
-                    else f"there are {', '.join(table.columns)[:300]}"
-                )
-                raise SourceError(f"{option} {name}: the table has no such column; {hint}")
-
-
-def _header(table: Table, name: str) -> str:
-    by_name = {c.name: h for h, c in table.columns.items()}
-    return name if name in table.columns else by_name.get(name, "")
 
 
 def _target(table: Table, wishes: Wishes, clock: Clock | None, guesses: dict[str, str]) -> Column:
     if wishes.target:
-        column = table.columns[_header(table, wishes.target)]
+        column = table.columns[header_of(table, wishes.target)]
         if reason := targets.could_be(column):
             raise SourceError(
                 f"--target {wishes.target}: {reason}, so nothing can be predicted. Name another column."
             )
         return column
-    taken = [*(clock.headers if clock else ()), *(_header(table, k) for k in wishes.key)]
-    column, why = targets.guessed(list(table.columns.values()), taken)
+    taken = [*(clock.headers if clock else ()), *(header_of(table, k) for k in wishes.key)]
+    column, why = targets.guessed([c for c in table.columns.values() if c.header], taken)
     if column is None:
         raise SourceError(
             f"source {table.opened.told}: no column can be a target: a number, or a text with at most "
@@ -218,18 +199,10 @@ def _with_key(roles: Roles, key: Key) -> Roles:
     return Roles(roles.features, ignored, roles.calendar, roles.derived)
 
 
-def _nothing_left(table: Table, target: Column, roles: Roles) -> str:
-    why = "; ".join(f"{header} {reason}" for header, reason in list(roles.ignored.items())[:5])
-    return (
-        f"source {table.opened.told}: no column is left that {target.header} could be predicted from"
-        f"{f' ({why})' if why else ''}. A series is not predicted from its own past values; add columns."
-    )
-
-
 def _entity(table: Table, wishes: Wishes, roles: Roles, clock: Clock | None) -> Column | None:
     """What the rows are about, where they come again over time."""
     if wishes.entity:
-        column = table.columns[_header(table, wishes.entity)]
+        column = table.columns[header_of(table, wishes.entity)]
         if column.kind != "category":
             raise SourceError(
                 f"--entity {wishes.entity}: is read as {column.kind}, and an entity is a category. "
@@ -311,6 +284,12 @@ def _notes(
             )
         if column.sure == GUESS:
             notes.append(f"{column.header}: {column.why}")
+    unread = [h for h in roles.ignored if table.columns[h].kind in ("text", "nested")]
+    if unread:
+        notes.append(
+            f"{listed(unread)}: texts beyond categories, lists and images are not learned from; a query "
+            "can make a number or a category of them"
+        )
     mixed = mixtures.mixtures_of([*roles.features, target])
     notes += [f"{header} {mixture.told}" for header, mixture in mixed.items()]
     notes += [question.note for question in found]

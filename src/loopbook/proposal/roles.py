@@ -56,7 +56,8 @@ def roles_of(
     """
     made_of = set(clock.headers) if clock else set()
     left = [c for c in columns if c.header not in made_of and c is not target]
-    ignored = {c.header: reason for c in left if (reason := _useless(c)) and c.header != entity}
+    asked = [c for c in left if not entity or c.header != entity]
+    ignored = {c.header: reason for c in asked if (reason := _useless(c))}
     ignored |= {h: reason for h, reason in leaks.items() if h not in ignored}
     left = [c for c in left if c.header not in ignored]
     parts: Mapping[str, CalendarPart] = {}
@@ -75,6 +76,9 @@ def roles_of(
 
 def _useless(column: Column) -> str:
     """Why a column can be no feature; empty where it can."""
+    if not column.header:
+        told = ", and numbers the rows" if is_row_count(column) else "; to use it, give it one"
+        return f"has no header{told}"
     if column.kind in ("nothing", "constant", "nested", "text"):
         return column.why
     if column.kind == "time":

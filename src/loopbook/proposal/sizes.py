@@ -50,14 +50,15 @@ def _days(times: pl.Series) -> dict[str, float | int] | None:
         tests = checks = LEAST_ROWS
     if tests + checks + LEAST_TRAIN_ROWS > rows:
         return None
-    test_days = -(-(end - times[tests - 1]) // timedelta(days=1))
+    test_days = min(-(-(end - times[tests - 1]) // timedelta(days=1)), LONGEST)
     test_start = end - timedelta(days=test_days)
     rest = times.filter(times < test_start)
     if rest.len() < checks + LEAST_TRAIN_ROWS:
         return None
-    check_days = -(-(test_start - rest[checks - 1]) // timedelta(days=1))
+    check_days = min(-(-(test_start - rest[checks - 1]) // timedelta(days=1)), LONGEST)
     train = rest.filter(rest < test_start - timedelta(days=check_days)).len()
-    if train < LEAST_TRAIN_ROWS or max(test_days, check_days) > LONGEST:
+    counts = rows - rest.len(), rest.len() - train
+    if train < LEAST_TRAIN_ROWS or min(counts) < LEAST_ROWS:
         return None
     found: dict[str, float | int] = {"validation_days": check_days, "test_days": test_days}
     found["monitor_window_days"] = max(1, min(LONGEST, test_days))

@@ -15,11 +15,16 @@ from loopbook.proposal.clocks import Clock
 from loopbook.proposal.columns import Column
 from loopbook.proposal.forms import quoted
 from loopbook.proposal.keys import Key
+from loopbook.proposal.made_targets import MadeTarget
 from loopbook.proposal.opened import Opened
 
 
 def source_of(
-    opened: Opened, used: Sequence[Column], clock: Clock | None, key: Key
+    opened: Opened,
+    used: Sequence[Column],
+    clock: Clock | None,
+    key: Key,
+    target: MadeTarget | None = None,
 ) -> dict[str, Any]:
     """The contract's `source`: the place, and a query or a dialect where one is needed.
 
@@ -32,6 +37,7 @@ def source_of(
     only_commas = all(c.form.is_decimal_comma and not c.is_often_odd for c in odd)
     points = any(c.kind == "number" and c.is_plain_text and c.is_text for c in used)
     made = {clock.name: clock.sql} if clock and clock.sql else {}
+    made |= {target.name: target.sql} if target else {}
     made |= {key.names[0]: key.sql} if key.sql else {}
     if odd and only_commas and not made and not points and _is_csv(opened):
         dialect = {"separator": _separator(opened), "decimal_comma": True}
@@ -39,10 +45,20 @@ def source_of(
     if not odd and not made:
         return opened.source
     _refuse_twins(opened)
-    query = _query({c.header: c.sql for c in odd}, made, clock)
+    query = _query({c.header: c.sql for c in odd}, made, clock, _nameless(opened))
     if "database" in opened.source:
         return {"parts": {THE_SOURCE: opened.source}, "query": query}
     return opened.source | {"query": query}
+
+
+def is_queried(source: dict[str, Any]) -> bool:
+    """Whether a query of ours stands between the table and the contract."""
+    return "parts" in source or ("query" in source and "database" not in source)
+
+
+def _nameless(opened: Opened) -> list[str]:
+    """What DuckDB calls a column without a header, which no contract can name."""
+    return [f"v{place}" for place, header in enumerate(opened.rows.columns) if not header]
 
 
 def _is_csv(opened: Opened) -> bool:
@@ -63,15 +79,17 @@ def _refuse_twins(opened: Opened) -> None:
         )
 
 
-def _query(changed: Mapping[str, str], made: Mapping[str, str], clock: Clock | None) -> str:
+def _query(
+    changed: Mapping[str, str],
+    made: Mapping[str, str],
+    clock: Clock | None,
+    nameless: Sequence[str],
+) -> str:
     """One SELECT over the source, laid out to be read."""
-    gone = []
-    if clock and clock.sql and (len(clock.headers) > 1 or clock.headers[0] != clock.name):
-        gone = list(clock.headers)
+    gone = list(nameless)
+    if clock and clock.sql:
+        gone += clock.headers
     changed = {h: sql for h, sql in changed.items() if h not in gone}
-    if clock and clock.sql and not gone:  # in its own place
-        changed = {h: s for h, s in changed.items() if h != clock.headers[0]}
-        gone = [clock.headers[0]]
     first = "SELECT *"
     if gone:
         first += f" EXCLUDE ({', '.join(quoted(h, chr(34)) for h in gone)})"

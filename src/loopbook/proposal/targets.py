@@ -5,7 +5,7 @@ link and the metric. Which column is meant, only a person knows.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -37,7 +37,9 @@ NOMINAL = {
 MOST_GUESSED = 100  # classes of a column that nobody named
 MOST_NUMBERED = 20
 LEAST_OF_A_CLASS = 10
+LEAST_EACH = 3  # rows of each class, on average
 SKEWED = 1.0
+MOSTLY = 0.5  # from here on no class may be a class
 POSITIVE = {
     "yes",
     "true",
@@ -90,6 +92,9 @@ def could_be(column: Column) -> str:
         return {"time": "is a time", "text": "is free text"}.get(column.kind, column.why)
     if column.kind == "category" and column.distinct > MOST_CLASSES:
         return f"has {column.distinct:,} different texts, and classes are at most {MOST_CLASSES:,}"
+    rows = column.values.len() - column.values.null_count()
+    if column.kind == "category" and column.distinct > rows / LEAST_EACH:
+        return f"has {column.distinct:,} different texts in {rows:,} rows, too few of each to learn from"
     return ""
 
 
@@ -124,8 +129,18 @@ def aim_of(column: Column) -> Aim:
     """Task, classes, link and metric of a target."""
     counts = column.values.drop_nulls().value_counts(sort=True)
     if column.kind in ("boolean", "category") or column.distinct == 2 or _is_numbered(column):
-        return _of_classes(column, counts)
+        aim = _of_classes(column, counts)
+        return replace(aim, notes=[*aim.notes, *_none_of_them(column)])
     return _of_number(column)
+
+
+def _none_of_them(column: Column) -> list[str]:
+    """What it may mean that most rows have no class."""
+    if column.missing < MOSTLY:
+        return []
+    told = f"has no value in {column.missing:.0%} of the rows, and these rows are left out. If none of "
+    told += "them is an answer too, give it a name: coalesce(column, 'none') in source.query"
+    return [told]
 
 
 def _is_numbered(column: Column) -> bool:

@@ -19,8 +19,11 @@ from loopbook.proposal.times import time_form
 SIGNS = (
     *("na", "n/a", "n.a.", "#n/a", "#na", "nan", "null", "(null)", "<na>", "-", "--", "---", "?"),
     *(".", "..", "...", "\\n", "–", "—", "#value!", "#ref!", "#div/0!"),
+    *("0000-00-00", "0000-00-00 00:00:00", "00/00/0000", "00.00.0000"),
 )
 WORDS = ("none", "nil", "missing", "unknown", "not available", "not applicable", "tbd", "void")
+WORDS += ("don't know", "dont know", "refused", "not stated", "not reported", "not recorded")
+WORDS += ("no answer", "prefer not to say", "unspecified", "undefined")
 NEARLY_ALL = 0.98  # of the texts, so that a few slips do not make a number a word
 CURRENCIES = "$€£¥₹₽₩₺"
 CODES = ("USD", "EUR", "GBP", "CHF", "JPY", "CAD", "AUD", "SEK", "NOK", "DKK", "INR", "CNY", "PLN")

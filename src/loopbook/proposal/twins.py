@@ -40,8 +40,11 @@ def twins_of(columns: Sequence[Column]) -> dict[str, str]:
     for one, other in combinations(few, 2):
         if {one.header, other.header} & found.keys() or one.distinct != other.distinct:
             continue
-        pairs = pl.DataFrame([one.values.alias("a"), other.values.alias("b")]).drop_nulls()
-        if pairs.height > 10 * one.distinct and pairs.n_unique() == one.distinct:
+        pairs = pl.DataFrame([one.values.alias("a"), other.values.alias("b")])
+        says_more = (one.values.is_null() & other.values.is_not_null()).any()
+        pairs = pairs.drop_nulls()
+        is_one = pairs.height > 10 * one.distinct and pairs.n_unique() == one.distinct
+        if is_one and not says_more:
             found[other.header] = f"has one value for each value of {one.header}"
     return found
 

@@ -43,6 +43,18 @@ CODES = {
     *("sku", "product", "item", "account", "fips", "iso", "icd", "naics", "sic", "site", "plant"),
     *("customer", "user", "client", "patient", "subject", "vendor", "supplier", "driver", "machine"),
     *("device", "sensor", "gender", "sex", "race", "ethnicity", "religion", "brand", "origin"),
+    # one thing, whose number is its name
+    *("flight", "train", "bus", "vehicle", "truck", "route", "gate", "terminal", "airport", "airline"),
+    *("carrier", "batch", "ticket", "invoice", "policy", "tract", "precinct", "city", "village", "town"),
+    *("hospital", "clinic", "agent", "agency", "employee", "member", "player", "team", "league"),
+    *("provider", "merchant", "seller", "buyer", "warehouse", "depot", "channel", "occupation"),
+    *("kind", "manufacturer", "make", "language", "currency"),
+}  # fmt: skip
+# words that end in "id" and name nothing
+NO_IDENTIFIER = {
+    *("paid", "unpaid", "prepaid", "bid", "grid", "valid", "invalid", "humid", "acid", "solid", "fluid"),
+    *("liquid", "rapid", "covid", "said", "rigid", "aid", "kid", "mid", "lipid", "hybrid", "void", "lid"),
+    *("thyroid", "steroid", "android", "carotenoid", "arid", "raid", "laid", "avoid", "amid", "squid"),
 }  # fmt: skip
 COUNTS = {"count", "num", "number", "n", "nr", "no", "total", "qty", "quantity", "days", "size"}
 IDENTIFIERS = {"id", "ids", "uid", "uuid", "guid", "key", "index", "rownames", "rowname", "serial"}
@@ -58,6 +70,7 @@ ROW_NAMES = {
     "row number",
     "x",
 }
+RANKS = {"rank", "ranking", "place", "position", "pos", "rang", "seed"}
 TIMES = {
     *("date", "time", "timestamp", "datetime", "ts", "day", "dt", "when", "created", "opened", "started"),
     *("start", "begin", "datum", "zeit", "tag", "fecha", "jour", "data", "month", "dteday", "at", "hour"),
@@ -95,6 +108,14 @@ def names_of(headers: Iterable[str]) -> dict[str, str]:
     return found
 
 
+def free_name(name: str, taken: Iterable[str]) -> str:
+    """A name for a column that is made, which none of the table's has; SQL knows no capitals."""
+    names = {text.lower() for text in taken}
+    while name.lower() in names:
+        name = f"made_{name}"
+    return name
+
+
 def unit_of(header: str, sign: str = "") -> str | None:
     """The unit that a header or the signs around its values name."""
     if sign:
@@ -129,11 +150,23 @@ def is_code(header: str) -> bool:
 def is_identifier(header: str) -> bool:
     """Whether a header says that its values name rows or things."""
     found = words(header)
-    return bool(found) and (found[-1] in IDENTIFIERS or found == ["no"] or found[-1].endswith("id"))
+    if not found:
+        return False
+    last = found[-1]
+    return (
+        last in IDENTIFIERS
+        or found == ["no"]
+        or (last.endswith("id") and last not in NO_IDENTIFIER)
+    )
 
 
 def is_row_name(header: str) -> bool:
     return " ".join(words(header)) in ROW_NAMES
+
+
+def is_rank(header: str) -> bool:
+    """Whether a header says that its numbers are an order of merit."""
+    return bool(set(words(header)) & RANKS)
 
 
 def time_rank(header: str) -> int:

@@ -12,6 +12,7 @@ import yaml
 from loopbook.proposal import wording
 from loopbook.proposal.columns import GUESS, LIKELY, Column
 from loopbook.proposal.proposals import Proposal
+from loopbook.proposal.sources import is_queried
 
 MOST_LISTED = 12  # categories that the contract lists
 LEAST_OF_EACH = 5
@@ -70,15 +71,22 @@ def _lines(p: Proposal, name: str) -> Iterator[str]:
         for derived, part in p.roles.derived.items():
             meaning = MEANINGS.get(derived, f"The {part} of the event time.")
             yield f"  {derived}: {_scalar({'calendar': part, 'meaning': meaning})}"
-    if p.roles.ignored:
-        yield ""
-        yield "ignored:"
-        for header, reason in p.roles.ignored.items():
-            yield f"  - {_scalar(header)}{_comment(reason)}"
+    yield from _ignored(p)
     if p.notes:
         yield ""
         yield "# CHECK:"
         yield from (f"# - {_plain(note)}" for note in p.notes)
+
+
+def _ignored(p: Proposal) -> Iterator[str]:
+    ignored = p.roles.ignored
+    if is_queried(p.source):  # which leaves out what has no header
+        ignored = {header: reason for header, reason in ignored.items() if header}
+    if ignored:
+        yield ""
+        yield "ignored:"
+        for header, reason in ignored.items():
+            yield f"  - {_scalar(header)}{_comment(reason)}"
 
 
 def _headers(p: Proposal) -> Iterator[str]:
@@ -133,7 +141,8 @@ def _target(p: Proposal) -> Iterator[str]:
             yield f"  costs: {_scalar(costs)}"
         else:
             yield "  # costs: {false_positive: 1, false_negative: 1}  # CHECK: what a wrong answer costs"
-    yield f"  meaning: {_scalar(wording.meaning_of(target.header))}"
+    meaning = f"Whether {p.made.told}." if p.made else wording.meaning_of(target.header)
+    yield f"  meaning: {_scalar(meaning)}"
 
 
 def _feature(p: Proposal, column: Column) -> Iterator[str]:
