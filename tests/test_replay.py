@@ -353,7 +353,7 @@ def test_what_disturbs_the_first_turn_begins_with_the_first_version(
     begun = []
     monkeypatch.setattr(replay_projects, "first_version", lambda *_: tmp_path / "first")
     monkeypatch.setattr(replay_projects, "first_step", lambda *_: tmp_path / "stepped")
-    monkeypatch.setattr(replay_projects, "copy", lambda source, _: begun.append(source.name))
+    monkeypatch.setattr(replay_projects, "copy", lambda source, *_, **__: begun.append(source.name))
     project = Project(tmp_path)
     project.var.mkdir()
     rows = pl.DataFrame({clock.EVENT_TS: events(START, 60)})

@@ -115,9 +115,10 @@ def materialize(
         bool, typer.Option("--rebuild", help="Empty the store first and fill it from all rows.")
     ] = False,
 ) -> None:
-    """Fill the feature store with what was known at a moment, and make calibration states.
+    """Fill the feature store and make calibration states.
 
-    A contract without history has no features to store, and its states are made.
+    Both as of a moment, of what was known then. A contract without history has
+    no features to store, and its states are made.
     """
     from loopbook.features import materialize as feature_table
     from loopbook.project.contract import read_contract
