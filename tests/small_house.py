@@ -19,7 +19,7 @@ import polars as pl
 from loopbook.data import snapshots, sources, splits, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, cards, export, inference, known_answers
+from loopbook.models import candidates, cards, export, fitted_parts, inference, known_answers
 from loopbook.models.task import task_of
 from loopbook.project import clock, contract, paths
 from loopbook.registry import candidate_run, reference, tracking
@@ -110,7 +110,7 @@ def register(seed: str, alias: str, candidate: str = "hist_gradient_boosting") -
     task = task_of(table)
     observed = task.observed(rows[table.target.name])
     model.fit(X, task.inside(observed))
-    model = candidates.in_float32(model)
+    model = fitted_parts.in_float32(model)
     graph = export.export(model, table, len(names))
     examples = known_answers.rows_with_answers(
         rows,

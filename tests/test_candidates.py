@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_house import ROOT
 
-from loopbook.models import candidates, grid, own_candidates, trial
+from loopbook.models import candidates, fitted_parts, grid, own_candidates, trial
 from loopbook.pipeline import digests
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import CandidateError
@@ -122,7 +122,7 @@ def test_rounding_finds_boosting_inside_an_estimator_that_the_library_does_not_k
         return values[np.isfinite(values)]
 
     assert (thresholds() != thresholds().astype(np.float32)).any()
-    candidates.in_float32(stack)
+    fitted_parts.in_float32(stack)
     assert (thresholds() == thresholds().astype(np.float32)).all()
 
 

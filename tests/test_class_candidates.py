@@ -14,6 +14,7 @@ from loopbook.models import (
     decisions,
     estimators,
     export,
+    fitted_parts,
     grid,
     inference,
     trial,
@@ -68,7 +69,7 @@ def fitted(name: str, contract: Contract, X, y, rows=None):
     rows = trial.made_up(contract)[2] if rows is None else rows
     rows = rows if contract.event_time else pl.DataFrame()
     model = candidates.build(name, contract, 3, len(y))
-    return candidates.in_float32(candidates.fit(model, X, y, rows))
+    return fitted_parts.in_float32(candidates.fit(model, X, y, rows))
 
 
 def both(model, contract: Contract, X) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, estimators, evaluation, export, inference
+from loopbook.models import candidates, estimators, evaluation, export, fitted_parts, inference
 from loopbook.models.measures import Measure
 from loopbook.models.task import task_of
 from loopbook.monitoring import performance
@@ -84,7 +84,7 @@ def test_a_candidate_learns_beside_a_column_that_is_empty(name):
     """And the graph answers what the pipeline does, also when the column has values."""
     table, X, y = made(150)
     model = candidates.fit(candidates.build(name, TABLE, 3), X, y, table)
-    model = candidates.in_float32(model)
+    model = fitted_parts.in_float32(model)
     later, asked, _ = made(60, lift=60, seed=1)
     assert later["lift"].null_count() == 0
     runtime = inference.session(export.export(model, TABLE, X.shape[1]))
@@ -149,7 +149,7 @@ def test_a_level_that_has_no_log_is_no_level():
     table, X, y = made(150)
     X = X.copy()
     X[::3, row_features.input_names(TABLE).index("level")] = np.tile([0.0, -5.0], 25)
-    model = candidates.in_float32(
+    model = fitted_parts.in_float32(
         candidates.fit(candidates.build("relative", TABLE, 3), X, y, table)
     )
     runtime = inference.session(export.export(model, TABLE, X.shape[1]))
