@@ -173,6 +173,11 @@ def test_rows_of_several_states_are_each_moved_by_their_own(task):
         low, high = calibration_states.interval(servable.task, together.answers[mine], some)
         assert np.array_equal(together.low[mine], low, equal_nan=True)
         assert np.array_equal(together.high[mine], high, equal_nan=True)
+        alone = [
+            calibration_states.interval(servable.task, together.answers[[place]], some)
+            for place in mine
+        ]
+        assert np.array_equal(np.hstack(alone), np.array([low, high]), equal_nan=True)
     assert np.array_equal(together.answers[2::3], together.raw[2::3])
 
 
