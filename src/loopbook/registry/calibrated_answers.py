@@ -5,6 +5,7 @@ that the same rows at the same instant are the same bits at every door. It never
 chooses the state.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +37,7 @@ class CalibratedAnswers:
     def interval(self, place: int) -> list[float] | None:
         """The two ends of a row's interval."""
         low, high = float(self.low[place]), float(self.high[place])
-        return [low, high] if np.isfinite(low) and np.isfinite(high) else None
+        return [low, high] if math.isfinite(low) and math.isfinite(high) else None
 
     def logged(self, servable: Servable) -> list[dict[str, Any]]:
         """What the prediction log holds of each answer and its state, by the names of its `Entry`."""

@@ -116,7 +116,7 @@ class Answering:
             notes = servable.notes(job.record)
             answer = Answer(
                 *(_new_id(), *_value(servable, held), deployment, job.at, notes),
-                interval=calibrated.interval(place),
+                interval=None if held.get("low") is None else [held["low"], held["high"]],
                 state=calibrated.states[place],
                 raw=calibrated.raw[place],
             )
