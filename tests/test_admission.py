@@ -225,7 +225,7 @@ def test_only_so_many_explanations_wait_and_no_place_is_lost(monkeypatch):
     async def ask(reasons, count: int) -> list:
         async def one():
             with reasons.place():
-                return await reasons.of(SimpleNamespace(deployment=NOTHING), NOTHING)
+                return await reasons.of(SimpleNamespace(deployment=NOTHING, state=None), NOTHING)
 
         asked = [asyncio.create_task(one()) for _ in range(count)]
         await asyncio.sleep(0)
