@@ -187,6 +187,32 @@ def test_of_a_thousand_classes_a_dozen_probabilities_are_compared():
     assert "probability of 0" not in names
 
 
+def test_the_answers_that_are_compared_are_those_that_were_given():
+    """Yes is answered from the champion's threshold on, far below a half here."""
+    about = table("binary")
+    task = task_of(about)
+    chance = np.array([[0.9, 0.1], [0.7, 0.3], [0.4, 0.6]])
+    some = pl.DataFrame([task.column(chance)])
+    decision = {"threshold": 0.25}
+    shown, _, _ = drift.with_shown(some, some, about, decision)
+    assert shown["answer"].to_list() == task.decided(chance, decision)
+    assert drift.with_shown(some, some, about)[0]["answer"].to_list() == task.decided(chance)
+    assert task.decided(chance) != task.decided(chance, decision)
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([12.3456, 45.6789, 78.9012], ["under 12.3", "from 12.3", "from 45.7", "from 78.9"]),
+        ([1007.52, 1010.61, 1012.93], ["under 1,008", "from 1,008", "from 1,011", "from 1,013"]),
+        ([-2.0, 0.5], ["under -2", "from -2", "from 0.5"]),
+    ],
+)
+def test_a_bin_is_named_in_as_few_digits_as_tell_it_from_the_next(values, labels):
+    column = pl.Series("size", np.repeat(values, 40))
+    assert drift.binning(column).labels == [*labels, drift.MISSING]
+
+
 def test_margins_are_shares_of_the_loss_of_the_baseline():
     task = TASKS["binary"]
     observed, prior = np.array([0.0, 0, 0, 1]), np.tile([0.75, 0.25], (4, 1))

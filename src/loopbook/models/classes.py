@@ -180,10 +180,13 @@ class Classes:
         names = np.array([f"{self.contract.target.name} {name}" for name in self.classes])
         return {"observed": names[observed.astype(np.intp)]}
 
-    def shown_columns(self, answers: np.ndarray) -> dict[str, pl.Series]:
+    def shown_columns(
+        self, answers: np.ndarray, decision: Mapping[str, Any] | None = None
+    ) -> dict[str, pl.Series]:
+        """The class that a version answers with its decision, and the probabilities."""
         places = range(self.width) if self.positive is None else [self.positive]
-        most = np.array(self.classes, dtype=object)[answers.argmax(axis=1)] if len(answers) else []
-        shown = {"answer": pl.Series(list(most), dtype=pl.String)}
+        said = self.decided(answers, decision) if len(answers) else []
+        shown = {"answer": pl.Series(said, dtype=pl.String)}
         return shown | {
             f"probability of {self.classes[place]}": pl.Series(answers[:, place], dtype=pl.Float64)
             for place in places

@@ -172,7 +172,7 @@ class Number:
         )
         return {"answer": names[np.searchsorted(cuts, answers, side="right")]}
 
-    def shown_columns(self, answers: np.ndarray) -> dict[str, pl.Series]:
+    def shown_columns(self, answers: np.ndarray, decision: Any = None) -> dict[str, pl.Series]:
         """What of the answers is compared between windows, by what people call it."""
         return {"answer": pl.Series(answers, dtype=pl.Float64)}
 

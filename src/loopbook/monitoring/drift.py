@@ -8,6 +8,7 @@ is chosen, whatever the number of rows. Pure: no file, no clock.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -61,9 +62,18 @@ def binning(column: pl.Series) -> Binning:
     # "higher" gives values that occur, so that a value that repeats is a bin of its own
     edges = np.unique(np.quantile(values, quantiles, method="higher")) if values.size else []
     edges = np.asarray(edges, dtype=np.float64)
-    ends = [f"{edge:,.6g}" for edge in edges]
+    ends = _told_apart(edges)
     names = [f"under {ends[0]}", *(f"from {edge}" for edge in ends)] if ends else ["any"]
     return Binning([*names, MISSING], edges=edges)
+
+
+def _told_apart(edges: np.ndarray) -> list[str]:
+    """Numbers in as few digits as tell them apart: three, where that is enough, to six."""
+    for digits in (3, 4, 5, 6):
+        ends = [f"{edge:,.{digits}g}" for edge in edges]
+        if len(set(ends)) == len(ends) and not any("e" in end for end in ends):
+            break
+    return ends
 
 
 def distance(shares: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -229,15 +239,21 @@ def compare(
 
 
 def with_shown(
-    rows: pl.DataFrame, reference: pl.DataFrame, contract: Contract
+    rows: pl.DataFrame,
+    reference: pl.DataFrame,
+    contract: Contract,
+    decision: Mapping[str, Any] | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame, list[str]]:
     """Both tables with their answers as people see them, and the names of these columns.
 
-    Of many classes the probabilities of those are shown that the reference
+    A class is the one that a version with this `decision` answers: of yes or no,
+    yes from its threshold on. Of many classes the probabilities of those are shown that the reference
     expects most.
     """
     task = task_of(contract)
-    before, now = (task.shown_columns(task.of_column(some["answer"])) for some in (reference, rows))
+    before, now = (
+        task.shown_columns(task.of_column(some["answer"]), decision) for some in (reference, rows)
+    )
     rates = {name: column.mean() for name, column in before.items() if name != "answer"}
     kept = sorted(rates, key=lambda name: -rates[name])[:MOST_PROBABILITIES]
     names = [name for name in before if name == "answer" or name in kept]

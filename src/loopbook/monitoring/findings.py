@@ -56,10 +56,12 @@ def find_drift(
     contract: Contract,
     inputs: Sequence[str],
     rules: DriftRules,
+    decision: Mapping[str, Any] | None = None,
 ) -> list[ColumnDrift]:
     """Inputs, answers and outcomes of a window against the reference.
 
-    The answers are those of `drift.with_shown`, which shows a class and probabilities.
+    The answers are those of `drift.with_shown`, which shows a class, by the
+    champion's `decision`, and probabilities.
 
     Inputs are compared with the rows that the model was fitted on; answers
     with those to rows that it had not seen (about rows that it has, a model
@@ -70,7 +72,7 @@ def find_drift(
     """
     if rows.is_empty() or reference.is_empty():
         return []
-    rows, reference, answered = drift.with_shown(rows, reference, contract)
+    rows, reference, answered = drift.with_shown(rows, reference, contract, decision)
     current, fitted_on = rows.filter(IS_CURRENT), reference.filter(pl.col(PART) != "test")
     known = rows.filter(pl.col(IS_JUDGED) & pl.col(OBSERVED).is_not_null())
     by_nature = [*calendar.expected(fitted_on, current, contract, inputs), *contract.trailing]
