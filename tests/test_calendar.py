@@ -137,7 +137,7 @@ def test_an_october_after_a_training_without_one_is_no_broken_input():
 def test_a_season_that_nothing_shows_to_follow_from_the_time_is_told_with_the_remedy():
     before, october = hours(at(2012, 1, 2), 260), hours(at(2012, 10, 2), 21)
     (told,) = faults(before, october)
-    assert told.startswith("100.0% of the rows have a season that training has not seen")
+    assert told.startswith("100.0 % of the rows have a season that training has not seen")
     assert told.endswith("say calendar: true beside it in contract.yaml")
     assert not faults(before, october, with_feature("season", calendar=True))
 

@@ -166,6 +166,21 @@ def test_an_input_that_no_row_had_has_no_slider():
     assert what_if._place(card, "lift", 2.0) == "no row that the model learned from had a value"
 
 
+def test_a_yes_or_no_is_placed_by_how_many_rows_have_it_and_a_number_by_rank():
+    card = {
+        "reference": {
+            "is_open": {"mean": 0.024, "missing_share": 0.0, "quantiles": {"0.5": 0.0}},
+            "zone": {"missing_share": 0.0, "shares": {"a": 0.25}},
+            "size": {"missing_share": 0.0, "quantiles": {"0.25": 1.0, "0.5": 2.0, "0.75": 3.0}},
+        }
+    }
+    asked = [("is_open", True), ("is_open", False), ("zone", "a"), ("zone", "new"), ("size", 2.5)]
+    placed = [what_if._place(card, name, value) for name, value in asked]
+    assert placed[:2] == ["2.4 % have it", "97.6 % have it"]
+    assert placed[2:4] == ["25.0 % have it", "0.0 % have it"]
+    assert placed[4] == "above 50 to 75 % of them"
+
+
 def test_errors_are_estimated_beside_a_column_that_is_empty_in_the_known_rows():
     chance = np.random.default_rng(0)
     known = pl.DataFrame(

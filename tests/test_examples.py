@@ -15,6 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from example_words import read_by_people, words_of_the_example
 from made_once import made_once
 from small_house import ROOT, Running, environment, loopbook, set_knobs
 
@@ -149,7 +150,7 @@ LIVES = {
 }
 PAGES = """
 import sys
-from loopbook.pages import dashboards
+from loopbook.pages import dashboards, loop_dashboard
 
 def texts(widget):
     for child in getattr(widget, "children", ()):
@@ -159,7 +160,16 @@ def texts(widget):
 
 for page in ("overview", "drift", "performance", "candidates", "model_card", "what_if"):
     print(f"== {page}", *texts(dashboards.show(page)), sep="\\n")
+with open("loop_page.txt", "w", encoding="utf-8") as file:
+    print(*texts(loop_dashboard.show()), sep="\\n", file=file)
 """
+# all that speaks to people: what a build, a window, the loop, the service and commands leave
+SPOKEN = (
+    *("var/build/*.ipynb", "var/build/train/*.ipynb", "var/build/train/*_card-*.json"),
+    *("var/build/*.json", "var/monitor/*.ipynb", "var/monitor/windows/*/*.json"),
+    *("var/monitor/windows/*/*.svg", "var/mlflow/artifacts/**/*.json", "commands.txt"),
+    *("service.txt", "stderr.txt", "pages.txt", "loop_page.txt"),
+)
 
 
 def asked_rows(folder: Path, life: Life) -> list[tuple[dict, object]]:
@@ -175,6 +185,16 @@ def asked_rows(folder: Path, life: Life) -> list[tuple[dict, object]]:
         moment = {"as_of": row[clock.EVENT_TS].isoformat()} if life.has_time else {}
         asked.append((request | moment, row[table.target.name]))
     return asked
+
+
+def spoken(service: Running, row: dict) -> str:
+    """The document, the metrics, the state and the refusals of a service, as one text."""
+    number = next(name for name, value in row.items() if isinstance(value, int | float))
+    wrong = [{"nothing": 1}, row | {number: "much"}]  # refused, so that the log has no more answers
+    answers = [service.http.get(p) for p in ("/openapi.json", "/docs", "/metrics", "/health/ready")]
+    answers += [service.http.post("/predict", json=one) for one in wrong]
+    answers.append(service.http.post("/feedback", json={"truths": [{"prediction_id": "none"}]}))
+    return "\n".join(f"{answer.url} {answer.status_code}\n{answer.text}" for answer in answers)
 
 
 def live(folder: Path, name: str) -> None:
@@ -213,13 +233,16 @@ def live(folder: Path, name: str) -> None:
         ]
         heard = service.http.post("/feedback", json={"truths": told}).raise_for_status().json()
         (folder / "heard.json").write_text(json.dumps(heard))
+        (folder / "service.txt").write_text(spoken(service, rows[0][0]))
     asked = [{table.event_time: r["as_of"]} | r if life.has_time else r for r, _ in rows]
     frame = pl.DataFrame(asked, infer_schema_length=None).drop("as_of", strict=False)
     frame.write_csv(folder / "asked.csv")
     done.append(loopbook(folder, "score", "asked.csv", "scored.csv"))
     # what was asked now has its ground truth a moment later
     end = life.until if life.has_time else clock.utc_now() + timedelta(seconds=1)
-    done.append(loopbook(folder, "monitor", "--as-of", end.isoformat()))
+    turn = ("loop", "--once") if life.has_time else ("monitor",)
+    done.append(loopbook(folder, *turn, "--as-of", end.isoformat()))
+    done += [loopbook(folder, "status"), loopbook(folder, "check")]
     more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     shown = subprocess.run(
         [sys.executable, "-c", PAGES],
@@ -229,6 +252,7 @@ def live(folder: Path, name: str) -> None:
         text=True,
     )
     (folder / "pages.txt").write_text(shown.stdout)
+    (folder / "commands.txt").write_text("\n".join(c.stdout + c.stderr for c in done))
     ends = [c.stdout[-2000:] + c.stderr[-4000:] for c in (*done, shown) if c.returncode]
     assert not ends, "\n".join(ends)
 
@@ -284,3 +308,19 @@ def test_every_page_of_an_example_shows_its_target(lived):
         assert "Nothing to show" not in page, page[:300]
         assert "Traceback" not in page
     assert sum(target in page for page in pages) >= 2
+
+
+@pytest.mark.slow
+def test_all_that_an_example_says_is_about_its_own_table(lived):
+    """No word of the repository's own example, but where this contract has it too."""
+    own = words_of_the_example((lived / "contract.yaml").read_text())
+    about = 0
+    for pattern in SPOKEN:
+        texts = {path.name: read_by_people(path) for path in lived.glob(pattern)}
+        assert any(texts.values()), pattern
+        found = {name: words_of_the_example(text) - own for name, text in texts.items()}
+        assert not any(found.values()), (pattern, {n: w for n, w in found.items() if w})
+        about += any(
+            read_contract(lived / "contract.yaml").target.name in t for t in texts.values()
+        )
+    assert about > len(SPOKEN) / 3

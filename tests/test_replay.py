@@ -394,7 +394,7 @@ def test_a_replays_result_is_a_table_of_five_policies_and_a_figure():
     told = "\n".join(replay_results.lines(result))
     assert "0 of 60 requests failed" in told
     assert "12.0 % (-1.00 %)" in told
-    assert "the error is -10.0%, the bias 0.20 of theirs" in told
+    assert "the error is -10.0 %, the bias 0.20 of theirs" in told
     axis = replay_results.figure(result).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == list(
         replay_results.NAMES.values()

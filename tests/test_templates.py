@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
 from reading import Reads
 
-from loopbook.pages import rendering
+from loopbook.pages import formats, rendering
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import versions as version_pages
@@ -191,6 +191,15 @@ def test_a_template_has_no_way_around_the_escaping(name):
     text = (files("loopbook.pages") / "templates" / name).read_text()
     assert not re.search(r"\|\s*safe\b|autoescape|Markup|<script|\son[a-z]+=|xmlattr", text)
     assert not re.search(r"=\{\{", text), "an attribute without quotes"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(1975, "1975"), (2008.0, "2008"), (63_400, "63,400"), (0.37991, "0.3799"), (True, "True"),
+     ("1,0", "1,0"), (None, "")],
+)  # fmt: skip
+def test_an_input_is_shown_as_people_write_it_and_a_year_has_no_comma(value, shown):
+    assert formats.asked(value) == shown
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.12344, "0.1234"), (634_000.4, "634,000")])

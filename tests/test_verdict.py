@@ -156,12 +156,12 @@ def test_an_emptied_column_asks_for_a_person(world):
     emptied = world.fresh[:1500].with_columns(pl.lit(None, pl.Float64).alias("grade"))
     found = world.judge(world.window(emptied))
     assert found.level == "investigate"
-    assert "grade is missing in 100.0%" in " ".join(found.reasons)
+    assert "grade is missing in 100.0 %" in " ".join(found.reasons)
 
 
 def test_infinities_count_as_missing(world):
     rows = world.window(world.fresh[:600]).with_columns(pl.lit(np.inf).alias("sqft_lot"))
-    assert "sqft_lot is missing in 100.0%" in world.judge(rows).reasons[0]
+    assert "sqft_lot is missing in 100.0 %" in world.judge(rows).reasons[0]
 
 
 def test_prices_in_thousands_are_broken_ground_truth_and_no_reason_to_retrain(world):

@@ -131,9 +131,10 @@ def _champion_lines(champion: tracking.Version, now: datetime) -> list[str]:
     tags = champion.tags
     promoted = tags.get("promoted_at")
     age = f", {(now - parse_instant(promoted)).days} days ago" if promoted else ""
+    as_of = tags.get("as_of", "none")[:10]
+    until = "" if as_of == "none" else f", as of {as_of}"  # a table without event time has none
     return [
         f"champion    {champion.label} ({tags.get('candidate', 'unknown')}), "
         f"promoted {promoted[:16] if promoted else 'by hand'}{age}",
-        f"data        snapshot {tags.get('snapshot_sha256', 'unknown')[:12]}, "
-        f"as of {tags.get('as_of', 'unknown')[:10]}",
+        f"data        snapshot {tags.get('snapshot_sha256', 'unknown')[:12]}{until}",
     ]

@@ -108,8 +108,8 @@ def sift_broken(
         return Sifted(rows, of, refused=table, **told)
     if len(aside) > share * of:
         why = (
-            f"{len(aside):,} of {of:,} rows would be set aside ({len(aside) / of:.2%}), and up to "
-            f"{share:.2%} may be (quarantine_share in env.yaml)."
+            f"{len(aside):,} of {of:,} rows would be set aside ({100 * len(aside) / of:.2f} %), and up to "
+            f"{100 * share:.2f} % may be (quarantine_share in env.yaml)."
         )
         return Sifted(rows, of, refused=list(broken), why=why, **told)
     return Sifted(kept, of, aside, **told)

@@ -228,11 +228,11 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             rows.append(
                 f"last {NEWEST_MONTHS} months: {_shown(ours, measure, bias_measure)}, against "
                 f"{_shown(theirs, measure, bias_measure)} ({NAMES[policy]}): the error is "
-                f"{ours['error'] / theirs['error'] - 1:+.1%}, the bias "
+                f"{100 * ours['error'] / theirs['error'] - 100:+.1f} %, the bias "
                 f"{abs(ours['bias'] / theirs['bias']):.2f} of theirs"
             )
     if mapes := [
-        f"{NAMES[p]} {last[p]['mape']:.2%}" for p in policies if "mape" in last.get(p, {})
+        f"{NAMES[p]} {100 * last[p]['mape']:.2f} %" for p in policies if "mape" in last.get(p, {})
     ]:
         rows.append(f"mean absolute percentage error of these months: {', '.join(mapes)}")
     if held := [

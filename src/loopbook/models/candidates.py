@@ -116,7 +116,7 @@ def without_values(X: np.ndarray, contract: Contract) -> list[str]:
 
 
 def baseline(contract: Contract, random_seed: int) -> Pipeline:
-    """The usual level of the category, in proportion to the size where the contract names one."""
+    """What is usual: for each category, and in proportion to `target.per`, where there are any."""
     kinds = _kinds(contract)
     per = contract.target.per
     scale = [f"log_{per}"] if per and kinds.task.link == "log" else [per] if per else []

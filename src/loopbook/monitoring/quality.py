@@ -92,9 +92,7 @@ def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> lis
     if least_share(count, now.len()) <= usual + margin:
         return []
     share = count / now.len()
-    sentence = (
-        f"{name} is missing in {share:.1%} of the rows; it was in {usual:.1%} of the reference"
-    )
+    sentence = f"{name} is missing in {100 * share:.1f} % of the rows; it was in {100 * usual:.1f} % of the reference"
     return [Fault(name, "missing", share, usual, sentence, is_broken=True)]
 
 
@@ -113,9 +111,7 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
     share = strange.len() / now.len()
     first = strange.value_counts(sort=True).row(0)[0]
     is_broken = least_share(strange.len(), now.len()) > NEW_SHARE
-    sentence = (
-        f"{share:.1%} of the rows have a {name} that training has not seen, most of them {first}"
-    )
+    sentence = f"{100 * share:.1f} % of the rows have a {name} that training has not seen, most of them {first}"
     return [Fault(name, NEW, share, 0.0, sentence, is_broken)]
 
 
@@ -133,7 +129,7 @@ def _implausible(
         return []
     share = strange.size / now.len()
     sentence = (
-        f"{name} lies outside {low:,.6g} to {high:,.6g} in {share:.1%} of the rows, where nearly "
+        f"{name} lies outside {low:,.6g} to {high:,.6g} in {100 * share:.1f} % of the rows, where nearly "
         f"all of the reference was{_mixed_up(strange, was, _unit_of(name, contract))}"
     )
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]

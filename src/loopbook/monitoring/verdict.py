@@ -137,7 +137,7 @@ def _want_of_data(window: Window, rules: Rules) -> list[str]:
     if window.due and window.labels < rules.min_coverage * window.due:
         reasons.append(
             f"ground truth is late: {window.labels:,} of {window.due:,} answers that should "
-            f"have it do ({window.labels / window.due:.0%}, {rules.min_coverage:.0%} are needed)"
+            f"have it do ({100 * window.labels / window.due:.0f} %, {100 * rules.min_coverage:.0f} % are needed)"
         )
     elif window.labels < rules.min_labels:
         reasons.append(
@@ -215,7 +215,7 @@ def _estimate_reasons(window: Window, rules: Rules) -> list[str]:
 
 def _all_is_well(window: Window, rules: Rules) -> str:
     return (
-        f"the error is what it was at promotion ({rules.said.said_change(window.worse.mean)}, "
+        f"the error has not grown beyond the margin since promotion ({rules.said.said_change(window.worse.mean)}, "
         f"n = {window.worse.n:,}), and no input has moved beyond chance"
         if window.worse
         else "no input has moved beyond chance"

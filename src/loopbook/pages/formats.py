@@ -48,6 +48,13 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
 
 
+def asked(value: Any) -> Amount | str:
+    """The value of an input: four digits have no comma, since they may be a year."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "" if value is None else str(value)
+    return Amount(f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}")
+
+
 def cell(value: Any) -> str:
     """A value of a table's cell."""
     if isinstance(value, float):

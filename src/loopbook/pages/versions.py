@@ -141,7 +141,8 @@ def _kind(target: Record) -> str:
         told += f" and {more:,} more" if more > 0 else ""
         yes = f"; “{target['positive']}” is the positive class" if target.get("positive") else ""
         return f"one of {told}{yes}"
-    return target["unit"] or "no unit"
+    unit = target["unit"] or "no unit"
+    return "a number" if unit == target["name"] else unit
 
 
 def _decided(card: Record) -> list[tuple[str, Any]]:
@@ -185,7 +186,7 @@ def _lineage(version: Mapping[str, str], card: Record) -> dict[str, str]:
         "graph (SHA-256)": version.get("onnx_sha256", "unknown"),
         "reference (SHA-256)": version.get("reference_sha256", "none"),
         "commit": version.get("git_commit", "unknown"),
-        "data as of": (card["as_of"] or "unknown")[:10],
+        "data as of": card["as_of"][:10] if card["as_of"] else "no time: all rows of the table",
         "promoted": (version.get("promoted_at") or "never")[:16],
     }
 

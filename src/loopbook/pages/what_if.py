@@ -14,6 +14,7 @@ from loopbook.features import store as feature_store
 from loopbook.models.calibration_states import State
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import guarded
+from loopbook.pages.formats import share
 from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Feature, read_contract
 from loopbook.project.paths import Project
@@ -65,7 +66,7 @@ def _answer(
     kind = "class" if target.classes else target.unit or "no unit"
     return window_pages.answer(
         said,
-        f"{target.name}, {kind}, as of {now:%Y-%m-%d}",
+        f"{target.name if kind == target.name else f'{target.name}, {kind}'}, as of {now:%Y-%m-%d}",
         explain(servable, record, now, state and state.shift),
         {name: _place(servable.card, name, value) for name, value in record.items()},
         [*_rule(servable), *(f"no value for {name}, so it is imputed" for name in imputed)],
@@ -94,7 +95,7 @@ def _rule(servable: Servable) -> list[str]:
     if threshold is None or servable.task.positive is None:
         return []
     positive = target.classes[servable.task.positive]
-    return [f"{positive} is answered from a probability of {threshold:.1%} on"]
+    return [f"{positive} is answered from a probability of {share(threshold, 1)} on"]
 
 
 def _was_seen(card: Mapping[str, Any], name: str) -> bool:
@@ -142,10 +143,11 @@ def _place(card: Mapping[str, Any], name: str, value: Any) -> str:
     about = card["reference"].get(name, {})
     if value is None:
         return "no value"
-    if "shares" in about:
-        return f"{about['shares'].get(value, 0) * 100:.1f} % have it"
     if about.get("missing_share") == 1:
         return "no row that the model learned from had a value"
+    if isinstance(value, bool | str):
+        shares = about.get("shares") or {True: about["mean"], False: 1 - about["mean"]}
+        return f"{share(shares.get(value, 0), 1)} have it"
     quantiles = sorted((float(q), v) for q, v in about.get("quantiles", {}).items())
     below = [q for q, limit in quantiles if limit is not None and value >= limit]
     above = [q for q, limit in quantiles if limit is not None and value <= limit]

@@ -11,7 +11,7 @@ from typing import Any
 
 from loopbook.models.measures import of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import instant
+from loopbook.pages.formats import asked, instant
 from loopbook.pages.rendering import render
 
 Record = Mapping[str, Any]
@@ -151,7 +151,12 @@ def answer(
     sure = sure or HowSure()
     probabilities = sure.probabilities
     contributions = [
-        (part["feature"], part["value"], part["contribution"], places.get(part["feature"], ""))
+        (
+            part["feature"],
+            asked(part["value"]),
+            part["contribution"],
+            places.get(part["feature"], ""),
+        )
         for part in explanation["contributions"]
     ]
     return render(

@@ -209,7 +209,7 @@ class Contract(Strict):
         if name in self.trailing:
             of_all = {"count": "count", "rate": "share"}
             unit = of_all.get(self.trailing[name].aggregate, self.history.unit)
-        return f"{shown} ({unit})" if unit else shown
+        return f"{shown} ({unit})" if unit and unit.lower() != shown.lower() else shown
 
     def digest(self) -> str:
         """SHA-256 of what the contract says; comments and layout do not count."""
