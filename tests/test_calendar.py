@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from loopbook.data import units
 from loopbook.data.splits import PART
 from loopbook.features import rows as row_features
-from loopbook.monitoring import calendar, findings, units
+from loopbook.monitoring import calendar, findings
 from loopbook.project.contract import Contract
 
 ZONE = "America/New_York"

@@ -124,7 +124,7 @@ def square_metres(rows: pl.DataFrame) -> pl.DataFrame:
 def test_nothing_changed_is_healthy(world):
     found = world.judge(world.window(world.fresh[:1500]))
     assert found.level == "healthy", found.reasons
-    assert "what it was at promotion" in found.sentence
+    assert "has not grown beyond the margin since promotion" in found.sentence
 
 
 def test_more_expensive_neighbourhoods_without_more_error_are_watched(world):
