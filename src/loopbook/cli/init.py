@@ -4,6 +4,7 @@ It decides what is asked in the terminal and what is read there. What is
 proposed is decided in `loopbook.proposal`.
 """
 
+import signal
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
@@ -121,6 +122,8 @@ def _asked(wishes: "Wishes", propose: "Propose") -> "Wishes":
     """The answers; without them nothing is written."""
     from loopbook.cli.questions import asked
 
+    # polars lets a read go on after Ctrl-C, which a question would notice with the next Enter only
+    signal.siginterrupt(signal.SIGINT, True)
     try:
         return asked(wishes, propose)
     except (typer.Abort, EOFError, KeyboardInterrupt):
