@@ -431,6 +431,14 @@ def test_a_folder_of_files_that_disagree_is_refused(tmp_path):
         proposal_of(tmp_path / "all", tmp_path)
 
 
+def test_a_column_that_is_a_text_in_one_file_and_a_number_in_another_is_refused(tmp_path):
+    (tmp_path / "all").mkdir()
+    pl.DataFrame({"a": [1.5, 2], "b": [1, 2]}).write_parquet(tmp_path / "all/one.parquet")
+    pl.DataFrame({"a": ["3 m", "4"], "b": [None, 2]}).write_parquet(tmp_path / "all/two.parquet")
+    with pytest.raises(SourceError, match=r"'a' is Float64 in one\.parquet and String in two"):
+        proposal_of(tmp_path / "all", tmp_path)
+
+
 def test_a_database_is_described_by_its_only_table_or_by_a_query(tmp_path):
     here = project(tmp_path)
     with sqlite3.connect(tmp_path / "shop.db") as base:

@@ -272,6 +272,7 @@ def _read(place: dict[str, Any], files: list[Path], form: str, notes: list[str])
                     f"{where}: {files[0].name} and {file.name} have not the same columns "
                     f"({listed(sorted(map(repr, other)))} in one only). Keep files of one table there."
                 )
+        _refuse_other_types(where, files, tables)
         rows = pl.concat([t.select(columns) for t in tables], how="vertical_relaxed").collect()
     except (pl.exceptions.PolarsError, OSError, UnicodeDecodeError, csv.Error) as reason:
         raise SourceError(
@@ -281,6 +282,19 @@ def _read(place: dict[str, Any], files: list[Path], form: str, notes: list[str])
         ) from None
     _refuse_unusable(rows, columns, where, form)
     return Opened(place, rows, texts=form != "parquet", notes=notes, file=files[0], form=form)
+
+
+def _refuse_other_types(where: str, files: list[Path], tables: list[pl.LazyFrame]) -> None:
+    """What is a text in one file and a number in another would be read as text, as a category."""
+    schemas = [table.collect_schema() for table in tables]
+    for name, kind in schemas[0].items():
+        for file, schema in zip(files, schemas, strict=True):
+            kinds = {kind, schema[name]} - {pl.Null}
+            if len(kinds) == 2 and pl.String in kinds:
+                raise SourceError(
+                    f"{where}: {name!r} is {kind} in {files[0].name} and {schema[name]} in "
+                    f"{file.name}. Write one type in all files."
+                )
 
 
 def _refuse_unusable(rows: pl.DataFrame, columns: list[str], where: str, form: str) -> None:
