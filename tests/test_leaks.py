@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from loopbook.models import explained, leaks, sentinel, split_leaks
+from loopbook.models import explained, leaks, sentinel, split_leaks, target_functions
 
 ROWS = 1200
 
@@ -82,10 +82,20 @@ def test_three_columns_with_a_weight_each_are_named_and_no_fourth():
 
 
 def test_columns_that_are_nearly_always_zero_are_no_copies_of_each_other():
-    """They agree in 99.6 % of the rows, and in none of those that are not zero."""
-    rare = {"y": pl.when(COUNT % 500 == 7).then(1.0).otherwise(0.0)}
-    rows = sound().with_columns(**rare, other=pl.when(COUNT % 500 == 9).then(1.0).otherwise(0.0))
-    assert not any("other" in leak.columns for leak in found(rows))
+    """They agree in 99.96 % of the rows, and in a third of those in which one is not zero."""
+    one, other = np.zeros(60_000), np.zeros(60_000)
+    one[:24], other[12:36] = 1, 1
+    assert (one == other).mean() > target_functions.COPY
+    assert target_functions.agreement(other, one) == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(("thins_out", "is_made"), [(1.0, True), (0.7, False)])
+def test_classes_that_thin_out_towards_each_other_were_made_by_no_threshold(thins_out, is_made):
+    """They touch in both cases; the exponent says how closely the rows lie there."""
+    away = np.linspace(0, 1, 501)[1:] ** thins_out
+    away -= 0.8 * away[0]
+    x, y = np.r_[-away, away], np.repeat([0, 1], 500)
+    assert target_functions.clean_cuts(x, y) == ("0", is_made)
 
 
 @pytest.mark.parametrize(("gap", "certainty"), [(0, leaks.PROVEN), (20, leaks.SUSPECTED)])
@@ -243,3 +253,13 @@ def test_a_time_later_than_the_rows_own_is_named(what):
     rows = rows.with_columns(made.alias(what))
     some = list(split_leaks.later(rows, [what], "at", "Europe/Paris"))
     assert [leak.columns for leak in some] == [(what,)] * is_later
+
+
+@pytest.mark.parametrize(("hours", "is_later"), [(5, False), (29, True)])
+def test_a_row_of_which_only_the_day_is_known_is_compared_by_days(hours, is_later):
+    start = pl.datetime(2024, 1, 1, time_zone="UTC")
+    rows = pl.select(at=pl.int_range(400)).select(at=start + pl.duration(days=AT))
+    rows = rows.with_columns(seen=AT.dt.offset_by(f"{hours}h").dt.to_string("%Y-%m-%d %H:%M:%S"))
+    assert [leak.kind for leak in split_leaks.later(rows, ["seen"], "at", "UTC")] == (
+        ["later"] * is_later
+    )
