@@ -106,7 +106,8 @@ def test_intervals_that_surely_hold_too_few_are_watched_and_then_call_for_retrai
     once = verdict.judge(replace(WELL, inside=TOO_FEW), RULES)
     assert once.level == "watch"
     assert (
-        "too few of the observed targets: 80.0% (77.0% to 83.0%, n = 900) of 90%" in once.sentence
+        "too few of the observed targets: 80.0 % (77.0 % to 83.0 %, n = 900) of 90 %"
+        in once.sentence
     )
     again = verdict.judge(replace(WELL, inside=TOO_FEW, was_uncovered=True), RULES)
     assert again.level == "retrain"

@@ -302,7 +302,7 @@ def test_leaks_are_told_with_numbers_and_left_out(tmp_path):
     })  # fmt: skip
     proposal, _ = placed(table, tmp_path, target="trips")
     assert set(proposal.roles.ignored) == {"casual", "members"}
-    assert any("casual + members is the target in 100.0% of the rows" in n for n in proposal.notes)
+    assert any("casual + members is the target in 100.0 % of the rows" in n for n in proposal.notes)
 
 
 def test_a_time_that_comes_after_the_events_is_told(tmp_path):
@@ -313,7 +313,7 @@ def test_a_time_that_comes_after_the_events_is_told(tmp_path):
         "wind": [draw.gauss(5, 1) for _ in opened], "cost": [draw.gauss(9, 1) for _ in opened],
     })  # fmt: skip
     proposal, _ = placed(table, tmp_path, target="cost", time=["opened"])
-    told = "closed is a time, and in 100.0% of 600 rows it is later than the row's own"
+    told = "closed is a time, and in 100.0 % of 600 rows it is later than the row's own"
     assert any(told in note for note in proposal.notes)
 
 
@@ -580,7 +580,7 @@ def test_most_rows_without_a_class_are_told_since_none_may_be_an_answer(tmp_path
     table = pl.DataFrame({"wind": [draw.gauss(0, 1) for _ in medals], "medal": medals})
     proposal, _ = placed(table, tmp_path, target="medal")
     assert any(
-        "medal has no value in 80% of the rows" in n and "coalesce" in n for n in proposal.notes
+        "medal has no value in 80 % of the rows" in n and "coalesce" in n for n in proposal.notes
     )
 
 
@@ -642,7 +642,7 @@ def test_a_day_zero_is_no_day(tmp_path):
     days = ["0000-00-00" if i % 9 == 0 else f"2020-{1 + i % 12:02d}-05" for i in range(300)]
     proposal, _ = placed(pl.DataFrame(numbers(day=days)), tmp_path, target="y")
     assert proposal.table.columns["day"].kind == "time"
-    assert any("11.3% of the rows have none" in note for note in proposal.notes)
+    assert any("11.3 % of the rows have none" in note for note in proposal.notes)
 
 
 def test_a_text_that_hardly_comes_again_is_no_target(tmp_path):

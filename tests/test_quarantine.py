@@ -89,7 +89,7 @@ def test_beyond_the_share_everything_is_refused_with_every_failure():
     )
     assert found.aside == []
     assert {failure.rule.column for failure in found.refused} == {"size", "price"}
-    with pytest.raises(DataError, match=r"4 of 200 rows would be set aside \(2.00%\)"):
+    with pytest.raises(DataError, match=r"4 of 200 rows would be set aside \(2.00 %\)"):
         quarantine.refuse_if_broken(found, TABLE)
 
 

@@ -46,7 +46,7 @@ def test_inputs_that_come_to_the_target_stop_with_their_names_and_the_remedy():
         rehearsed(table())
     told = str(refused.value)
     assert "the target total follows from members, guests" in told
-    assert "members + guests is the target in 100.0% of the rows" in told
+    assert "members + guests is the target in 100.0 % of the rows" in told
     assert "{column: members, known: after}" in told
     assert 'leaks: {members: {accepted: "…"}}' in told
 

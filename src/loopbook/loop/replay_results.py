@@ -236,7 +236,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     ]:
         rows.append(f"mean absolute percentage error of these months: {', '.join(mapes)}")
     if held := [
-        f"{NAMES[p]} {last[p]['inside']:.1%} ({last[p]['above']:.1%} above, {last[p]['below']:.1%} "
+        f"{NAMES[p]} {100 * last[p]['inside']:.1f} % ({100 * last[p]['above']:.1f} % above, {100 * last[p]['below']:.1f} % "
         "below)"
         for p in policies
         if "inside" in last.get(p, {})

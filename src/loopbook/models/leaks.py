@@ -88,7 +88,7 @@ def _by_class(table: Columns, name: str, absent: np.ndarray) -> str:
             if is_kind[some].all() and is_kind.mean() ** int(some.sum()) < BY_CHANCE:
                 return (
                     f"all {some.sum():,} rows {how} a value of {name} have one class, which "
-                    f"{is_kind[~some].mean():.1%} of the others have"
+                    f"{100 * is_kind[~some].mean():.1f} % of the others have"
                 )
     return ""
 
@@ -100,7 +100,7 @@ def _by_size(table: Columns, name: str, absent: np.ndarray) -> str:
     more = "smaller" if auc < 0.5 else "greater"
     return (
         f"the target is {more} where {name} is missing than where it is there, in "
-        f"{max(auc, 1 - auc):.1%} of all pairs of such rows"
+        f"{100 * max(auc, 1 - auc):.1f} % of all pairs of such rows"
     )
 
 
@@ -121,8 +121,8 @@ def explains(table: Columns) -> Iterator[Leak]:
         if share >= TOO_GOOD or is_far or stands_out:
             why = ", and its name says that it is known afterwards" if is_named else ""
             told = (
-                f"{name} alone explains {share:.1%} of the target, the next best column "
-                f"{next_best:.1%}, all others together {others:.1%}{why}"
+                f"{name} alone explains {100 * share:.1f} % of the target, the next best column "
+                f"{100 * next_best:.1f} %, all others together {100 * others:.1f} %{why}"
             )
             yield Leak((name,), "explains", SUSPECTED, told, LATER, is_named or share >= TOO_GOOD)
 
@@ -148,8 +148,8 @@ def time(table: Columns, *, only_counters: bool = True) -> Iterator[Leak]:
         later = power(table, [name], order)
         if later < VANISHES * within:
             told = (
-                f"{name} tells {within:.1%} of the target of rows between those that it was "
-                f"learned from, and {later:.1%} of later ones"
+                f"{name} tells {100 * within:.1f} % of the target of rows between those that it was "
+                f"learned from, and {100 * later:.1f} % of later ones"
             )
             yield Leak((name,), "time", SUSPECTED, told, "if it only counts time: ignored", False)
 
@@ -186,7 +186,7 @@ def gone_with_the_target(rows: pl.DataFrame, names: Sequence[str], target: str) 
         without = float(absent.filter(~unlabelled).mean())
         if with_target >= GONE_LEAST and without <= GONE_ELSEWHERE * with_target:
             told = (
-                f"{name} is missing in {with_target:.0%} of the {unlabelled.sum():,} rows without "
-                f"a target and in {without:.1%} of the others, so it comes with the target"
+                f"{name} is missing in {100 * with_target:.0f} % of the {unlabelled.sum():,} rows without "
+                f"a target and in {100 * without:.1f} % of the others, so it comes with the target"
             )
             yield Leak((name,), "missingness", SUSPECTED, told, LATER)

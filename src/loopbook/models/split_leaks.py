@@ -105,7 +105,7 @@ def groups(
         if told >= alike:
             evidence = (
                 f"{shared.sum():,} of {asked.height:,} rows that judge have a {name} of which other "
-                f"rows teach, and those alone tell {told:.1%} of their target"
+                f"rows teach, and those alone tell {100 * told:.1f} % of their target"
             )
             remedy = (
                 "if new ones will be asked about, the error of those is larger; without an "
@@ -159,7 +159,7 @@ def later(rows: pl.DataFrame, names: Sequence[str], at: str, zone: str | None) -
         share = float((times > own).filter(times.is_not_null()).mean() or 0.0)
         if share >= LEAST_SHARE:
             evidence = (
-                f"{name} is a time, and in {share:.1%} of {times.drop_nulls().len():,} rows it is "
+                f"{name} is a time, and in {100 * share:.1f} % of {times.drop_nulls().len():,} rows it is "
                 "later than the row's own: it had not come then"
             )
             yield Leak((name,), "later", SUSPECTED, evidence, LATER)

@@ -36,7 +36,7 @@ def copies(table: Columns) -> Iterator[Leak]:
         share, line = _on_a_line(values, table.target)
         if share >= COPY and not (line and counts_time(table, name)):
             rows = int(np.isfinite(values).sum())
-            evidence = f"{name} is the target{line} in {share:.1%} of {rows:,} rows"
+            evidence = f"{name} is the target{line} in {100 * share:.1f} % of {rows:,} rows"
             yield Leak((name,), "copy", PROVEN, evidence)
 
 
@@ -118,7 +118,11 @@ def _told(table: Columns, one: str, sign: str, other: str, few: np.ndarray | Non
     if not table.is_class:
         share = agreement(made, y)
         is_made = share >= COPY
-        return f"{one} {sign} {other} is the target in {share:.1%} of the rows" if is_made else ""
+        return (
+            f"{one} {sign} {other} is the target in {100 * share:.1f} % of the rows"
+            if is_made
+            else ""
+        )
     cuts, is_made = clean_cuts(made, y, LEAST_PAIRED_CLIFF)
     if not cuts or (few is None and not is_made):
         return ""

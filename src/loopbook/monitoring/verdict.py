@@ -180,8 +180,8 @@ def uncovered(window: Window, rules: Rules) -> str | None:
         return None
     word = "few" if share.mean < level else "many"
     return (
-        f"the intervals hold too {word} of the observed targets: {share.mean:.1%} "
-        f"({share.low:.1%} to {share.high:.1%}, n = {share.n:,}) of {level:.0%}"
+        f"the intervals hold too {word} of the observed targets: {100 * share.mean:.1f} % "
+        f"({100 * share.low:.1f} % to {100 * share.high:.1f} %, n = {share.n:,}) of {100 * level:.0f} %"
     )
 
 

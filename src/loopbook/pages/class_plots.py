@@ -67,7 +67,7 @@ def _share(value: float) -> str:
     """A cell of the confusion; none of the rows is nothing, and few are not none."""
     if value == 0:
         return ""
-    return "<1%" if value < 0.005 else f"{value:.0%}"
+    return "<1 %" if value < 0.005 else f"{100 * value:.0f} %"
 
 
 def _frequent(

@@ -113,7 +113,7 @@ def _rank(clock: Clock) -> tuple:
 
 def _unfit(clock: Clock, now: datetime) -> str:
     if clock.missing > MOST_MISSING:
-        return f"{clock.missing:.1%} of the rows have none"
+        return f"{100 * clock.missing:.1f} % of the rows have none"
     if clock.values.drop_nulls().n_unique() < LEAST_TIMES:
         return f"it has {clock.values.drop_nulls().n_unique()} values"
     if all(wording.time_rank(header) <= -2 for header in clock.headers):

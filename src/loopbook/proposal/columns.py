@@ -254,7 +254,7 @@ def _refined_time(column: Column) -> Column:
 
 def _constant(column: Column) -> str:
     value = column.values.drop_nulls()[0]
-    others = f", and none in {column.missing:.0%}" if column.missing else ""
+    others = f", and none in {100 * column.missing:.0f} %" if column.missing else ""
     return f"is {str(value)[:40]!r} in every row{others}"
 
 

@@ -36,8 +36,8 @@ class Mixture:
     @property
     def told(self) -> str:
         return (
-            f"looks like two columns: {1 - self.share:.0%} of the values around {self.small:,.4g} and "
-            f"{self.share:.0%} around {self.large:,.4g}, as {self.units} would"
+            f"looks like two columns: {100 * (1 - self.share):.0f} % of the values around {self.small:,.4g} and "
+            f"{100 * self.share:.0f} % around {self.large:,.4g}, as {self.units} would"
         )
 
 

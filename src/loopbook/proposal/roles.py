@@ -84,7 +84,7 @@ def _useless(column: Column) -> str:
     if column.kind == "time":
         return "is a time beside the event's; a query can make a number of it"
     if column.missing > MOST_MISSING:
-        return f"has no value in {column.missing:.1%} of the rows"
+        return f"has no value in {100 * column.missing:.1f} % of the rows"
     return "counts the rows" if is_row_count(column) else _names_rows(column)
 
 

@@ -27,7 +27,7 @@ def show(proposal: Proposal, console: Console) -> None:
     for header, column in proposal.table.columns.items():
         role, why = proposal.role(header)
         sure = _sure(proposal, header, column)
-        missing = f"{column.missing:.1%}" if column.missing else ""
+        missing = f"{100 * column.missing:.1f} %" if column.missing else ""
         parts = [header, column.kind, role, _values(proposal, column), missing, sure, why]
         style = "dim" if role == "ignored" else COLOURS[sure]
         table.add_row(

@@ -138,7 +138,7 @@ def _none_of_them(column: Column) -> list[str]:
     """What it may mean that most rows have no class."""
     if column.missing < MOSTLY:
         return []
-    told = f"has no value in {column.missing:.0%} of the rows, and these rows are left out. If none of "
+    told = f"has no value in {100 * column.missing:.0f} % of the rows, and these rows are left out. If none of "
     told += "them is an answer too, give it a name: coalesce(column, 'none') in source.query"
     return [told]
 
@@ -208,5 +208,5 @@ def _of_number(column: Column) -> Aim:
             return Aim("regression", why, {"transform": "log"}, notes)
     share = (values == 0).mean()
     if share > 0.3:
-        notes.append(f"is 0 in {share:.0%} of the rows")
+        notes.append(f"is 0 in {100 * share:.0f} % of the rows")
     return Aim("regression", f"a number with {column.distinct:,} values", {}, notes)

@@ -161,7 +161,7 @@ def _feature(p: Proposal, column: Column) -> Iterator[str]:
         yield f"    categories: {_scalar(listed)}"
     if column.header in p.roles.calendar:
         yield "    calendar: true"
-    missing = f"{column.missing:.1%} missing" if column.missing else ""
+    missing = f"{100 * column.missing:.1f} % missing" if column.missing else ""
     yield f"    example: {_scalar(example_of(column, p))}{_comment(missing)}"
     yield f"    meaning: {_scalar(wording.meaning_of(column.header))}"
 
