@@ -146,9 +146,30 @@ def test_a_slice_that_drifts_apart_is_what_one_level_cannot_mend():
         apart, _sliced(unseen(), name), about, SURE, of=about.target.name, least_rows=50
     )
     assert {n: round(i.mean / 8) for n, i in told.items()} == {f"{name} a": 1, f"{name} b": -1}
-    judged = verdict.judge(replace(WELL, apart=told), RULES)
-    assert judged.level == "retrain"
-    assert f"{name} a drifts apart" in judged.sentence
+    once = verdict.judge(replace(WELL, apart=told), RULES)
+    assert once.level == "watch"
+    assert f"{name} a drifts apart" in once.sentence
+    again = verdict.judge(replace(WELL, apart=told, was_apart=[f"{name} a"]), RULES)
+    assert again.level == "retrain"
+    assert "window before" in again.reasons[0]
+    assert "window before" not in again.reasons[1]
+
+
+def test_a_level_that_moves_under_every_slice_is_no_drift_apart():
+    about = small_classes.table(NUMBER).model_copy(update={"slices": {"zone": None}})
+    now = _sliced(rows(1200, moved=10.0, about=about), "zone")
+    raised = now.with_columns(pl.col("answer") + 8.0)
+    told = performance.moved_slices(
+        raised, _sliced(unseen(), "zone"), about, SURE, of=about.target.name, least_rows=50
+    )
+    assert all(i.low < 0 < i.high for i in told.values())
+    assert len(told) == 2
+
+
+def test_which_slices_were_apart_is_asked_of_the_same_version():
+    before, facts = {"champion": {"version": "2"}, "apart": ["a"]}, {"champion": {"version": "2"}}
+    assert record.was_apart([before], facts) == ["a"]
+    assert record.was_apart([before | {"champion": {"version": "1"}}], facts) == []
 
 
 def _sliced(some: pl.DataFrame, name: str) -> pl.DataFrame:

@@ -149,7 +149,7 @@ class Performance:
     `bias` is that of the class that is farthest off, `bias_of`, where there are classes;
     `raw_bias` the same before any level moved the answers. `inside` is the share of
     observed targets that the intervals held, `above` and `below` the shares of the others.
-    `apart` has, by slice, how far its bias has moved since promotion.
+    `apart` has, by slice, how far its bias has moved since promotion beside all.
     """
 
     due: int = 0
@@ -326,6 +326,7 @@ def as_window(
         champion_age_days=champion_age_days,
         inside=errors.inside,
         was_uncovered=bool(facts.get("was_uncovered")),
+        was_apart=facts.get("was_apart", ()),
         at_bound=_at_bound(facts.get("calibration")),
         apart=errors.apart,
     )

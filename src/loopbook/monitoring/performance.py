@@ -102,6 +102,12 @@ def inside_intervals(rows: pl.DataFrame, confidence: Confidence) -> dict[str, An
     }
 
 
+def _beside_all(task: Task, rows: pl.DataFrame, of: str) -> np.ndarray:
+    """Each row's signed error less that of all: what one level for all cannot take away."""
+    errors = task.signed_errors(*pairs(task, rows))[of]
+    return errors - errors.mean()
+
+
 def moved_slices(
     known: pl.DataFrame,
     tested: pl.DataFrame,
@@ -111,7 +117,7 @@ def moved_slices(
     of: str,
     least_rows: int,
 ) -> dict[str, Interval]:
-    """How far the bias of each declared slice has moved since promotion.
+    """How far the bias of each declared slice has moved since promotion, beside that of all rows.
 
     Each is as wide as picking the farthest of them asks for (Bonferroni).
     Slices with fewer than `least_rows` rows on either side are left out.
@@ -120,7 +126,7 @@ def moved_slices(
     slices = {n: edges for n, edges in contract.slices.items() if n in known.columns}
     about = contract.model_copy(update={"slices": slices})
     now, then = (
-        (task.signed_errors(*pairs(task, rows))[of], evaluation.slice_labels(rows, about))
+        (_beside_all(task, rows, of), evaluation.slice_labels(rows, about))
         for rows in (known, tested)
     )
     both = {

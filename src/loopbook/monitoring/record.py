@@ -118,7 +118,16 @@ def make_record(
 
 def was_uncovered(history: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> bool:
     """Whether the window before, of the same version, had intervals that surely did not hold."""
+    return bool(_before(history, facts).get("uncovered"))
+
+
+def was_apart(history: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+    """The slices that surely drifted apart in the window before, of the same version."""
+    return list(_before(history, facts).get("apart", ()))
+
+
+def _before(history: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> Mapping[str, Any]:
     version = (facts.get("champion") or {}).get("version")
     if not history or (history[-1].get("champion") or {}).get("version") != version:
-        return False
-    return bool(history[-1].get("uncovered"))
+        return {}
+    return history[-1]

@@ -66,7 +66,8 @@ class Window:
     inside : the share of observed targets that the intervals held, or None
     was_uncovered : whether the window before held too few or too many beyond doubt
     at_bound : what the calibration state says of its bound, where it is held back there
-    apart : by slice, how far its bias has moved since promotion
+    apart : by slice, how far its bias has moved since promotion beside that of all rows
+    was_apart : the slices of which that was said beyond doubt of the window before
     """
 
     rows: int
@@ -85,6 +86,7 @@ class Window:
     was_uncovered: bool = False
     at_bound: str | None = None
     apart: Mapping[str, Interval] = field(default_factory=dict)
+    was_apart: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,9 @@ def judge(window: Window, rules: Rules) -> Verdict:
     """The verdict on a window."""
     if window.wanting:
         return Verdict(WATCH, list(window.wanting))
-    notes = [*window.drifted, *window.odd]
+    apart = drifted_apart(window.apart, rules)
+    once = [told for name, told in apart.items() if name not in window.was_apart]
+    notes = [*once, *window.drifted, *window.odd]
     if told := uncovered(window, rules):
         notes = [told, *notes]
     if window.broken:
@@ -164,7 +168,12 @@ def _error_reasons(window: Window, rules: Rules) -> list[str]:
             f"the error has grown by {change(i.mean)} ({change(i.low)} to {change(i.high)}, "
             f"n = {i.n:,}), more than {change(rules.error_margin)}"
         )
-    reasons += _bound_reasons(window) + _slice_reasons(window, rules)
+    reasons += _bound_reasons(window)
+    reasons += [
+        f"{told}, and so it was in the window before"
+        for name, told in drifted_apart(window.apart, rules).items()
+        if name in window.was_apart
+    ]
     if window.was_uncovered and (told := uncovered(window, rules)):
         reasons.append(f"{told}, and so it was in the window before")
     return reasons
@@ -190,15 +199,16 @@ def _bound_reasons(window: Window) -> list[str]:
     return [f"the calibration is at its bound: {window.at_bound}"] if window.at_bound else []
 
 
-def _slice_reasons(window: Window, rules: Rules) -> list[str]:
-    """Slices whose bias has moved away by itself: one level for all cannot mend that."""
+def drifted_apart(apart: Mapping[str, Interval], rules: Rules) -> dict[str, str]:
+    """By slice, that its bias has moved away by itself: one level for all cannot mend that."""
     change = rules.said_bias.said_change
-    return [
-        f"{name} drifts apart: its bias has moved by {change(i.mean)} ({change(i.low)} to "
-        f"{change(i.high)}, n = {i.n:,}), beyond {rules.said_bias.said(rules.slice_margin)}"
-        for name, i in window.apart.items()
+    return {
+        name: f"{name} drifts apart: its bias has moved by {change(i.mean)} ({change(i.low)} to "
+        f"{change(i.high)}, n = {i.n:,}) beside that of all rows, beyond "
+        f"{rules.said_bias.said(rules.slice_margin)}"
+        for name, i in apart.items()
         if abs(_nearest_to_zero(i)) > rules.slice_margin
-    ]
+    }
 
 
 def _nearest_to_zero(interval: Interval) -> float:

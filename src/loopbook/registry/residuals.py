@@ -1,8 +1,8 @@
 """Residuals: what a version answered to rows that it had not seen, frozen with it.
 
 It decides what a version's calibration begins with, before anything that it
-served has come true: the rows of `validation`, as the model that was fitted
-without them answered them, and those of `test`. All answers are raw: no level
+served has come true: the rows of `test`. Those of `validation` were answered
+by another fit, which stood at another level. All answers are raw: no level
 moved them. The registry has the file's digest, as it has the reference's.
 """
 
@@ -46,7 +46,7 @@ def paired(
     Parameters
     ----------
     rows : polars.DataFrame
-        Of `split`, those of `train` left out.
+        Of `split`, those that the version was not taught.
     answers : array of shape (rows,), or (rows, K) for classes
     moment : datetime in UTC
         When a row happened and was known, where the table has no event time.
@@ -73,8 +73,8 @@ def freeze(pairs: pl.DataFrame, *, seed: int) -> bytes:
 
 
 def held_back(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of a split that a version was not taught when it answered them."""
-    return rows.filter(pl.col(PART) != "train")
+    """The rows of a split that a version has not seen."""
+    return rows.filter(pl.col(PART) == "test")
 
 
 def kept(registry: Registry, version: Version, contract: Contract) -> pl.DataFrame | None:
