@@ -129,7 +129,7 @@ def _of_database(address: str, query: str) -> Opened:
     named = NamedPlace(None, Place(**place), texts=_Every())
     with tempfile.TemporaryDirectory() as folder:
         landing.land(named, Path(folder))
-        rows = pl.read_parquet(landing.landed(named, Path(folder)))
+        rows = pl.read_parquet(landing.landed(named, Path(folder)), glob=False)
     notes = []
     if "@" in address and "${" not in address:
         notes.append(
