@@ -117,9 +117,9 @@ def test_of_a_long_log_a_part_is_read_that_is_spread_over_it(log, monkeypatch):
 # -- what is frozen with a version -----------------------------------------------
 
 
-def split_rows(rows: int = 40) -> pl.DataFrame:
+def split_rows(rows: int = 160) -> pl.DataFrame:
     parts = ["train"] * (rows // 2) + ["validation"] * (rows // 4) + ["test"] * (rows // 4)
-    at = [START + place * DAY for place in range(rows)]
+    at = [START + place * DAY / 4 for place in range(rows)]
     return pl.DataFrame(
         {
             PART: parts,
@@ -130,7 +130,7 @@ def split_rows(rows: int = 40) -> pl.DataFrame:
     )
 
 
-def pairs(rows: int = 40) -> pl.DataFrame:
+def pairs(rows: int = 160) -> pl.DataFrame:
     held = residuals.held_back(split_rows(rows))
     return residuals.paired(held, np.full(held.height, 100.0), TABLE, moment=START)
 
@@ -155,7 +155,7 @@ class Shelf:
 
 def test_rows_that_a_version_learned_from_do_not_calibrate_it():
     kept = pl.read_parquet(io.BytesIO(residuals.freeze(pairs(), seed=1)))
-    assert kept.height == 10
+    assert kept.height == 40
     assert kept["at"].min() == START + 30 * DAY
     assert dict(kept.schema) == dict(residuals.column_types(TABLE))
 
@@ -235,6 +235,15 @@ def test_the_same_instant_gives_the_same_state_whatever_was_made_since(here):
     first = [made(here, day, rule)[0].state for day in (42, 43, 44)]
     again = [made(here, day, rule)[0].state for day in (44, 42, 43)]
     assert [first[2], first[0], first[1]] == again
+
+
+def test_before_the_first_answer_the_newest_moment_is_that_of_the_build(here):
+    """The table of the example ends years ago: no truth would be young enough today."""
+    built = START + 60 * DAY
+    here.shelf.version.tags["as_of"] = built.isoformat()
+    (told,) = calibration.made(here.project, TABLE, RULE)
+    assert told.state.as_of == built
+    assert told.state.shift == made(here, 60)[0].state.shift != (0.0,)
 
 
 def test_where_calibration_is_off_no_state_is_made(here):

@@ -135,7 +135,8 @@ def decide(
             task, before or _none(task, as_of, digest, ""), as_of, digest, stands_still
         )
     if not len(rows):
-        return _none(task, as_of, digest, "no truth is known yet: answers are the model's own.")
+        why = f"no truth of the last {truths.LONGEST_DAYS:,} days is known: answers are the model's own."
+        return _none(task, as_of, digest, why)
     walked, last = _walked(task, rows, truths.microseconds(as_of), rule)
     quantiles, least = _quantiles(task, rows, walked, truths.microseconds(as_of), rule.interval)
     return State(

@@ -123,7 +123,8 @@ def made(
     rule : Rule or None
         None: `calibration` is off, and no state is made.
     as_of : datetime in UTC or None
-        None: just after the newest answer by the clock of the loop, or now.
+        None: just after the newest answer by the clock of the loop. Where nothing was
+        answered yet, the newest moment that a version was built for, or now.
 
     Returns
     -------
@@ -144,11 +145,17 @@ def made(
         return []
     log = prediction_log.connect(project, contract)
     try:
-        moment = as_of or loop_clock.newest(log, utc_now()) or utc_now()
+        moment = as_of or loop_clock.newest(log, utc_now()) or _built_for(versions)
         evidence = Evidence(project, contract, registry, log)
         return make(versions, evidence, rule, moment)
     finally:
         log.close()
+
+
+def _built_for(versions: Sequence[Version]) -> datetime:
+    """The newest moment that a version was built for, or now."""
+    told = [version.tags.get("as_of", "none") for version in versions]
+    return max([parse_instant(one) for one in told if one != "none"], default=utc_now())
 
 
 def make(
