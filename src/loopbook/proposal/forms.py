@@ -62,7 +62,7 @@ def read(column: pl.Series, form: Form) -> pl.Series:
     if (
         form.kind in ("integer", "number")
         and form.is_as_read
-        and not any(map(_is_number, form.nulls))
+        and not any(map(is_number, form.nulls))
     ):
         # as machines write it; only what is left is looked at
         quick = _as_kind(column.cast(pl.Float64, strict=False).fill_nan(None), form)
@@ -71,7 +71,8 @@ def read(column: pl.Series, form: Form) -> pl.Series:
     return _slowly(column, form)
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a number."""
     try:
         float(text)
     except ValueError:

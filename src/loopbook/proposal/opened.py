@@ -20,6 +20,7 @@ from loopbook.data.places import NamedPlace, described, listed
 from loopbook.project.errors import SourceError
 from loopbook.project.names import plain_header
 from loopbook.project.source import Place
+from loopbook.proposal.forms import is_number
 
 HEAD_BYTES = 1 << 16
 IS_NO_TABLE = (
@@ -312,7 +313,7 @@ def _refuse_unusable(rows: pl.DataFrame, columns: list[str], where: str, form: s
             f"{where}: has {listed(list(map(repr, twins)))}, which look alike: they differ in spaces or "
             "in how accents are stored. Rename one of them."
         )
-    numbers = [c for c in columns if _is_number(c)]
+    numbers = [c for c in columns if is_number(c)]
     is_count = numbers == [str(i) for i in range(len(columns))] or numbers == [
         str(i + 1) for i in range(len(columns))
     ]
@@ -321,11 +322,3 @@ def _refuse_unusable(rows: pl.DataFrame, columns: list[str], where: str, form: s
             f"{where}: its first line ({', '.join(columns[:5])}, …) is a row and no line of "
             "headers. Put the columns' names above it."
         )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
