@@ -88,6 +88,22 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     assert found["passed"], found
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["baseline", "ridge"])
+def test_a_category_of_thousands_of_values_has_no_column_for_each(name, sample):
+    """300,000 flights of 4,000 aircraft took 22 GB, and the kernel was killed."""
+    X, y = sample
+    X = X.copy()
+    place = row_features.input_names(CONTRACT).index(CONTRACT.categories[0])
+    X[:, place] = np.random.default_rng(0).integers(0, 900, len(X))
+    model = fitted_parts.in_float32(fitted(name, X[:2000], y[:2000]))
+    assert model[0].transform(X).shape[1] < 100
+    X[-1, place] = np.nan
+    runtime = inference.session(export.export(model, CONTRACT, X.shape[1]))
+    both = TASK.answers(model, X), inference.predict(runtime, X)
+    assert export.parity(TASK, *both, spread=TASK.spread(np.exp(y[:2000])))["passed"]
+
+
 @pytest.mark.parametrize("name", ["ensemble", "with_history", "relative", "recalibrated", "ridge"])
 def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     """MLflow reads back only what it is told to trust."""
