@@ -121,7 +121,7 @@ screenshots: $(READY) ## take docs/*.png again, of a project made for it
 	@$(BIN)/python -m bench.screenshots
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
-EXTRAS  = postgresql redis dask dev bench
+EXTRAS  = postgresql redis dask openlineage dev bench
 
 .PHONY: lock
 lock: $(READY) ## choose versions anew: pyproject.toml to the four locks
