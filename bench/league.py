@@ -31,7 +31,15 @@ from lightgbm import LGBMClassifier, LGBMRegressor
 from loopbook.data import sources, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import calibration_states, candidates, export, fitted_parts, grid, inference
+from loopbook.models import (
+    calibration_states,
+    candidates,
+    export,
+    fitted_parts,
+    grid,
+    inference,
+    steps,
+)
 from loopbook.models.calibration_states import Rule
 from loopbook.models.task import Task, task_of
 from loopbook.project import clock, paths
@@ -156,7 +164,7 @@ def answered(
     y = task.inside(task.observed(taught[table.target.name]))
     began = time.process_time()
     model = candidates.build(name, table, here.seed, len(y))
-    model = fitted_parts.in_float32(candidates.fit(model, X, y, taught))
+    model = fitted_parts.in_float32(steps.fitted(model, X, y))
     graph = export.export(model, table, X.shape[1])
     took = time.process_time() - began
     X_asked = row_features.model_matrix(asked, table, vocabulary)

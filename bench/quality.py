@@ -16,7 +16,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from loopbook.data import sources, splits, validation
 from loopbook.features import history
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, export, fitted_parts, inference
+from loopbook.models import candidates, export, fitted_parts, inference, steps
 from loopbook.models.task import task_of
 from loopbook.project import clock, contract, knobs, paths
 
@@ -64,7 +64,7 @@ def in_time(root: Path, as_of: datetime | None) -> list[str]:
 
     for name in candidates.RECIPES:
         model = candidates.build(name, table, settings.random_seed, len(y))
-        model = fitted_parts.in_float32(candidates.fit(model, X, y, fitted_on))
+        model = fitted_parts.in_float32(steps.fitted(model, X, y))
         graph = inference.session(export.export(model, table, X.shape[1]))
         lines.append(line(name, inference.predict(graph, X_asked)))
     before = rows.filter(pl.col(clock.EVENT_TS) < as_of)
@@ -119,7 +119,7 @@ def at_random(root: Path) -> list[str]:
 def _rmse(model, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame, seed: int) -> float:
     order = np.random.default_rng(seed).permutation(len(y))
     train, test = order[:TRAINING_ROWS], order[TRAINING_ROWS:]
-    model = candidates.fit(model, X[train], y[train], rows[train])
+    model = steps.fitted(model, X[train], y[train])
     error = model.predict(X[test]) - y[test]
     return float(np.sqrt(np.mean(error**2)))
 

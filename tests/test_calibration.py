@@ -118,11 +118,13 @@ def test_of_a_long_log_a_part_is_read_that_is_spread_over_it(log, monkeypatch):
 
 
 def split_rows(rows: int = 160) -> pl.DataFrame:
+    """Every row has its key, and a truth that is a tenth above what `pairs` says."""
     parts = ["train"] * (rows // 2) + ["validation"] * (rows // 4) + ["test"] * (rows // 4)
     at = [START + place * DAY / 4 for place in range(rows)]
     return pl.DataFrame(
         {
             PART: parts,
+            TABLE.key[0]: [f"row {place}" for place in range(rows)],
             "event_ts": pl.Series(at, dtype=pl.Datetime("us", "UTC")),
             "known_ts": pl.Series([t + DAY for t in at], dtype=pl.Datetime("us", "UTC")),
             TABLE.target.name: [110.0] * rows,
@@ -131,7 +133,8 @@ def split_rows(rows: int = 160) -> pl.DataFrame:
 
 
 def pairs(rows: int = 160) -> pl.DataFrame:
-    held = residuals.held_back(split_rows(rows))
+    """What came true of the rows of `test`, and of no other."""
+    held = split_rows(rows).filter(pl.col(PART) == "test")
     return residuals.paired(held, np.full(held.height, 100.0), TABLE, moment=START)
 
 
@@ -153,10 +156,18 @@ class Shelf:
         return self.content_
 
 
-def test_rows_that_a_version_learned_from_do_not_calibrate_it():
-    kept = pl.read_parquet(io.BytesIO(residuals.freeze(pairs(), seed=1)))
-    assert kept.height == 40
-    assert kept["at"].min() == START + 30 * DAY
+def test_a_calibration_begins_with_what_fits_said_to_rows_that_they_had_not_seen():
+    """Of those that taught the version, what fits without them said; never the first fit's validation."""
+    every = split_rows()
+    parts = {part: every.filter(pl.col(PART) == part) for part in ("train", "validation", "test")}
+    said = {"validation": np.full(40, 1.0), "test": np.full(40, 100.0)}
+    left_out = pl.concat([parts["train"].tail(20), parts["validation"]])
+    stored = residuals.predictions(parts, said, (left_out, np.full(60, 104.0)), TABLE)
+    kept = residuals.of_candidate(stored, every, TABLE, moment=START)
+    kept = pl.read_parquet(io.BytesIO(residuals.freeze(kept, seed=1)))
+    assert kept["raw"].to_list() == [104.0] * 60 + [100.0] * 40
+    assert kept["at"].min() == START + 15 * DAY
+    assert kept["at"].is_sorted()
     assert dict(kept.schema) == dict(residuals.column_types(TABLE))
 
 

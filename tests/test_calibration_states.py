@@ -290,6 +290,17 @@ def test_a_state_that_stands_still_repeats_the_one_before_and_says_why():
     assert alone.shift == (0.0,)
 
 
+def test_a_state_that_is_not_made_anew_stands_for_a_month_and_then_fades_and_says_so():
+    state = decide(LOG, of_numbers(lambda _: 0.2), day(60), Rule())
+    assert state.aged(28) is state
+    assert state.aged(42).shift == pytest.approx([state.shift[0] / 2])
+    assert "it is 42 days old, so 50% of it is left" in state.aged(42).reason
+    assert state.aged(400).shift == pytest.approx([0], abs=1e-8)
+    assert state.aged(400).low == state.low
+    slower = decide(LOG, of_numbers(lambda _: 0.2), day(60), Rule(half_life_days=21))
+    assert slower.aged(42) is slower
+
+
 def test_a_hundred_thousand_truths_are_few_numbers_to_the_line():
     """Each truth is looked at once, and a day is one point: no step reads all rows again."""
     from loopbook.models import shift_walks

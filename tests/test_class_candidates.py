@@ -1,12 +1,9 @@
 """Candidates of yes or no and of several classes, and those of numbers that are no logs."""
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import LogisticRegression
 
 from loopbook.models import (
     calibration_states,
@@ -17,9 +14,9 @@ from loopbook.models import (
     fitted_parts,
     grid,
     inference,
+    steps,
     trial,
 )
-from loopbook.models.calibrated import Calibrated
 from loopbook.models.task import task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
@@ -65,11 +62,9 @@ def possible(contract: Contract) -> list[str]:
     return [n for n in grid.LIBRARY if n not in grid.NEEDS or grid.NEEDS[n](contract)]
 
 
-def fitted(name: str, contract: Contract, X, y, rows=None):
-    rows = trial.made_up(contract)[2] if rows is None else rows
-    rows = rows if contract.event_time else pl.DataFrame()
+def fitted(name: str, contract: Contract, X, y):
     model = candidates.build(name, contract, 3, len(y))
-    return fitted_parts.in_float32(candidates.fit(model, X, y, rows))
+    return fitted_parts.in_float32(steps.fitted(model, X, y))
 
 
 def both(model, contract: Contract, X) -> tuple[np.ndarray, np.ndarray]:
@@ -91,7 +86,7 @@ def test_a_candidate_of_any_target_answers_the_same_when_exported(contract, name
 
     By a shift of each row, as arithmetic on the answers moves them; by none it is the same bits.
     """
-    X, y, _ = trial.made_up(contract)
+    X, y = trial.made_up(contract)
     task, model = task_of(contract), fitted(name, contract, X, y)
     nothing = np.full((1, X.shape[1]), np.nan, np.float32)
     asked = np.vstack([X, nothing, X[:20] + np.float32(70)])
@@ -112,10 +107,10 @@ def test_a_candidate_of_any_target_answers_the_same_when_exported(contract, name
 
 
 @pytest.mark.parametrize("contract", [YES, KINDS])
-def test_classes_have_a_straight_line_trees_boosting_and_what_calibrates_them(contract):
+def test_classes_have_a_straight_line_trees_and_boosting(contract):
     assert possible(contract) == [
         *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble"),
-        *("with_history", "recalibrated"),
+        "with_history",
     ]
     of_sixty = table("multiclass", classes=[f"class {n}" for n in range(60)])
     assert possible(of_sixty) == ["baseline", "ridge"]
@@ -124,7 +119,7 @@ def test_classes_have_a_straight_line_trees_boosting_and_what_calibrates_them(co
 @pytest.mark.parametrize("name", possible(BARE_KINDS))
 def test_a_class_that_no_row_had_has_the_probability_0(name):
     """In the graph as in the model; the others are in the contract's order."""
-    X, y, _ = trial.made_up(BARE_KINDS)
+    X, y = trial.made_up(BARE_KINDS)
     model = fitted(name, BARE_KINDS, X[y != 1], y[y != 1])
     answers, exported = both(model, BARE_KINDS, X)
     assert (answers[:, 1] == 0).all()
@@ -147,10 +142,10 @@ def test_the_baseline_of_a_table_without_categories_is_one_answer(contract, expe
 
 
 def test_the_baseline_of_classes_knows_how_often_each_kind_has_one():
-    X, _, rows = trial.made_up(YES)
+    X, _ = trial.made_up(YES)
     kind = np.nan_to_num(X[:, -1], nan=0.0)
     y = (np.random.default_rng(1).random(len(kind)) < np.where(kind == 2, 0.9, 0.2)).astype(int)
-    answers = task_of(YES).answers(fitted("baseline", YES, X, y, rows), X)
+    answers = task_of(YES).answers(fitted("baseline", YES, X, y), X)
     assert answers[X[:, -1] == 2, 1].mean() == pytest.approx(0.9, abs=0.12)
     assert answers[X[:, -1] == 1, 1].mean() == pytest.approx(0.2, abs=0.12)
 
@@ -179,50 +174,10 @@ def test_a_squared_error_is_minimised_by_all_that_vote():
     assert any(member.robust for member in estimators.family(task_of(BARE_NUMBER)).members)
 
 
-def noisy(rows: int = 3000):
-    """Yes by chance in one row of three, told by the input; a model of many leaves is too sure."""
-    draw = np.random.default_rng(7)
-    X = draw.normal(size=(rows, 3)).astype(np.float32)
-    return X, (draw.random(rows) < 1 / (1 + np.exp(1 - X[:, 0]))).astype(int)
-
-
-def test_calibration_takes_back_what_a_model_is_too_sure_of():
-    X, y = noisy()
-    sure = HistGradientBoostingClassifier(max_iter=150, learning_rate=0.3, early_stopping=False)
-    task = task_of(BARE_YES)
-    plain = task.metrics(y[2000:], task.answers(sure.fit(X[:2000], y[:2000]), X[2000:]))
-    model = Calibrated(sure).fit(X[:2000], y[:2000])
-    moved = task.metrics(y[2000:], task.answers(model, X[2000:]))
-    assert plain["calibration_error"] > 0.1
-    assert moved["calibration_error"] < 0.05
-    assert moved["log_loss"] < 0.8 * plain["log_loss"]
-    assert model.slope_ < 0.7
-
-
-def test_calibration_finds_the_share_of_the_newest_rows():
-    """It rises from a tenth to a half within a year, and no input tells."""
-    draw, days = np.random.default_rng(2), np.linspace(0, 365, 6000)
-    y = (draw.random(6000) < 0.1 + 0.4 * days / 365).astype(int)
-    X = draw.normal(size=(6000, 1)).astype(np.float32)
-    line = LogisticRegression()
-    assert Calibrated(line).fit(X, y, days).predict_proba(X)[:, 1].mean() > 0.42
-    assert Calibrated(line).fit(X, y).predict_proba(X)[:, 1].mean() == pytest.approx(0.3, abs=0.02)
-
-
-def test_a_class_that_one_row_has_is_known_to_every_part():
-    X, y, _ = trial.made_up(BARE_KINDS)
-    y = np.where(y == 2, 0, y)
-    y[11] = 2
-    model = fitted("recalibrated", BARE_KINDS, X, y)
-    answers, exported = both(model, BARE_KINDS, X)
-    assert answers.shape == (len(X), 3)
-    assert np.abs(answers - exported).max() < 1e-6
-
-
 @pytest.mark.parametrize("contract", [BARE_YES, BARE_KINDS])
 def test_boosting_of_classes_compares_with_what_its_graph_holds(contract):
     """Rounded down to float32: the converter rounds to the nearest, which is another branch."""
-    X, y, _ = trial.made_up(contract)
+    X, y = trial.made_up(contract)
     model = fitted("hist_gradient_boosting", contract, X, y)
     nodes = [p.nodes["num_threshold"] for stage in model[-1]._predictors for p in stage]
     values = np.concatenate(nodes)
@@ -307,6 +262,6 @@ def test_no_threshold_parts_rows_of_one_probability():
 
 
 def test_a_candidate_without_any_input_is_refused_for_classes_too():
-    X, y, rows = trial.made_up(YES)
+    X, y = trial.made_up(YES)
     with pytest.raises(CandidateError, match="none of 200 rows has a value"):
-        fitted("ensemble", YES, np.full_like(X, np.nan), y, rows)
+        fitted("ensemble", YES, np.full_like(X, np.nan), y)

@@ -7,7 +7,15 @@ import polars as pl
 import pytest
 
 from loopbook.features import rows as row_features
-from loopbook.models import candidates, estimators, evaluation, export, fitted_parts, inference
+from loopbook.models import (
+    candidates,
+    estimators,
+    evaluation,
+    export,
+    fitted_parts,
+    inference,
+    steps,
+)
 from loopbook.models.measures import Measure
 from loopbook.models.task import task_of
 from loopbook.monitoring import performance
@@ -27,7 +35,7 @@ TABLE = Contract.model_validate(
         "key": ["id"],
         "event_time": "day",
         "target": {"name": "rent", "range": [1, 1e6], "transform": "log", "per": "size"}
-        | {"level": "level", "meaning": "Rent."},
+        | {"meaning": "Rent."},
         "features": {
             "size": NUMBER,
             "lift": NUMBER,
@@ -82,8 +90,8 @@ def few_trees(monkeypatch):
 @pytest.mark.parametrize("name", candidates.RECIPES)
 def test_a_candidate_learns_beside_a_column_that_is_empty(name):
     """And the graph answers what the pipeline does, also when the column has values."""
-    table, X, y = made(150)
-    model = candidates.fit(candidates.build(name, TABLE, 3), X, y, table)
+    _, X, y = made(150)
+    model = steps.fitted(candidates.build(name, TABLE, 3), X, y)
     model = fitted_parts.in_float32(model)
     later, asked, _ = made(60, lift=60, seed=1)
     assert later["lift"].null_count() == 0
@@ -95,21 +103,12 @@ def test_a_candidate_learns_beside_a_column_that_is_empty(name):
 
 
 @pytest.mark.usefixtures("few_trees")
-@pytest.mark.parametrize("name", ["hist_gradient_boosting", "recalibrated"])
-def test_a_column_that_was_empty_changes_no_answer_when_it_is_filled(name):
-    table, X, y = made(150)
-    model = candidates.fit(candidates.build(name, TABLE, 3), X, y, table)
+def test_a_column_that_was_empty_changes_no_answer_when_it_is_filled():
+    _, X, y = made(150)
+    model = steps.fitted(candidates.build("hist_gradient_boosting", TABLE, 3), X, y)
     filled = X.copy()
     filled[:, row_features.input_names(TABLE).index("lift")] = 1.0
     assert np.array_equal(model.predict(filled), model.predict(X))
-
-
-@pytest.mark.usefixtures("few_trees")
-def test_a_fold_without_a_value_is_learned_from_too():
-    """One row has a lift: the model that has not seen that row has seen no lift."""
-    table, X, y = made(150, lift=1)
-    model = candidates.fit(candidates.build("recalibrated", TABLE, 3), X, y, table)
-    assert np.isfinite(model.predict(X)).all()
 
 
 def test_the_columns_without_a_value_are_named():
@@ -119,9 +118,9 @@ def test_the_columns_without_a_value_are_named():
 
 
 def test_a_model_without_any_input_is_refused_with_a_sentence():
-    table, X, y = made(150)
+    _, X, y = made(150)
     with pytest.raises(CandidateError, match="none of 150 rows has a value in any of the columns"):
-        candidates.fit(candidates.build("ridge", TABLE, 3), np.full_like(X, np.nan), y, table)
+        steps.fitted(candidates.build("ridge", TABLE, 3), np.full_like(X, np.nan), y)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -140,21 +139,6 @@ def test_a_unit_with_dollars_is_drawn_as_it_stands():
         plots.ranking(["$_$", "b"], [1.0, 2.0], "Price ($_/m^$)"),
     ):
         assert figure._repr_png_()
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
-@pytest.mark.usefixtures("few_trees")
-def test_a_level_that_has_no_log_is_no_level():
-    """A history of differences can be 0 or below; the graph answers as the model does."""
-    table, X, y = made(150)
-    X = X.copy()
-    X[::3, row_features.input_names(TABLE).index("level")] = np.tile([0.0, -5.0], 25)
-    model = fitted_parts.in_float32(
-        candidates.fit(candidates.build("relative", TABLE, 3), X, y, table)
-    )
-    runtime = inference.session(export.export(model, TABLE, X.shape[1]))
-    both = TASK.answers(model, X), inference.predict(runtime, X)
-    assert export.parity(TASK, *both, spread=TASK.spread(np.exp(y)))["passed"]
 
 
 def test_an_input_that_no_row_had_has_no_slider():

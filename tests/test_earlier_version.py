@@ -1,17 +1,10 @@
 """A `var/` and a project's files from before the library had packages."""
 
-import io
-import zipfile
-
-import numpy as np
 import pytest
-import skops.io
-from sklearn.linear_model import Ridge
 from small_house import ROOT, make_project
 
 from loopbook.loop import replay
 from loopbook.loop.replay_results import LOOP
-from loopbook.models.levels import Recalibrated, Relative
 from loopbook.pipeline import graph, graph_files
 from loopbook.project.errors import BuildFailed, ReplayError
 from loopbook.project.files import write_json
@@ -29,29 +22,6 @@ def aged(text: str) -> str:
         assert name in text
         text = text.replace(name, old)
     return text
-
-
-@pytest.mark.parametrize("kind", [Relative, Recalibrated])
-def test_a_stored_model_that_names_the_old_module_is_loaded_and_predicts_the_same(kind):
-    X = np.random.default_rng(1).uniform(1, 2, (60, 2))
-    model = kind(Ridge(), 0) if kind is Relative else kind(Ridge())
-    more = [np.arange(60.0)] if kind is Recalibrated else []
-    model.fit(X, np.log(X[:, 0]), *more)
-    stored = io.BytesIO()
-    with (
-        zipfile.ZipFile(io.BytesIO(skops.io.dumps(model))) as now,
-        zipfile.ZipFile(stored, "w") as before,
-    ):
-        for name in now.namelist():
-            content = now.read(name)
-            if name == "schema.json":
-                assert b"loopbook.models.levels" in content
-                content = content.replace(b"loopbook.models.levels", b"loopbook.levels")
-            before.writestr(name, content)
-    trusted = skops.io.get_untrusted_types(data=stored.getvalue())
-    assert f"loopbook.levels.{kind.__name__}" in trusted
-    loaded = skops.io.loads(stored.getvalue(), trusted=trusted)
-    assert (loaded.predict(X) == model.predict(X)).all()
 
 
 def test_a_graph_that_names_old_modules_is_refused_with_all_of_them(tmp_path):

@@ -128,4 +128,4 @@ def test_the_nursery_of_a_project_without_a_library_of_its_own_has_what_the_inst
 ):
     here = make_project(tmp_path / "house")
     reached = digests.modules_of(Project(here), here / "notebooks" / "05_train.ipynb")
-    assert {"registry.tracking", "models.export", "models.levels"} <= reached.keys()
+    assert {"registry.tracking", "models.export", "models.out_of_fold"} <= reached.keys()

@@ -74,7 +74,7 @@ def test_a_turns_record_is_told_whole():
     text = Reads(turn_pages.turn(record, "var/replay/year-week/loop/")).text
     for told in (
         *("it is retrain", "a second reason", "the reason of turn 8", "412", "13.1 %"),
-        *("house-prices v8 (recalibrated)", "a" * 32, "b" * 64, "c" * 32, "12.1 %", "9,876"),
+        *("house-prices v8 (ensemble)", "a" * 32, "b" * 64, "c" * 32, "12.1 %", "9,876"),
         "var/replay/year-week/loop/var/monitor/windows/20141126T000000Z",
         "var/replay/year-week/loop/var/loop/turns/000008.json",
         "ana, 2014-11-26T01:02 UTC: a new export",

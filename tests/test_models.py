@@ -1,15 +1,12 @@
 """What must be true of models and of the gate, whatever the table."""
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import skops.io
-from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.linear_model import Ridge
 
 from loopbook.data import sources, validation
 from loopbook.features import history
@@ -23,8 +20,8 @@ from loopbook.models import (
     fitted_parts,
     grid,
     inference,
-    levels,
     promotion,
+    steps,
 )
 from loopbook.models.evaluation import ALL, Interval
 from loopbook.models.margins import Scale
@@ -52,10 +49,7 @@ def sample():
 
 
 def fitted(name, X, y):
-    """A candidate fitted to rows that happened an hour apart."""
-    hours = datetime(2014, 5, 1, tzinfo=UTC) + np.arange(len(y)) * timedelta(hours=1)
-    rows = pl.DataFrame({clock.EVENT_TS: hours.tolist()})
-    return candidates.fit(candidates.build(name, CONTRACT, 3), X, y, rows)
+    return steps.fitted(candidates.build(name, CONTRACT, 3), X, y)
 
 
 @pytest.fixture(autouse=True)
@@ -104,7 +98,7 @@ def test_a_category_of_thousands_of_values_has_no_column_for_each(name, sample):
     assert export.parity(TASK, *both, spread=TASK.spread(np.exp(y[:2000])))["passed"]
 
 
-@pytest.mark.parametrize("name", ["ensemble", "with_history", "relative", "recalibrated", "ridge"])
+@pytest.mark.parametrize("name", ["ensemble", "with_history", "ridge"])
 def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     """MLflow reads back only what it is told to trust."""
     X, y = sample
@@ -271,45 +265,6 @@ def test_a_contract_has_only_the_candidates_that_it_can_have():
         candidates.RECIPES
     )
     plain = CONTRACT.model_copy(update={"history": None, "event_time": None})
-    plain = plain.model_copy(update={"target": plain.target.model_copy(update={"level": None})})
     lost = {name for name, need in grid.NEEDS.items() if not need(plain)}
-    assert lost == {"with_history", "relative", "recalibrated"}
+    assert lost == {"with_history"}
     assert all(need(CONTRACT) for need in grid.NEEDS.values())
-
-
-def moving(rows: int = 3000) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A market that doubles while one input stays the same: inputs, log target, level."""
-    draw = np.random.default_rng(3)
-    time = np.arange(rows) / rows
-    size, level = draw.uniform(1, 2, rows), 100 * 2**time
-    X = np.column_stack([size, level]).astype(np.float32)
-    return X, np.log(size * level) + draw.normal(0, 0.02, rows), level
-
-
-def test_a_target_relative_to_its_level_follows_it_where_a_tree_cannot():
-    """Asked about a level a third above all that it has seen."""
-    X, y, _ = moving()
-    tree = HistGradientBoostingRegressor(random_state=0)
-    plain = tree.fit(X[:2000], y[:2000])
-    follows = levels.Relative(HistGradientBoostingRegressor(random_state=0), 1).fit(
-        X[:2000], y[:2000]
-    )
-    assert np.mean(y[2000:] - plain.predict(X[2000:])) > 0.1
-    assert abs(np.mean(y[2000:] - follows.predict(X[2000:]))) < 0.01
-    missing = X[:3].copy()
-    missing[:, 1] = np.nan
-    assert np.isfinite(follows.predict(missing)).all()
-
-
-def test_recalibration_finds_the_level_that_the_market_is_heading_for():
-    """Inputs without the level, which rises by 1 per cent a week; two weeks after the newest row."""
-    draw, days = np.random.default_rng(3), np.linspace(0, 270, 6000)
-    X = draw.uniform(1, 2, (6000, 1)).astype(np.float32)
-    y = np.log(X[:, 0]) + days * 0.01 / 7 + draw.normal(0, 0.05, 6000)
-    y[::50] += 3  # some impossible prices, which hardly move the level
-    model = levels.Recalibrated(Ridge(), ahead_days=14).fit(X, y, days)
-    asked = np.linspace(1, 2, 50, dtype=np.float32)[:, None]
-    off = model.predict(asked) - np.log(asked[:, 0])
-    assert off.mean() == pytest.approx(284 * 0.01 / 7, abs=0.02)
-    at_once = levels.Recalibrated(Ridge()).fit(X, y, np.zeros(6000)).predict(asked)
-    assert (at_once - np.log(asked[:, 0])).mean() == pytest.approx(135 * 0.01 / 7, abs=0.03)

@@ -30,6 +30,7 @@ from loopbook.data import prediction_log
 from loopbook.models import calibration_states
 from loopbook.models.calibration_states import State
 from loopbook.pages import what_if
+from loopbook.project.clock import to_micros
 from loopbook.project.errors import PredictionLogError, VersionRefused
 from loopbook.project.paths import Project
 from loopbook.records.roles import CHAMPION
@@ -210,6 +211,14 @@ def test_the_newest_state_that_was_there_stands_and_of_one_instant_the_last_writ
         assert every.at(micros) == store.at("m", "1", instant)
 
 
+def test_a_state_that_stood_too_long_answers_less_and_less(store):
+    store.add("m", "1", written := state(NUMBER, FIRST))
+    states, (whole,) = store.states("m", "1"), written.shift
+    shifts = [states.at(to_micros(FIRST + n * DAY)).shift[0] for n in (1, 28, 42, 56)]
+    assert shifts == pytest.approx([whole, whole, whole / 2, whole / 4])
+    assert store.at("m", "1", FIRST + 99 * DAY) == written
+
+
 def test_what_is_known_is_not_read_again_and_a_store_that_was_lost_is(store):
     store.add("m", "1", state(NUMBER, FIRST + DAY))
     known = store.states("m", "1")
@@ -334,10 +343,11 @@ def test_two_services_on_one_store_answer_each_by_a_state_that_was_there_while_i
                 assert http.post("/predict", json=asked).status_code == 200
         one.post("/predict", json=asked)
         assert [done.result() for done in working] == [None, last, last]
-    found = logged(tmp_path, NUMBER)
+    found, when = logged(tmp_path, NUMBER), datetime.fromisoformat(asked["as_of"])
     assert found["state_ts"].n_unique() > 1
     for row in found.iter_rows(named=True):
         used = every.get(row["state_ts"])
+        used = used and used.aged((when - used.as_of).days)
         shift = used.shift[0] if used else 0.0
         assert row["answer"] == pytest.approx(row["raw"] + shift, abs=1e-4)
         if used:

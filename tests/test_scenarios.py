@@ -20,7 +20,7 @@ from small_house import environment, loopbook, make_project
 
 pytestmark = pytest.mark.slow
 TWO, THREE = "2014-11-25", "2014-12-20"  # after so many months a turn is taken
-CANDIDATES = "baseline,recalibrated"
+CANDIDATES = "baseline,hist_gradient_boosting"
 
 
 @pytest.fixture(scope="module")

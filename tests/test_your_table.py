@@ -23,7 +23,9 @@ def prepared(reader: Reader, text: str) -> None:
         return
     environment_of(reader.folder)
     graph = reader.folder / "pipeline.yaml"
-    graph.write_text(re.sub(r"names: \[[^]]*\]", "names: [baseline, relative]", graph.read_text()))
+    graph.write_text(
+        re.sub(r"names: \[[^]]*\]", "names: [baseline, hist_gradient_boosting]", graph.read_text())
+    )
     set_knobs(reader.folder, bootstrap_resamples="300", monitor_report="false")
 
 

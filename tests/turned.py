@@ -57,7 +57,7 @@ def turn(number: int, verdict: str | None, outcome: str, champion: str, **more: 
             "challenger": {
                 "label": f"house-prices v{version}",
                 "version": version,
-                "candidate": "recalibrated",
+                "candidate": "ensemble",
                 "run_id": "a" * 32,
             },
             "snapshot_sha256": "b" * 64,

@@ -25,6 +25,8 @@ from loopbook.models.truths import DAY_US, Truths, softmax
 from loopbook.project.contract import Contract
 from loopbook.project.knobs import Knobs
 
+STANDS_HALF_LIVES = 2  # so long a state stands though none was made since
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -77,6 +79,7 @@ class State:
     at_bound : whether the bound in all holds the level back
     stands_still : whether it repeats an earlier one, because what is known is not to be trusted
     digest : of the rows, the rule and the instant
+    half_life_days : of its rule; one of an earlier loopbook has the default
     """
 
     as_of: datetime
@@ -90,6 +93,24 @@ class State:
     at_bound: bool
     stands_still: bool
     digest: str
+    half_life_days: float = Rule.half_life_days
+
+    def aged(self, days: int) -> "State":
+        """What it says so many whole days after its instant.
+
+        A state that was not made anew stands for two half-lives, and then halves
+        each half-life: what it was made of says ever less of today.
+        """
+        late = days - STANDS_HALF_LIVES * self.half_life_days
+        if late <= 0 or not any(self.shift):
+            return self
+        share = 0.5 ** (late / self.half_life_days)
+        why = f"it is {days:,} days old, so {share:.0%} of it is left. Make it anew."
+        return replace(
+            self,
+            shift=tuple(share * number for number in self.shift),
+            reason=f"{self.reason} But {why}",
+        )
 
     def as_json(self) -> dict[str, Any]:
         """As a record holds it; `of_json` gives the same bits back."""
@@ -149,6 +170,7 @@ def decide(
         at_bound=last.at_bound,
         stands_still=False,
         digest=digest,
+        half_life_days=rule.half_life_days,
     )
 
 

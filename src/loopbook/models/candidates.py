@@ -11,17 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import polars as pl
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from loopbook.features.rows import input_names, row_inputs
 from loopbook.models import estimators, own_candidates, steps
-from loopbook.models.calibrated import Calibrated
 from loopbook.models.estimators import Family, Member
-from loopbook.models.levels import Recalibrated, Relative
 from loopbook.models.task import task_of
-from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
 from loopbook.project.paths import current
@@ -99,16 +95,6 @@ def _kind(value: Any) -> str:
     )
 
 
-def fit(model: BaseEstimator, X: np.ndarray, y: np.ndarray, rows: pl.DataFrame) -> BaseEstimator:
-    """Fit a candidate in place; `rows` are those of `X`, with their event time if there is one."""
-    if isinstance(model, Recalibrated | Calibrated):
-        has_time = EVENT_TS in rows.columns
-        return model.fit(
-            X, y, rows[EVENT_TS].dt.epoch("s").to_numpy() / 86_400 if has_time else None
-        )
-    return steps.fitted(model, X, y)
-
-
 def without_values(X: np.ndarray, contract: Contract) -> list[str]:
     """The inputs that have a value in no row: a model fitted on these rows does not know them."""
     is_empty = np.isnan(X).all(axis=0)
@@ -164,18 +150,6 @@ def with_history(contract: Contract, random_seed: int) -> BaseEstimator:
     return _mean(contract, random_seed, _kinds(contract).members, _all_numbers(contract))
 
 
-def relative(contract: Contract, random_seed: int) -> Relative:
-    """Two gradient boostings of the target relative to its trailing level."""
-    level = input_names(contract).index(contract.target.level)
-    return Relative(_mean(contract, random_seed, _pair(contract)), level)
-
-
-def recalibrated(contract: Contract, random_seed: int) -> Recalibrated | Calibrated:
-    """The mean of models of three parts of the rows, moved to what happened in the parts left out."""
-    kinds = _kinds(contract)
-    return kinds.moved(_mean(contract, random_seed, kinds.of_a_part), random_seed)
-
-
 RECIPES: dict[str, Recipe] = {
     recipe.__name__: recipe
     for recipe in (
@@ -185,8 +159,6 @@ RECIPES: dict[str, Recipe] = {
         hist_gradient_boosting,
         ensemble,
         with_history,
-        relative,
-        recalibrated,
         robust,
     )
 }
@@ -198,11 +170,6 @@ def _kinds(contract: Contract) -> Family:
 
 def _all_numbers(contract: Contract) -> list[str]:
     return [name for name in input_names(contract) if name not in contract.categories]
-
-
-def _pair(contract: Contract) -> list[Member]:
-    members = _kinds(contract).members
-    return [members[0], members[-1]]
 
 
 def _mean(

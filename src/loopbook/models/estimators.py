@@ -23,9 +23,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from loopbook.models import steps
-from loopbook.models.calibrated import Calibrated
 from loopbook.models.classes import Classes
-from loopbook.models.levels import Recalibrated
 from loopbook.models.number import Number
 from loopbook.models.steps import Step
 from loopbook.models.task import Task
@@ -64,7 +62,7 @@ class OfNumbers:
 
     @property
     def members(self) -> list[Member]:
-        """The voters of an ensemble; the first and the last are a pair that is nearly as good."""
+        """The voters of an ensemble."""
         is_robust = self.task.centre == "median"
         return [
             Member("squares"),
@@ -72,11 +70,6 @@ class OfNumbers:
             Member("robust", robust=is_robust),
             Member("robust_codes", coded=True, robust=is_robust),
         ]
-
-    @property
-    def of_a_part(self) -> list[Member]:
-        """The voters of one part of the rows; there are three parts, so one voter is enough."""
-        return self.members[:1]
 
     def line(self) -> BaseEstimator:
         return Ridge(alpha=1.0)
@@ -109,10 +102,6 @@ class OfNumbers:
     def mean(self, voters: Sequence[tuple[str, BaseEstimator]]) -> BaseEstimator:
         return VotingRegressor(list(voters), n_jobs=1)
 
-    def moved(self, regressor: BaseEstimator, random_seed: int) -> BaseEstimator:
-        """A model around another one, at the level that the newest rows are heading for."""
-        return Recalibrated(regressor, random_seed=random_seed)
-
     def category_step(self, random_seed: int) -> Step:
         """Categories as the mean target of their value."""
         return steps.target_mean(random_seed)
@@ -131,11 +120,6 @@ class OfClasses:
             Member("boosting_codes", coded=True),
             Member("line", is_line=True),
         ]
-
-    @property
-    def of_a_part(self) -> list[Member]:
-        """The voters of one part of the rows: boosting and a line, which err in other ways."""
-        return [self.members[0], self.members[-1]]
 
     def line(self) -> BaseEstimator:
         return LogisticRegression(C=10.0, max_iter=300)
@@ -160,10 +144,6 @@ class OfClasses:
     def mean(self, voters: Sequence[tuple[str, BaseEstimator]]) -> BaseEstimator:
         # the converter takes no other value of flatten_transform, which changes no answer
         return VotingClassifier(list(voters), voting="soft", n_jobs=1, flatten_transform=False)
-
-    def moved(self, classifier: BaseEstimator, random_seed: int) -> BaseEstimator:
-        """A model around another one, as sure as it may be and at the newest rows' shares."""
-        return Calibrated(classifier, random_seed=random_seed)
 
     def category_step(self, random_seed: int) -> Step:
         """Categories as the share of each class among their rows."""

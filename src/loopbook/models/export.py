@@ -19,9 +19,7 @@ from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 
-from loopbook.models.calibrated import LEAST, Calibrated
 from loopbook.models.inference import INPUT, OUTPUT, RAW, SHIFT
-from loopbook.models.levels import Recalibrated, Relative
 from loopbook.models.measures import PARITY_TOLERANCE
 from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
@@ -39,7 +37,7 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
 
     Parameters
     ----------
-    model : fitted estimator, or one of `levels` or `calibrated` around it
+    model : fitted estimator
         From a float32 matrix of `width` columns to the target as it is inside.
 
     Raises
@@ -47,30 +45,23 @@ def export(model: BaseEstimator, contract: Contract, width: int) -> bytes:
     ExportError
         If a step of the pipeline has no ONNX form.
     """
-    task, pipeline = task_of(contract), model
-    if isinstance(model, Relative | Recalibrated):
-        pipeline = model.regressor_
-    elif isinstance(model, Calibrated):
-        pipeline = model.classifier_
+    task = task_of(contract)
     try:
         graph = to_onnx(
-            pipeline,
+            model,
             initial_types=[(INPUT, FloatTensorType([None, width]))],
             target_opset={"": 18, "ai.onnx.ml": 3},
             # probabilities as one array, not as a list of dictionaries
             options={"zipmap": False} if task.classes else None,
         )
     except (RuntimeError, NotImplementedError, ValueError) as reason:
-        named = getattr(pipeline, "steps", getattr(pipeline, "estimators", [("", pipeline)]))
+        named = getattr(model, "steps", getattr(model, "estimators", [("", model)]))
         steps = " → ".join(type(step).__name__ for _, step in named)
         raise ExportError(
             f"model {steps}: cannot be written as ONNX ({str(reason).splitlines()[0]}). "
             "Use steps that skl2onnx supports; docs/candidates.md lists those that were tried."
         ) from None
-    nodes, inside = [], graph.graph.output[-1].name
-    for step in (_followed, _every_class):
-        more, inside = step(model, task, inside)
-        nodes += more
+    nodes, inside = _every_class(model, task, graph.graph.output[-1].name)
     nodes += _shifted_classes(inside) if task.classes else _shifted_number(inside, task)
     return _ended(graph, nodes, task).SerializeToString(deterministic=True)
 
@@ -80,39 +71,6 @@ Nodes = tuple[list[onnx.NodeProto], str]  # what is computed, and the name of it
 
 def _constant(name: str, values: np.ndarray) -> onnx.NodeProto:
     return helper.make_node("Constant", [], [name], value=numpy_helper.from_array(values))
-
-
-def _followed(model: BaseEstimator, task: Task, inside: str) -> Nodes:
-    """What a model of `levels` or `calibrated` makes of its inner one's answer."""
-    node = helper.make_node
-    if isinstance(model, Recalibrated):
-        return [
-            _constant("offset", np.float32([model.offset_])),
-            node("Add", [inside, "offset"], ["followed"]),
-        ], "followed"
-    if isinstance(model, Relative):
-        return [
-            _constant("place", np.int64([model.level])),
-            _constant("fallback", np.float32([model.fallback_])),
-            _constant("zero", np.float32([0.0])),
-            node("Gather", [INPUT, "place"], ["found"], axis=1),
-            node("Greater", ["found", "zero"], ["is_there"]),
-            node("Where", ["is_there", "found", "fallback"], ["level"]),
-            node("Log", ["level"], ["log_level"]),
-            node("Add", [inside, "log_level"], ["followed"]),
-        ], "followed"
-    if isinstance(model, Calibrated):
-        return [
-            _constant("least", np.float32([LEAST])),
-            _constant("slope", np.float32([model.slope_])),
-            _constant("offset", np.float32(model.shift_)),
-            node("Max", [inside, "least"], ["there"]),
-            node("Log", ["there"], ["logs"]),
-            node("Mul", ["logs", "slope"], ["sloped"]),
-            node("Add", ["sloped", "offset"], ["followed"]),
-            node("Softmax", ["followed"], ["calibrated"], axis=-1),
-        ], "calibrated"
-    return [], inside
 
 
 def _every_class(model: BaseEstimator, task: Task, inside: str) -> Nodes:

@@ -13,9 +13,6 @@ from sklearn.base import BaseEstimator
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.preprocessing import TargetEncoder
 
-from loopbook.models.calibrated import Calibrated
-from loopbook.models.levels import Recalibrated, Relative
-
 BOOSTING = HistGradientBoostingRegressor | HistGradientBoostingClassifier
 
 
@@ -32,12 +29,6 @@ def in_float32(model: BaseEstimator) -> BaseEstimator:
         if isinstance(part, TargetEncoder) and hasattr(part, "encodings_"):
             part.encodings_ = [_nearest_float32(e) for e in part.encodings_]
             part.target_mean_ = float(np.float32(part.target_mean_))
-        elif isinstance(part, Relative):
-            part.fallback_ = float(np.float32(part.fallback_))
-        elif isinstance(part, Recalibrated):
-            part.offset_ = float(np.float32(part.offset_))
-        elif isinstance(part, Calibrated):
-            part.slope_, part.shift_ = float(np.float32(part.slope_)), _nearest_float32(part.shift_)
         elif isinstance(part, BOOSTING) and hasattr(part, "_predictors"):
             for predictor in (p for stage in part._predictors for p in stage):
                 nodes = predictor.nodes = predictor.nodes.copy()

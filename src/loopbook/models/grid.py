@@ -13,7 +13,7 @@ from loopbook.project.paths import current
 
 LIBRARY = (
     *("baseline", "ridge", "extra_trees", "hist_gradient_boosting", "ensemble"),
-    *("with_history", "relative", "recalibrated", "robust"),
+    *("with_history", "robust"),
 )
 MOST_BOOSTED = 50  # classes: beyond, a tree for each class in each round takes too long
 
@@ -28,26 +28,17 @@ NEEDS: dict[str, Callable[[Contract], bool]] = {
     "robust": lambda contract: task_of(contract).centre == "median",
     "ensemble": _is_treed,
     "with_history": lambda contract: _is_treed(contract) and bool(contract.trailing),
-    "relative": lambda contract: contract.target.level is not None,
-    "recalibrated": lambda contract: (
-        _is_treed(contract) and bool(contract.event_time or contract.target.classes)
-    ),
 }
 # The same model without the one thing that a candidate adds.
-WITHOUT = {
-    "robust": "hist_gradient_boosting",
-    "with_history": "ensemble",
-    "relative": "ensemble",
-    "recalibrated": "ensemble",
-}
+WITHOUT = {"robust": "hist_gradient_boosting", "with_history": "ensemble"}
 
 
 def candidates(names: list[str]) -> list[str]:
     """Those of `names` that the project's contract can have, for `pipeline.yaml`.
 
-    A number without time has nothing to be recalibrated on; a table without
-    history has no level; classes, and numbers with a squared error, have no
-    robust candidate; of more than 50 classes only straight lines are fitted. Every other name is kept, in its order. A project's own
+    A table without history has none that knows it; classes, and numbers with a
+    squared error, have no robust candidate; of more than 50 classes only straight
+    lines are fitted. Every other name is kept, in its order. A project's own
     candidates are tried on made-up rows, where they changed since the last time.
 
     Raises

@@ -23,7 +23,6 @@ from loopbook.features.rows import input_names
 from loopbook.models import own_candidates
 from loopbook.models.own_candidates import FILE
 from loopbook.models.task import Task, task_of
-from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import CandidateError, ExportError, listed
 from loopbook.project.files import read_json, write_json
@@ -90,14 +89,14 @@ def _tried_apart(names: Sequence[str], project: Project) -> list[str]:
 
 def faults_of(name: str, contract: Contract, project: Project) -> list[str]:
     """Why a candidate cannot be trained or served; runs its code in this process."""
-    from loopbook.models import candidates, export, fitted_parts, inference
+    from loopbook.models import candidates, export, fitted_parts, inference, steps
 
-    X, y, rows = made_up(contract)
+    X, y = made_up(contract)
     doing = "its function ran"
     try:
         model = candidates.build(name, contract, 0)
         doing = f"it was fitted to {len(y)} made-up rows, some values missing"
-        model = fitted_parts.in_float32(candidates.fit(model, X, y, rows))
+        model = fitted_parts.in_float32(steps.fitted(model, X, y))
         doing = "it predicted them"
         task = task_of(contract)
         if fault := _unlike(model, task, X):
@@ -139,14 +138,12 @@ def _unlike(model: Any, task: Task, X: np.ndarray) -> str:
     return f"predicted {found} for {len(X)} rows, expected {task.answer_words} a row"
 
 
-def made_up(contract: Contract):
-    """Inputs, a target as it is inside and rows' times, of the contract's shape, drawn at random.
+def made_up(contract: Contract) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and a target as it is inside, of the contract's shape, drawn at random.
 
     One value in ten is missing. A category has five codes. The target depends
     on the inputs, so that no estimator ends in a constant.
     """
-    import polars as pl
-
     draw = np.random.default_rng(0)
     names = input_names(contract)
     classes = task_of(contract).classes or []
@@ -159,13 +156,7 @@ def made_up(contract: Contract):
     if classes:  # as many rows of each
         y = np.searchsorted(np.quantile(y, np.arange(1, len(classes)) / len(classes)), y)
     X[draw.random(X.shape) < 0.1] = np.nan
-    days = pl.datetime_range(
-        pl.datetime(2020, 1, 1, time_zone="UTC"),
-        pl.datetime(2020, 1, 1, time_zone="UTC") + pl.duration(days=count - 1),
-        "1d",
-        eager=True,
-    )
-    return X.astype(np.float32), y, pl.DataFrame({EVENT_TS: days})
+    return X.astype(np.float32), y
 
 
 def main(report: str, *names: str) -> None:

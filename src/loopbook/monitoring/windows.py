@@ -131,6 +131,7 @@ def collect(
         otherwise = log.count_from(as_of if asked.as_of is None else max(as_of, asked.now))
         wanting, champion, frozen = _champion(project, contract)
         state = states.at(contract.name, champion.get("version", ""), span.as_of)
+        state = state and state.aged((span.as_of - state.as_of).days)
     finally:
         log.close()
     if answers is not None:

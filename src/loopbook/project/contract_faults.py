@@ -165,12 +165,7 @@ def _clock_faults(c: "Contract") -> list[str]:
 
 def _history_faults(c: "Contract") -> list[str]:
     """What the trailing features need and do not find."""
-    level = c.target.level
     faults = []
-    if level and (c.trailing.get(level) is None or c.trailing[level].aggregate == "count"):
-        faults.append(f"target.level: {level!r} is no trailing mean, median, min or max; name one")
-    if level and not c.target.is_log:
-        faults.append("target.level: needs transform: log; set it, or remove the level")
     if c.history is None:
         return faults
     if c.event_time is None:

@@ -65,7 +65,6 @@ class Target(Ranged):
     metric: Metric | None = None
     transform: Literal["log", "none"] = "none"
     per: Name | None = None
-    level: Name | None = None
     classes: Annotated[list[ClassName], Field(min_length=2)] | None = None
     positive: ClassName | None = None
     costs: Costs | None = None

@@ -68,7 +68,7 @@ def _multiclass_faults(c: "Contract") -> Iterator[str]:
 
 def _class_faults(c: "Contract") -> Iterator[str]:
     target, classes = c.target, c.target.classes
-    defaults = {"range": None, "transform": "none", "per": None, "level": None}
+    defaults = {"range": None, "transform": "none", "per": None}
     for key, default in defaults.items():
         if getattr(target, key) != default:
             yield f"target.{key}: is for numbers, and task is {c.task}; remove it"

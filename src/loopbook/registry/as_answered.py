@@ -2,8 +2,8 @@
 
 It decides what the gate compares: raw answers, each moved by the level that the
 model would have had as of the row's instant, made of nothing that became known
-later. Of a candidate that is what its own held-back rows tell; of a version that
-serves, also what it has served since.
+later. Of a candidate that is what its own rows tell that it was not taught; of a
+version that serves, also what it has served since.
 """
 
 from dataclasses import dataclass
@@ -57,10 +57,9 @@ def of_candidate(
 def candidate_pairs(
     predictions: Path | str, every: pl.DataFrame, contract: Contract
 ) -> pl.DataFrame:
-    """What came true of a candidate: its held-back rows, as its fits without them answered."""
-    held = residuals.held_back(every)
-    answers = challenge.stored_predictions(predictions, held, contract)
-    return residuals.paired(held, answers, contract, moment=utc_now())
+    """What came true of a candidate before anybody asked it, as fits without each row answered."""
+    stored = pl.read_parquet(predictions, glob=False)
+    return residuals.of_candidate(stored, every, contract, moment=utc_now())
 
 
 def with_level(

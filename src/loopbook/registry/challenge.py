@@ -23,10 +23,9 @@ from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
-from loopbook.registry import champions, tracking
+from loopbook.registry import champions, residuals, tracking
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
-from loopbook.registry.residuals import TAG as RESIDUALS_TAG
 
 BASELINE = "baseline"
 KEPT = (
@@ -151,8 +150,8 @@ def seen_by_champion(
 
 
 def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract) -> np.ndarray:
-    """What a candidate answered to these rows, found by their key."""
-    stored = pl.read_parquet(path, glob=False)
+    """What a candidate answered to these held-back rows, found by their key."""
+    stored = pl.read_parquet(path, glob=False).filter(~pl.col(residuals.LEFT_OUT))
     joined = rows.select(contract.key).join(
         stored, on=contract.key, how="left", maintain_order="left", validate="1:1"
     )
@@ -261,9 +260,9 @@ def _registered(
         if REFERENCE_TAG not in champion.tags:  # of a release before there was monitoring
             tracking.log_files(client, champion.run_id, [judged.reference], SERVICE)
             tracking.set_version_tag(client, champion, REFERENCE_TAG, digest)
-        if RESIDUALS_TAG not in champion.tags:  # of a release before there was calibration
+        if residuals.TAG not in champion.tags:  # of a release before there was calibration
             tracking.log_files(client, champion.run_id, [judged.residuals], SERVICE)
-            tracking.set_version_tag(client, champion, RESIDUALS_TAG, held_back)
+            tracking.set_version_tag(client, champion, residuals.TAG, held_back)
         for tag, value in scale.items():
             if tag not in champion.tags:  # of a release before margins were shares
                 tracking.set_version_tag(client, champion, tag, value)
@@ -274,7 +273,7 @@ def _registered(
         "as_of": snapshot.as_of or "none",
         "candidate": record["challenger"]["candidate"],
         REFERENCE_TAG: digest,
-        RESIDUALS_TAG: held_back,
+        residuals.TAG: held_back,
         **scale,
         "gate": "promoted" if decision.promoted else "refused",
         "gate_reason": decision.sentence[:5000],

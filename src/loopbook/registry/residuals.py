@@ -1,9 +1,11 @@
 """Residuals: what a version answered to rows that it had not seen, frozen with it.
 
 It decides what a version's calibration begins with, before anything that it
-served has come true: the rows of `test`. Those of `validation` were answered
-by another fit, which stood at another level. All answers are raw: no level
-moved them. The registry has the file's digest, as it has the reference's.
+served has come true: the rows of `test`, and the newest rows that taught it, as
+fits without each of them answered (`out_of_fold`). What a candidate said to
+`validation` is left out: that fit knew nothing of those weeks, and stood at
+another level. All answers are raw: no level moved them. The registry has the
+file's digest, as it has the reference's.
 """
 
 from collections.abc import Mapping
@@ -23,6 +25,7 @@ from loopbook.registry.reader import RESIDUALS, Registry, Version
 from loopbook.registry.service_files import DIGEST_TAGS, digest_mismatch
 
 MOST_ROWS = 50_000
+LEFT_OUT = "left_out"  # answered by a fit without the row's week, and not by one that may serve
 TAG = DIGEST_TAGS[RESIDUALS]
 INSTANT = pl.Datetime("us", "UTC")
 
@@ -72,9 +75,45 @@ def freeze(pairs: pl.DataFrame, *, seed: int) -> bytes:
     return written.getvalue()
 
 
-def held_back(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of a split that a version has not seen."""
-    return rows.filter(pl.col(PART) == "test")
+def predictions(
+    parts: Mapping[str, pl.DataFrame],
+    answers: Mapping[str, np.ndarray],
+    left_out: tuple[pl.DataFrame, np.ndarray],
+    contract: Contract,
+) -> pl.DataFrame:
+    """What a candidate answered to rows that it had not seen, as `05_train` hands it on.
+
+    Parameters
+    ----------
+    parts, answers : mapping
+        Rows by part, and the answers to all rows of some parts.
+    left_out : tuple
+        Rows that taught it, and what fits without them answered (`out_of_fold`).
+    """
+    task = task_of(contract)
+
+    def answered(rows: pl.DataFrame, said: np.ndarray, is_left_out: bool) -> pl.DataFrame:
+        return rows.select(
+            *contract.key,
+            PART,
+            task.column(said).alias("predicted"),
+            pl.lit(is_left_out).alias(LEFT_OUT),
+        )
+
+    frames = [answered(parts[part], said, False) for part, said in answers.items()]
+    return pl.concat([*frames, answered(*left_out, True)])
+
+
+def of_candidate(
+    stored: pl.DataFrame, every: pl.DataFrame, contract: Contract, *, moment: datetime
+) -> pl.DataFrame:
+    """What came true of a candidate, from its `predictions` and all rows of the split."""
+    counted = stored.filter(pl.col(LEFT_OUT) | (pl.col(PART) == "test"))
+    rows = every.join(
+        counted.select(*contract.key, "predicted"), on=contract.key, maintain_order="left"
+    )
+    answers = task_of(contract).of_column(rows["predicted"])
+    return paired(rows.drop("predicted"), answers, contract, moment=moment)
 
 
 def kept(registry: Registry, version: Version, contract: Contract) -> pl.DataFrame | None:

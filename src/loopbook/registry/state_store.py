@@ -8,7 +8,7 @@ same. It never computes a state, and it changes and deletes none.
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
 
@@ -16,6 +16,7 @@ import orjson
 
 from loopbook.data import prediction_log
 from loopbook.models.calibration_states import State
+from loopbook.models.truths import DAY_US
 from loopbook.project.clock import to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
@@ -45,11 +46,20 @@ class States:
     instants: tuple[int, ...] = ()
     seqs: tuple[int, ...] = ()
     every: tuple[State, ...] = ()
+    _aged: dict[tuple[int, int], State] = field(default_factory=dict, compare=False, repr=False)
 
     def at(self, instant_us: int) -> State | None:
-        """The newest one whose instant is not after this one; None before the first."""
-        place = bisect_right(self.instants, instant_us)
-        return self.every[place - 1] if place else None
+        """The newest one whose instant is not after this one, as old as it is by then.
+
+        None before the first. Rows of one day share one object.
+        """
+        place = bisect_right(self.instants, instant_us) - 1
+        if place < 0:
+            return None
+        where = place, (instant_us - self.instants[place]) // DAY_US
+        if where not in self._aged:
+            self._aged[where] = self.every[place].aged(where[1])
+        return self._aged[where]
 
     @classmethod
     def of(cls, states: Sequence[State]) -> "States":
@@ -93,7 +103,7 @@ class StateStore:
         return True
 
     def at(self, model: str, version: str, instant: datetime) -> State | None:
-        """The state that a version has as of an instant; None before the first."""
+        """The newest state of a version that is not after an instant, as written; None before the first."""
         asked = f"SELECT state {OF_A_VERSION} AND as_of_us <= ? ORDER BY as_of_us DESC, seq DESC LIMIT 1"
         values = (model, version, to_micros(instant))
         found = self.database.read(self.database.sql(asked), values)
