@@ -48,6 +48,14 @@ def git(
     return done.stdout
 
 
+def answer(folder: Path, *words: str, variables: Mapping[str, str] | None = None) -> bytes | None:
+    """What git prints in a folder; None where git is not here, or refuses."""
+    try:
+        return git(folder, *words, variables=variables)
+    except TemplateError:
+        return None
+
+
 def author(folder: Path) -> dict[str, str]:
     """Variables that name an author where git has none; empty where it has."""
     known = git(folder, "config", "user.email", accepted=(0, 1)).strip()

@@ -6,7 +6,6 @@ run is stored is `tracking`'s.
 
 import platform
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
-from loopbook.models.inference import sha256
 from loopbook.project.paths import Project
+from loopbook.registry import code_state, environments
 
 MOST_METRICS = 500
 
@@ -47,23 +46,16 @@ def loggable(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
 def provenance(project: Project) -> dict[str, str]:
     """The code and the environment that a run is made by, as tags.
 
-    `git_commit` is `none` outside a repository; `git_dirty` tells of changes
-    that no commit has.
+    `git_commit` is `none` for a project that no repository holds; `git_dirty`
+    tells of changes that no commit has; `code_sha256` is the digest of all of
+    it (see `code_state`).
     """
-
-    def git(*words: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", *words], cwd=project.root, capture_output=True, text=True, check=True
-            )
-        except (OSError, subprocess.CalledProcessError):
-            return None
-        return done.stdout.strip()
-
-    lock = project.root / "requirements.lock"
+    state = code_state.of(project)
     return {
-        "git_commit": git("rev-parse", "HEAD") or "none",
-        "git_dirty": str(bool(git("status", "--porcelain"))).lower(),
-        "environment_sha256": sha256(lock.read_bytes()) if lock.exists() else "none",
+        "git_commit": state.commit,
+        "git_dirty": str(state.is_dirty).lower(),
+        "code_sha256": state.sha256,
+        "environment_sha256": environments.lock_digest(project),
         "python": platform.python_version(),
+        "processor": environments.processor(),
     }

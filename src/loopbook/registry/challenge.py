@@ -24,6 +24,7 @@ from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
 from loopbook.registry import champions, residuals, tracking
+from loopbook.registry.kept_code import TAG as ORIGIN_TAG
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
 
@@ -188,6 +189,7 @@ class Judged:
     record : what `evidence.make_record` made
     reference : the file that the version's monitoring compares with
     residuals : the file that its calibration begins with
+    origin : what `kept_code.keep` gave; None where nothing was kept
     """
 
     record: Mapping[str, Any]
@@ -195,6 +197,7 @@ class Judged:
     snapshot: Snapshot
     reference: Path
     residuals: Path
+    origin: str | None = None
 
 
 def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dict[str, Any]:
@@ -277,6 +280,7 @@ def _registered(
         **scale,
         "gate": "promoted" if decision.promoted else "refused",
         "gate_reason": decision.sentence[:5000],
+        **({ORIGIN_TAG: judged.origin} if judged.origin else {}),
     }
     return tracking.register(client, name, record["challenger"], tags)
 
