@@ -108,7 +108,7 @@ CandidateNames = Annotated[
     str,
     typer.Option(
         metavar="NAMES",
-        help="Train only these, separated by commas; else all of pipeline.yaml, or three "
+        help="Train only these, separated by commas; else all of pipeline.yaml, or two "
         "fast ones with --step month.",
     ),
 ]
