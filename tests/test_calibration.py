@@ -78,7 +78,15 @@ def test_what_became_known_later_does_not_count_and_a_correction_does_from_then_
     log.tell([Truth(None, "key-1", 150.0, late, late)])
     assert read(log, until=1).is_empty()
     assert read(log, until=10)["observed"].to_list() == [110.0]
-    assert read(log, until=30)["observed"].to_list() == [150.0]
+    told = read(log, until=30).sort("known_ts")
+    assert told["observed"].to_list() == [110.0, 150.0]
+    assert told["until_ts"].to_list() == [START + 20 * DAY, None]
+
+
+def test_who_asks_again_when_the_truth_is_known_takes_no_witness_away(log):
+    answered(log, 1, key="the same", truth=110.0)
+    answered(log, 5, key="the same", answer=110.0)
+    assert read(log)["raw"].to_list() == [100.0]
 
 
 def test_who_asks_a_hundred_times_about_one_key_is_one_witness(log):
@@ -90,12 +98,15 @@ def test_who_asks_a_hundred_times_about_one_key_is_one_witness(log):
     assert told["raw"].to_list() == [99.0]
 
 
-def test_what_was_asked_or_known_while_it_was_broken_is_left_out(log):
+def test_what_was_asked_or_known_while_it_was_broken_counts_until_it_was_called_so(log):
+    """What was asked on day 4 is known when day 5 begins, so it never counts."""
     for number in range(10):
         answered(log, number, truth=110.0)
     broken = [(START + 3 * DAY, START + 5 * DAY)]
-    days = [(at - START).days for at in read(log, doubts=came_true.Doubts(broken))["at"]]
-    assert days == [0, 1, 5, 6, 7, 8, 9]
+    told = read(log, doubts=came_true.Doubts(broken))
+    until = {(at - START).days: end for at, end in told.select("at", "until_ts").iter_rows()}
+    called = START + 5 * DAY
+    assert until == {2: called, 3: called} | dict.fromkeys([0, 1, 5, 6, 7, 8, 9])
 
 
 def test_ground_truth_that_the_target_cannot_be_moves_nothing(log):

@@ -15,6 +15,7 @@ from loopbook.models import residual_quantiles
 from loopbook.models.calibration_states import (
     Rule,
     State,
+    Stillness,
     decide,
     interval,
     likely_classes,
@@ -279,14 +280,28 @@ def test_a_corrected_truth_moves_the_level_from_its_correction_on():
     assert abs(shift(right, 60)) < 0.02
 
 
+def test_a_row_that_was_called_broken_counts_as_it_did_until_then_and_leaves_no_trace_in_its_day():
+    wrong = pl.when(pl.col("at") >= day(30)).then(pl.lit(day(50))).otherwise(None)
+    frame = of_numbers(lambda d: 0.3 * (d >= 30))
+    called = frame.with_columns(until_ts=wrong.cast(pl.Datetime("us", "UTC")))
+    assert decide(LOG, called, day(49.9), Rule()) == decide(LOG, frame, day(49.9), Rule())
+    found = path(called, 90)
+    assert found[49] > 0.2
+    assert_within_bounds(found)
+    right = frame.filter(pl.col("at") < day(30))
+    assert found[89] == path(right, 90)[89]
+    last, alone = (decide(LOG, rows, day(89), Rule()) for rows in (called, right))
+    assert (last.low, last.high, last.truths) == (alone.low, alone.high, alone.truths)
+
+
 def test_a_state_that_stands_still_repeats_the_one_before_and_says_why():
     frame = of_numbers(lambda d: 0.01 * d)
     before = decide(LOG, frame, day(30), Rule())
-    still = decide(LOG, frame, day(40), Rule(), before=before, stands_still="inputs are broken")
+    still = decide(LOG, frame, day(40), Rule(), Stillness("inputs are broken", before))
     assert (still.shift, still.low, still.truths) == (before.shift, before.low, before.truths)
     assert (still.as_of, still.stands_still) == (day(40), True)
     assert still.reason == "it stands still, as before, because inputs are broken."
-    alone = decide(LOG, frame, day(40), Rule(), stands_still="inputs are broken")
+    alone = decide(LOG, frame, day(40), Rule(), Stillness("inputs are broken"))
     assert alone.shift == (0.0,)
 
 

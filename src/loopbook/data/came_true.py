@@ -1,9 +1,10 @@
 """Came true: what a version answered, before any level moved it, and what was then observed.
 
 It decides which logged answers say how far a version is off: those of any role
-whose ground truth the target can have, each key once (a person who asks a
-hundred times is one witness), and none that was asked or known while inputs or
-ground truth were called broken. What is read is bounded, however long the log.
+whose ground truth the target can have and was not known yet, each key once at a time (a
+person who asks a hundred times is one witness), and until when: a truth counts until it is
+corrected, and what was asked or known while inputs or ground truth were broken until they
+were called so. What is read is bounded, however long the log.
 """
 
 from collections.abc import Sequence
@@ -40,7 +41,8 @@ class Doubts:
 
     Attributes
     ----------
-    broken : stretches `(start, end)`; what was asked or known in them is left out
+    broken : stretches `(start, end)`; what was asked or known in them counts until their end,
+        when they were called broken
     released : entries of the quarantine that a person let in all the same
     """
 
@@ -67,13 +69,14 @@ def read(
     version : str
         Its number; the model is the contract's name.
     doubts : Doubts
-        What is left out.
+        What counts for a time, or not at all.
 
     Returns
     -------
     polars.DataFrame
-        `at`, `known_ts`, `raw` and `observed`, in no order that means anything;
-        of more than 50,000 answers a sample that is spread over time as they are.
+        `at`, `known_ts`, `raw`, `observed` and `until_ts` (null: it counts still), in no
+        order that means anything; of more than 50,000 answers a sample that is spread over
+        time as they are.
     """
     lower, upper = to_micros(since), to_micros(until)
     told = [
@@ -129,7 +132,7 @@ def _pairs(
     contract: Contract,
     doubts: Doubts,
 ) -> pl.DataFrame:
-    """The newest truth of the newest answer to each key, as what came true."""
+    """Each truth of the newest answer to each key, as what came true, and until when it counts."""
     columns = list(zip(*told, strict=True)) if told else [() for _ in NAMES]
     by_name: dict[str, Any] = dict(zip(NAMES, columns, strict=True))
     classes = contract.target.classes
@@ -150,17 +153,24 @@ def _pairs(
             "observed": pl.Series(observed, dtype=pl.String if classes else pl.Float64),
         }
     ).drop_nulls(["raw", "observed"])
-    asked = pl.coalesce(pl.col("key"), pl.col("id")).alias("asked")
+    believable = aside_truths.without(frame, contract, doubts.released).drop_nulls("observed")
     once = (
-        frame.with_columns(asked)
-        .sort("received", "id", "known_ts", "seq")
-        .unique("asked", keep="last", maintain_order=True)
+        believable.filter(pl.col("at") <= pl.col("known_ts"))
+        .with_columns(pl.coalesce(pl.col("key"), pl.col("id")).alias("asked"))
+        .sort("asked", "known_ts", "seq", "received", "id")
+        .unique(["asked", "known_ts", "seq"], keep="last", maintain_order=True)
+        .with_columns(pl.col("known_ts").shift(-1).over("asked").alias("until_ts"))
     )
     for start, end in doubts.broken:
-        for clock in ("at", "known_ts"):
-            once = once.filter(~pl.col(clock).is_between(start, end, closed="left"))
-    believable = aside_truths.without(once, contract, doubts.released).drop_nulls("observed")
-    return believable.select("at", "known_ts", "raw", "observed")
+        is_broken = pl.any_horizontal(
+            pl.col(clock).is_between(start, end, closed="left") for clock in ("at", "known_ts")
+        )
+        until = pl.min_horizontal("until_ts", pl.lit(end).cast(log_tables.INSTANT))
+        once = once.with_columns(
+            pl.when(is_broken).then(until).otherwise("until_ts").alias("until_ts")
+        )
+    counted = pl.col("until_ts").is_null() | (pl.col("until_ts") > pl.col("known_ts"))
+    return once.filter(counted).select("at", "known_ts", "raw", "observed", "until_ts")
 
 
 def _instants(micros: Sequence[int | None]) -> pl.Series:

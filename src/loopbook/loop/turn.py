@@ -171,8 +171,9 @@ class _Turn:
         self._calibrate()
         self._at("monitor")
         level = self._monitor()
-        if level == INVESTIGATE:
-            self._calibrate()  # anew: what was made of this window must not stand
+        if level == INVESTIGATE or any(one["stands_still"] for one in self.record["calibration"]):
+            # anew: what was made of a broken window must not stand, nor a stillness that is over
+            self._calibrate()
         self._at("probation")
         if level != INVESTIGATE and self._rolled_back():
             return False

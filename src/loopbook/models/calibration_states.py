@@ -123,14 +123,29 @@ class State:
         return cls(**{**record, **lists, "as_of": datetime.fromisoformat(record["as_of"])})
 
 
+@dataclass(frozen=True)
+class Stillness:
+    """When a state must not move.
+
+    Attributes
+    ----------
+    why : why it must not now, as a clause ("inputs are called broken"); None: it may
+    before : what it repeats while it stands still; without one it repeats no shift
+    stretches : `[start, end)` in which it stood still: they add nothing to how far it may
+        have moved since
+    """
+
+    why: str | None = None
+    before: State | None = None
+    stretches: Sequence[tuple[datetime, datetime]] = ()
+
+
 def decide(
     task: Task,
     came_true: pl.DataFrame,
     as_of: datetime,
     rule: Rule,
-    *,
-    before: State | None = None,
-    stands_still: str | None = None,
+    stillness: Stillness = Stillness(),
 ) -> State:
     """The state of a version as of an instant.
 
@@ -140,26 +155,26 @@ def decide(
         Of the version's contract.
     came_true : polars.DataFrame
         A row a truth: `at` and `known_ts` (UTC), `raw` as the task's `frame_type`, `observed` as
-        its `observed_type`, as known by `as_of`. Of a truth that was corrected, the newest.
-        Rows that became known later, or cannot be measured, are left out.
+        its `observed_type`. `until_ts`, if there, says when a row was corrected or called
+        broken: it counts until then. Rows that became known later, or cannot be measured,
+        are left out.
     as_of : datetime
         With a time zone.
-    before : State, optional
-        What it repeats while it stands still; without one it repeats no shift.
-    stands_still : str, optional
-        Why it must not move, as a clause ("inputs are called broken").
     """
-    rows = truths.of_frame(task, came_true, as_of)
-    digest = _digest(task, rows, as_of, rule, stands_still)
-    if stands_still:
-        return _standing(
-            task, before or _none(task, as_of, digest, ""), as_of, digest, stands_still
-        )
+    rows, until = truths.of_frame(task, came_true, as_of), truths.microseconds(as_of)
+    stood = [
+        tuple(min(truths.microseconds(end), until) for end in both) for both in stillness.stretches
+    ]
+    why = stillness.why
+    digest = _digest(task, rows, as_of, rule, [why, stood] if stood else why)
+    if why:
+        before = stillness.before or _none(task, as_of, digest, "")
+        return _standing(task, before, as_of, digest, why)
     if not len(rows):
         why = f"no truth of the last {truths.LONGEST_DAYS:,} days is known: answers are the model's own."
         return _none(task, as_of, digest, why)
-    walked, last = _walked(task, rows, truths.microseconds(as_of), rule)
-    quantiles, least = _quantiles(task, rows, walked, truths.microseconds(as_of), rule.interval)
+    walked, last = _walked(Walk(task, rows, rule, until, stood))
+    quantiles, least = _quantiles(task, rows, walked, until, rule.interval)
     return State(
         as_of=as_of,
         shift=tuple(full_shift(task, last.shift[None])[0].tolist()),
@@ -255,13 +270,12 @@ def full_shift(task: Task, shifts: np.ndarray) -> np.ndarray:
     return full
 
 
-def _walked(task: Task, rows: Truths, until: int, rule: Rule) -> tuple[list[Step], Step]:
-    """The steps at midnights, and the one at the instant itself."""
-    walk = Walk(task, rows, rule, until)
+def _walked(walk: Walk) -> tuple[list[Step], Step]:
+    """The steps at midnights, and the one at the instant at which it ends."""
     steps = list(walk.midnights())
-    if steps and steps[-1].instant == until:
+    if steps and steps[-1].instant == walk.until:
         return steps, steps[-1]
-    return steps, walk.to(until)
+    return steps, walk.to(walk.until)
 
 
 def _of_days(task: Task, steps: list[Step], days: np.ndarray) -> np.ndarray:
@@ -277,6 +291,7 @@ def _quantiles(
     task: Task, rows: Truths, steps: list[Step], until: int, level: float
 ) -> tuple[Quantiles, float | None]:
     """Of the newest truths, each after the shift that its day had."""
+    rows = rows.standing
     rows = rows[residual_quantiles.newest(rows.known, until)]
     shifts = _of_days(task, steps, rows.at // DAY_US)
     if task.classes:
@@ -308,10 +323,12 @@ def _reason(step: Step, rule: Rule) -> str:
     return f"the level of {step.truths:,} truths."
 
 
-def _digest(task: Task, rows: Truths, as_of: datetime, rule: Rule, stands_still: str | None) -> str:
+def _digest(task: Task, rows: Truths, as_of: datetime, rule: Rule, still: Any) -> str:
     """Of all that a state is made of but the one before it."""
-    about = [task.contract.target.name, task.link, as_of.isoformat(), asdict(rule), stands_still]
-    parts = (rows.at, rows.known, rows.raw, rows.observed)
+    about = [task.contract.target.name, task.link, as_of.isoformat(), asdict(rule), still]
+    parts = [rows.at, rows.known, rows.raw, rows.observed]
+    if len(rows.standing) < len(rows):
+        parts.append(rows.until)
     found = hashlib.sha256(json.dumps(about).encode())
     for part in parts:
         found.update(np.ascontiguousarray(part).tobytes())

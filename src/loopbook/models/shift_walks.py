@@ -3,10 +3,11 @@
 It decides the level of the newest residuals (a line, weighted so that it forgets), how far a
 single truth, a day and a flood of truths may move it, and the bounds. A walk begins at
 the first truth and takes a step at each midnight (UTC), so that the shift as of an instant
-follows from rows alone, and not from which states were ever made.
+follows from rows alone, and not from which states were ever made. It walks as the rows were
+known: one that was corrected or called broken counts until then.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +64,9 @@ class Walk:
         See `calibration_states`.
     until : int
         Where it ends, in microseconds since 1970.
+    still : sequence of (int, int)
+        Stretches `[start, end)`, none over another, in which it does not move. A day that lies
+        in one adds nothing to how far it may move afterwards.
 
     Notes
     -----
@@ -74,8 +78,16 @@ class Walk:
     that where it stays, the mean probability is the share of what happened.
     """
 
-    def __init__(self, task: Task, truths: Truths, rule, until: int):
+    def __init__(
+        self,
+        task: Task,
+        truths: Truths,
+        rule,
+        until: int,
+        still: Sequence[tuple[int, int]] = (),
+    ):
         self.task, self.truths, self.rule, self.until = task, truths, rule, until
+        self.still = still
         self.width = 1 if task.positive is not None else task.width
         # a window has one length whatever else is known, so that its sums have the same bits
         self.window = int(REMEMBERED * rule.half_life_days) + 1
@@ -83,9 +95,14 @@ class Walk:
         days = until // DAY_US - self.first_day + 1
         self.rows = np.zeros(days)
         self.weights, self.pulls = np.zeros((days, self.width)), np.zeros((days, self.width))
+        self.days = truths.at // DAY_US - self.first_day  # of each row
+        self.of_rows = np.zeros((2, len(truths), self.width))  # weight and pull, once taken in
+        self.counts = np.zeros(len(truths), bool)
+        self.leaving = np.argsort(truths.until, kind="stable")
+        self.left = 0
         self.shift, self.taken, self.now = np.zeros(self.width), 0, None
         self.daily: list[float] = []  # classes: how far each step's own rows were off
-        self.spread = 0.0
+        self.spread, self.own = 0.0, 0  # of numbers: by how many of the first rows
 
     def midnights(self) -> Iterator[Step]:
         """A step at each midnight from the first truth to the end, both included."""
@@ -99,26 +116,55 @@ class Walk:
         most = self.rule.most if self.rule.most is not None else MOST_SPREADS * self.spread
         a_day = self.rule.most_a_day
         a_day = most / self.rule.half_life_days if a_day is None else a_day
-        elapsed = 1.0 if self.now is None else (instant - self.now) / DAY_US
+        elapsed = self._moving_days(instant - DAY_US if self.now is None else self.now, instant)
         wanted, truths = self._level(instant)
         move = np.clip(wanted - self.shift, -a_day * elapsed, a_day * elapsed)
         self.shift, self.now = np.clip(self.shift + move, -most, most), instant
         return Step(instant, self.shift, wanted, truths, most, a_day)
 
+    def _moving_days(self, since: int, until: int) -> float:
+        """How much of the time between two instants it may move in."""
+        still = sum(max(0, min(until, end) - max(since, start)) for start, end in self.still)
+        return (until - since - still) / DAY_US
+
     def _take_in(self, instant: int) -> None:
         """Add the rows that became known since the last step to the days on which they happened."""
+        self._let_go(instant)
         end = int(np.searchsorted(self.truths.known, instant, side="right"))
-        rows, self.taken = self.truths[self.taken : end], end
-        if not len(rows):
+        places = np.arange(self.taken, end)
+        places, self.taken = places[self.truths.until[places] > instant], end
+        if not len(places):
             return
-        if self.task.classes:
-            pulls, weights = self._of_classes(rows)
-        else:
-            pulls, weights = self._of_numbers(rows, end)
-        days = rows.at // DAY_US - self.first_day
+        self.counts[places] = True
+        rows = self.truths[places]
+        pulls, weights = self._of_classes(rows) if self.task.classes else self._of_numbers(rows)
+        self.of_rows[:, places] = weights, pulls
+        self._add(places)
+
+    def _let_go(self, instant: int) -> None:
+        """Leave out what no longer counts, as if its days had never had it."""
+        gone = self.left
+        while self.left < len(self.leaving) and (
+            self.truths.until[self.leaving[self.left]] <= instant
+        ):
+            self.left += 1
+        places = self.leaving[gone : self.left]
+        places = places[self.counts[places]]
+        if not len(places):
+            return
+        self.counts[places] = False
+        if not self.task.classes and places.min() < self.own:
+            self._measure_spread()
+        days = np.unique(self.days[places])
+        for sums in (self.rows, self.weights, self.pulls):
+            sums[days] = 0
+        self._add(np.flatnonzero(self.counts & np.isin(self.days, days)))
+
+    def _add(self, places: np.ndarray) -> None:
+        days = self.days[places]
         np.add.at(self.rows, days, 1.0)
-        np.add.at(self.weights, days, weights)
-        np.add.at(self.pulls, days, pulls)
+        np.add.at(self.weights, days, self.of_rows[0, places])
+        np.add.at(self.pulls, days, self.of_rows[1, places])
 
     @property
     def _is_own(self) -> bool:
@@ -127,10 +173,16 @@ class Walk:
         is_early = newest <= self.truths.known[0] + OWN_DAYS * DAY_US
         return bool(is_early) or self.taken <= self.rule.least_truths
 
-    def _of_numbers(self, rows: Truths, end: int) -> tuple[np.ndarray, np.ndarray]:
-        if self._is_own:
-            own = self.truths[:end]
+    def _measure_spread(self) -> None:
+        """By those of the version's own history that still count."""
+        own = self.truths[: self.own][self.counts[: self.own]]
+        if len(own):
             self.spread = _spread(np.abs(residuals(self.task, own)), self.task, own.observed)
+
+    def _of_numbers(self, rows: Truths) -> tuple[np.ndarray, np.ndarray]:
+        if self._is_own:
+            self.own = self.taken
+            self._measure_spread()
         found = residuals(self.task, rows)[:, None]
         reach = DRAWN_IN * self.spread
         return np.clip(found, self.shift - reach, self.shift + reach), np.ones_like(found)

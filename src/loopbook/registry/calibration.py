@@ -8,6 +8,7 @@ kept, `state_store`. The same instant, ground truth and rule give the same state
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -16,8 +17,9 @@ from loopbook.data import came_true, loop_clock, prediction_log, quarantine, ser
 from loopbook.data.came_true import Doubts
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.models import calibration_states
-from loopbook.models.calibration_states import Rule, State
+from loopbook.models.calibration_states import Rule, State, Stillness
 from loopbook.models.task import task_of
+from loopbook.models.truths import LONGEST_DAYS, UNTIL_TS
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract
 from loopbook.project.errors import LoopbookError
@@ -34,6 +36,7 @@ WHOSE = (roles.CHAMPION, roles.SHADOW, roles.PREVIOUS, roles.CHALLENGER)
 AUTO = "auto"  # a bound that is drawn from the version's own history
 NOBODY = "no version is registered yet, or calibration is false in env.yaml"
 REMEDY = "loopbook features materialize"
+INSTANT = timedelta(microseconds=1)
 HALF_LIVES = 6  # ground truth that is older than so many counts for less than a sixtieth
 
 
@@ -86,11 +89,13 @@ class Evidence:
         else:
             note = "" if kept is not None else "it has no rows of its own build, only served ones"
         if kept is not None:
-            frames.append(kept)
+            frames.append(kept.with_columns(pl.lit(None).alias(UNTIL_TS)))
         if self.log is not None:
-            span = timedelta(days=HALF_LIVES * rule.half_life_days)
+            # without rows of its build, what a version served first says how far it is usually off
+            days = LONGEST_DAYS if kept is None else HALF_LIVES * rule.half_life_days
+            span = timedelta(days=days)
             frames.append(self._served(version, earlier(since or as_of, span), as_of))
-        kinds = residuals.column_types(self.contract)
+        kinds = {**residuals.column_types(self.contract), UNTIL_TS: residuals.INSTANT}
         every = pl.concat([f.select(pl.col(n).cast(k) for n, k in kinds.items()) for f in frames])
         return residuals.sound(every, self.contract), note
 
@@ -189,6 +194,20 @@ def why_it_stands(project: Project, as_of: datetime) -> str | None:
     return f"the window until {until} says investigate: {why}"
 
 
+def stood_spans(project: Project, as_of: datetime) -> list[tuple[datetime, datetime]]:
+    """Stretches `[start, end)` in which states stood still: from each broken window to the next one."""
+    by_then = [
+        (parse_instant(record["as_of"]), record["verdict"]["level"])
+        for record in window_records.listed(project)
+        if parse_instant(record["as_of"]) <= as_of
+    ]
+    return [
+        (at, end)
+        for (at, level), (end, _) in pairwise([*by_then, (as_of, "")])
+        if level == INVESTIGATE
+    ]
+
+
 def earlier(moment: datetime, span: timedelta) -> datetime:
     """So much earlier, as far as the calendar goes."""
     try:
@@ -198,19 +217,29 @@ def earlier(moment: datetime, span: timedelta) -> datetime:
 
 
 def _made(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> Made:
-    contract = evidence.contract
+    contract, project = evidence.contract, evidence.project
     pairs, note = evidence.of(version, as_of, rule)
+    why, stood = why_it_stands(project, as_of), stood_spans(project, as_of)
     store = StateStore(evidence.log.database)
-    state = calibration_states.decide(
-        task_of(contract),
-        pairs,
-        as_of,
-        rule,
-        before=store.at(contract.name, version.number, earlier(as_of, timedelta(microseconds=1))),
-        stands_still=why_it_stands(evidence.project, as_of),
-    )
+    before = store.at(contract.name, version.number, earlier(as_of, INSTANT))
+    if why and before is None:
+        before = _before(version, evidence, rule, as_of)
+    stillness = Stillness(why, before, stood)
+    state = calibration_states.decide(task_of(contract), pairs, as_of, rule, stillness)
     store.add(contract.name, version.number, state)
     return Made(version, state, note)
+
+
+def _before(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> State:
+    """The state of just before states began to stand still, where a store has lost it."""
+    since = as_of
+    for start, end in reversed(stood_spans(evidence.project, as_of)):
+        if end == since:
+            since = start
+    then = earlier(since, INSTANT)
+    pairs, _ = evidence.of(version, then, rule)
+    stillness = Stillness(stretches=stood_spans(evidence.project, then))
+    return calibration_states.decide(task_of(evidence.contract), pairs, then, rule, stillness)
 
 
 def told(
