@@ -27,14 +27,17 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import Pipeline, make_pipeline
 from small_house import ROOT, environment, set_knobs
 
+from loopbook.data import sources
+from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.models import cards, export, inference, known_answers
 from loopbook.models.task import task_of
-from loopbook.project import clock, contract, paths
+from loopbook.project import contract, paths
 from loopbook.project.contract import Contract
+from loopbook.project.errors import RegistryError
 from loopbook.records.roles import CHAMPION
 from loopbook.registry import reader, service_files
-from loopbook.registry.reader import CARD, ONNX, Version
+from loopbook.registry.reader import CARD, ONNX, Run, Version
 from loopbook.serving.app import create_app
 
 with warnings.catch_warnings():  # it wants the next httpx
@@ -43,6 +46,7 @@ with warnings.catch_warnings():  # it wants the next httpx
 
 NUMBER, YES_OR_NO, SEVERAL = "regression", "binary", "multiclass"
 TASKS = (NUMBER, YES_OR_NO, SEVERAL)
+EARLIER = "earlier"  # a number, whose rows know of earlier rows of their zone and of all
 START = datetime(2025, 1, 1, tzinfo=UTC)
 THRESHOLD = 0.2  # from which probability on yes is answered
 TARGETS = {
@@ -60,6 +64,12 @@ TARGETS = {
         "meaning": "What kind it is of.",
     },
 }
+TARGETS[EARLIER] = TARGETS[NUMBER]
+OF_EARLIER = {
+    "mean_5d": {"aggregate": "mean", "window_days": 5, "minimum_count": 2, "meaning": "Its zone."},
+    "count_5d": {"aggregate": "count", "window_days": 5, "meaning": "How many in its zone."},
+    "all_3d": {"aggregate": "median", "window_days": 3, "over": "all", "meaning": "All zones."},
+}
 ROW = {"size": 11.0, "width": 2.5, "zone": "north", "as_of": "2025-02-01T00:00:00Z"}  # a request
 
 
@@ -67,11 +77,13 @@ ROW = {"size": 11.0, "width": 2.5, "zone": "north", "as_of": "2025-02-01T00:00:0
 def table(task: str) -> Contract:
     """The contract of one of the three tables."""
     number = {"type": "number", "meaning": "A number.", "example": 10.0}
+    knows = {"entity": "zone", "history": {"features": OF_EARLIER, "unit": "kg"}}
+    more = knows if task == EARLIER else {}
     return Contract.model_validate(
         {
             "name": f"small-{task}",
             "meaning": "A row is a thing.",
-            "task": task,
+            "task": NUMBER if task == EARLIER else task,
             "source": {"path": "data/rows.parquet"},
             "key": ["id"],
             "event_time": "at",
@@ -83,6 +95,7 @@ def table(task: str) -> Contract:
                 "zone": {"type": "category", "meaning": "A zone.", "example": "north"},
             },
         }
+        | more
     )
 
 
@@ -93,7 +106,7 @@ def rows(task: str, count: int = 600, seed: int = 1) -> pl.DataFrame:
     zone = draw.choice(["north", "south", "west"], count)
     score = size - 10 + 2 * (width - 2) + 3 * (zone == "south") + draw.normal(0, 1.5, count)
     classes = TARGETS[task].get("classes", [])
-    cuts = {NUMBER: [], YES_OR_NO: [2.0], SEVERAL: [-1.5, 2.5]}[task]
+    cuts = {YES_OR_NO: [2.0], SEVERAL: [-1.5, 2.5]}.get(task, [])
     target = [classes[::-1][n] for n in np.searchsorted(cuts, score)] if classes else score * 5
     return pl.DataFrame(
         {
@@ -128,7 +141,9 @@ def earlier_graph(task: str, seed: int = 1) -> bytes:
 def version(task: str, seed: int = 1) -> tuple[Pipeline, bytes, dict]:
     """A model, its graph and its card."""
     about = table(task)
-    some = rows(task, seed=seed).with_columns(pl.col("at").alias(clock.EVENT_TS))
+    some = sources.with_clock(rows(task, seed=seed), about)
+    if about.history:
+        some = history.with_history(some, history.facts(some, about), about)
     of = task_of(about)
     model, graph = fitted(task, some)
     vocabulary = row_features.learn_categories(some, about)
@@ -176,7 +191,18 @@ class Shelf:
         return [self.held(name, alias) for alias in self.alias]
 
     def content(self, version: Version, file: str, folder: str = "", most: int = 0) -> bytes:
+        if file not in self.files[version.number]:
+            raise RegistryError(f"{version.label}: {file} cannot be read (no such file).")
         return self.files[version.number][file]
+
+    def run(self, run_id: str) -> Run:
+        return Run(run_id, {"alpha": "1.0"}, {"python": "3.11.7", "git_commit": "none"})
+
+    def model_tags(self, name: str) -> dict[str, str]:
+        return {}
+
+    def names(self, version: Version, folder: str) -> list[str]:
+        return []
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from small_house import give, loopbook
 from loopbook.project import paths
 from loopbook.project.errors import TrackingError
 from loopbook.records.roles import SHADOW
-from loopbook.registry import champions, tracking
+from loopbook.registry import champions, reigns, tracking
 from loopbook.registry.reader import BARRED
 
 pytestmark = pytest.mark.slow  # versions are made by training them
@@ -65,7 +65,7 @@ def test_a_champion_by_hand_has_its_predecessor_as_shadow_and_an_entry(client):
     ledger = champions.reigns(client, NAME)
     assert [r.version for r in ledger] == ["1", "2"]
     assert (ledger[-1].kind, ledger[-1].reason) == (champions.HAND, "it is better")
-    assert champions.at(ledger, NOW).version == "2"
+    assert reigns.at(ledger, NOW).version == "2"
 
 
 def test_a_rollback_bars_the_version_and_only_a_person_lifts_it(client):
@@ -74,7 +74,7 @@ def test_a_rollback_bars_the_version_and_only_a_person_lifts_it(client):
     assert [holds(client, a) for a in (tracking.CHAMPION, SHADOW)] == ["1", None]
     ledger = champions.reigns(client, NAME)
     assert [(r.version, r.kind) for r in ledger][1:] == [("2", "by hand"), ("1", "rollback")]
-    assert champions.at(ledger, NOW + timedelta(days=3)).version == "2"
+    assert reigns.at(ledger, NOW + timedelta(days=3)).version == "2"
     digest = tracking.versions(client, NAME)[0].tags["onnx_sha256"]
     assert "rolled back: worse" in champions.barred(client, NAME, digest)
     with pytest.raises(TrackingError, match="no version served before"):

@@ -90,8 +90,9 @@ def test_serving_looks_up_what_training_saw_value_for_value(store, sales):
     for day in (START + n * DAY for n in range(28)):
         store.materialize(known(facts, day), day)
         for row in rows.filter(pl.col(clock.EVENT_TS) == day).iter_rows(named=True):
-            values, is_known = store.get(row[TABLE.entity], day)
+            values, is_known, facts_us = store.get(row[TABLE.entity], day)
             assert is_known
+            assert facts_us == clock.to_micros(day)
             assert values == {name: row[name] for name in TABLE.trailing}
             compared += 1
     assert compared > 1_000
@@ -191,7 +192,7 @@ def test_an_entity_never_seen_has_no_facts_and_that_is_said(store, sales):
     _, facts = sales
     store.materialize(known(facts, START), START)
     for nobody in ("00000", None, "' OR 1=1"):
-        values, is_known = store.get(nobody, START)
+        values, is_known, _ = store.get(nobody, START)
         assert not is_known
         assert values["sales_30d"] == 0
         assert values["level_30d"] is None
@@ -203,7 +204,7 @@ def test_before_what_the_store_keeps_nothing_is_known_of_an_entity_that_it_has(s
     _, facts = sales
     assert store.get("98115", START).values == dict.fromkeys(TABLE.trailing)
     store.materialize(known(facts, START), START)
-    values, is_known = store.get("98115", START - 90 * DAY)
+    values, is_known, _ = store.get("98115", START - 90 * DAY)
     assert not is_known
     assert values == dict.fromkeys(TABLE.trailing)
     assert store.get("00000", START - 90 * DAY).values["sales_30d"] == 0

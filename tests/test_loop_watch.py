@@ -25,6 +25,7 @@ from loopbook.records import turns as turn_records
 from loopbook.records.roles import SHADOW
 from loopbook.records.turns import Attempt, State
 from loopbook.registry import champions
+from loopbook.registry.reigns import Reign
 from loopbook.registry.tracking import CHAMPION, Version
 from loopbook.serving.metrics import Metrics
 
@@ -84,10 +85,10 @@ class Stages:
     def holder(self, _client, name: str, alias: str) -> Version:
         return Version(name, self.held[alias], "r", {})
 
-    def reigns(self, *_) -> list[champions.Reign]:
+    def reigns(self, *_) -> list[Reign]:
         """The alias was moved in MLflow's own pages: the ledger alone knows since when."""
         then = (NOW - DAY).isoformat()
-        return [champions.Reign("2", then, then, champions.SEEN, "unknown", "seen now")]
+        return [Reign("2", then, then, champions.SEEN, "unknown", "seen now")]
 
     def roll_back(self, _client, name: str, **_) -> tuple[Version, Version]:
         barred, back = (self.holder(None, name, alias) for alias in (CHAMPION, SHADOW))

@@ -32,6 +32,9 @@ TABLES = (
         known_us BIGINT NOT NULL, received_us BIGINT NOT NULL)""",
     "CREATE INDEX IF NOT EXISTS truth_prediction ON ground_truth (prediction_id)",
     "CREATE INDEX IF NOT EXISTS truth_key ON ground_truth (key)",
+    """CREATE TABLE IF NOT EXISTS pruned (
+        seq {serial}, before_us BIGINT NOT NULL, done_us BIGINT NOT NULL,
+        answers BIGINT NOT NULL)""",
 )
 # what an older log lacks: its numbers have no classes, and its answers were never moved
 ADDED = (
@@ -44,12 +47,13 @@ ADDED = (
     ("predictions", "state_us", "BIGINT"),
     ("predictions", "low", "DOUBLE PRECISION"),
     ("predictions", "high", "DOUBLE PRECISION"),
+    ("predictions", "facts_us", "BIGINT"),
 )
 COLUMNS = (
     *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
     *("request", "features", "inputs", "notes", "answer", "latency_us"),
     *("answered", "probabilities"),
-    *("raw", "raw_probabilities", "shift", "state_us", "low", "high"),
+    *("raw", "raw_probabilities", "shift", "state_us", "low", "high", "facts_us"),
 )
 NUMBER = reader("number")
 
@@ -64,6 +68,9 @@ class Entry:
     Where a calibration state stood behind it, `state_us` is that state's instant,
     `shift` what it added in the link's space, `raw` and `raw_probabilities` what
     the answer would be without, and `low` and `high` the interval that was said.
+
+    `facts_us` is the instant up to which the feature store knew its facts when it
+    was asked; None where it was not, or could not be, and in an older log.
     """
 
     id: str
@@ -89,6 +96,7 @@ class Entry:
     state_us: int | None = None
     low: float | None = None
     high: float | None = None
+    facts_us: int | None = None
 
 
 @dataclass(frozen=True)

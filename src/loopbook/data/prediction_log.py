@@ -44,6 +44,8 @@ EXPORT_ROWS = 20_000
 STRATA = 400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PRUNED_ROWS = 5_000
+WITH_TRUTH = """AND (EXISTS (SELECT 1 FROM ground_truth t WHERE t.prediction_id = predictions.id)
+    OR EXISTS (SELECT 1 FROM ground_truth t WHERE t.key = predictions.key))"""
 
 
 class PredictionLog:
@@ -105,6 +107,7 @@ class PredictionLog:
             *(e.key, orjson.dumps(request, default=str), e.features.tobytes(), e.inputs),
             *(orjson.dumps(e.notes), e.answer, e.latency_us, e.answered, _packed(e.probabilities)),
             *(e.raw, _packed(e.raw_probabilities), _packed(e.shift), e.state_us, e.low, e.high),
+            e.facts_us,
         )
 
     def _shown(self, name: str, value: Any) -> Any:
@@ -138,10 +141,12 @@ class PredictionLog:
         since: datetime | None = None,
         until: datetime | None = None,
         known_until: datetime | None = None,
+        with_truth: bool = False,
     ) -> Iterator[pl.DataFrame]:
         """Answers with `as_of` in `[since, until)`, some thousand at a time, oldest first.
 
-        Ground truth that became known after `known_until` is left out.
+        Ground truth that became known after `known_until` is left out; `with_truth`
+        leaves out answers that have none at all.
 
         Returns
         -------
@@ -154,15 +159,16 @@ class PredictionLog:
         layouts = self.layouts()
         upper = to_micros(until) if until else 2**62
         last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
-        while answers := self._after(last, upper, EXPORT_ROWS):
+        which = WITH_TRUTH if with_truth else ""
+        while answers := self._after(last, upper, EXPORT_ROWS, which):
             last = (answers[-1][COLUMNS.index("as_of_us")], answers[-1][0])
             yield self._table(answers, layouts, known_until)
 
-    def _after(self, last: tuple[int, str], upper: int, most: int) -> list[tuple]:
+    def _after(self, last: tuple[int, str], upper: int, most: int, which: str = "") -> list[tuple]:
         """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
         asked = self.database.sql(
             f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE "
-            "(as_of_us, id) > (?, ?) AND as_of_us < ? ORDER BY as_of_us, id LIMIT ?"
+            f"(as_of_us, id) > (?, ?) AND as_of_us < ? {which} ORDER BY as_of_us, id LIMIT ?"
         )
         return self.database.read(asked, (*last, upper, most))
 
@@ -266,6 +272,8 @@ class PredictionLog:
         with self.database.transaction() as cursor:
             old = self.database.sql("DELETE FROM ground_truth WHERE received_us < ?")
             cursor.execute(old, (limit,))
+            note = "INSERT INTO pruned (before_us, done_us, answers) VALUES (?, ?, ?)"
+            cursor.execute(self.database.sql(note), (limit, to_micros(datetime.now(UTC)), count))
         return count
 
     def close(self) -> None:

@@ -76,20 +76,32 @@ def known_rows(
     Served rows that break the contract are kept in the quarantine; those of a
     build are all that there are.
     """
-    served = collect(project, contract, as_of, now=now)
-    served = _not_later(_keyed_like(rows_raw, served, contract), rows_raw, contract, as_of)
+    served = fitting(rows_raw, collect(project, contract, as_of, now=now), contract, as_of)
     quarantine.keep(project, served.aside, reading=SERVED, now=now, is_whole=is_build)
     known, meant = sources.known_by(rows_raw, as_of, contract, now=now, served=served.rows)
     return known, meant, served
 
 
+def fitting(
+    rows_raw: pl.DataFrame, served: Served, contract: Contract, as_of: datetime | None
+) -> Served:
+    """Served rows that may stand beside those of the source: of the same types, and not later."""
+    return _not_later(_keyed_like(rows_raw, served, contract), rows_raw, contract, as_of)
+
+
 def collect(
-    project: Project, contract: Contract, as_of: datetime | None, *, now: datetime
+    project: Project,
+    contract: Contract,
+    as_of: datetime | None,
+    *,
+    now: datetime,
+    since: datetime | None = None,
 ) -> Served:
     """The served rows whose ground truth was known at `as_of` (None: by now).
 
     Without an `as_of`, answers count up to the clock of the loop: what is dated
-    otherwise (see `loop_clock`) is left out and counted.
+    otherwise (see `loop_clock`) is left out and counted. With `since`, only what
+    was asked for then or later is looked at.
     """
     log = prediction_log.connect_if_there(project, contract)
     if log is None:
@@ -99,7 +111,9 @@ def collect(
         # an answer to come back was given before its ground truth was known
         parts = [
             part.filter(pl.col("observed").is_not_null(), pl.col("role") != roles.SHADOW)
-            for part in log.rows(until=until and until + MOMENT, known_until=as_of)
+            for part in log.rows(
+                since=since, until=until and until + MOMENT, known_until=as_of, with_truth=True
+            )
         ]
         later = log.count_from(until + MOMENT) if until and not as_of else 0
     finally:

@@ -16,14 +16,15 @@ Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed valu
 class Backend(Protocol):
     """What a server must do; `SqlBackend` and `RedisBackend` do.
 
-    `at` gives the newest point that is not after an instant, `has` whether there
+    `at` gives the newest point that is not after an instant, and up to which instant the
+    store knew its facts then (None where no point is); `has` whether there
     is any of an entity; `fill` replaces everything; `change` replaces the points after `since` of
     some entities and forgets those that had ended by `keep`. Each is done
     whole or not at all. Instants are microseconds since 1970.
     """
 
     def about(self) -> dict[str, str]: ...
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]: ...
+    def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]: ...
     def has(self, entity: str) -> bool: ...
     def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
     def change(
@@ -44,8 +45,8 @@ class SqlBackend:
         self.database = database
         self.points, self.notes = f'"{name}_points"', f'"{name}_about"'
         self.lookup = self._sql(
-            "SELECT packed FROM {points} WHERE entity = ? AND valid_from <= ? "
-            "ORDER BY valid_from DESC LIMIT 1"
+            "SELECT packed, (SELECT said FROM {notes} WHERE name = 'as_of') FROM {points} "
+            "WHERE entity = ? AND valid_from <= ? ORDER BY valid_from DESC LIMIT 1"
         )
         self.any_point = self._sql("SELECT 1 FROM {points} WHERE entity = ? LIMIT 1")
         with database.transaction() as cursor:
@@ -66,9 +67,10 @@ class SqlBackend:
     def about(self) -> dict[str, str]:
         return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
 
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
-        lookups = (self.database.read(self.lookup, (entity, micros)) for entity in entities)
-        return [bytes(rows[0][0]) if rows else None for rows in lookups]
+    def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]:
+        lookups = [self.database.read(self.lookup, (entity, micros)) for entity in entities]
+        points = [bytes(rows[0][0]) if rows else None for rows in lookups]
+        return points, next((rows[0][1] for rows in lookups if rows), None)
 
     def has(self, entity: str) -> bool:
         return bool(self.database.read(self.any_point, (entity,)))
@@ -100,12 +102,15 @@ class SqlBackend:
         self.database.close()
 
 
-# Several lookups in one trip to the server.
+# Several lookups in one trip to the server, with the store's moment, which the first key holds.
 NEWEST = """
 local found = {}
 for i, key in ipairs(KEYS) do
-  found[i] = redis.call('ZRANGE', key, ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or false
+  if i > 1 then
+    found[i] = redis.call('ZRANGE', key, ARGV[1], '-inf', 'BYSCORE', 'REV', 'LIMIT', 0, 1)[1] or false
+  end
 end
+found[1] = redis.call('HGET', KEYS[1], 'as_of')
 return found
 """
 
@@ -122,9 +127,10 @@ class RedisBackend:
         about = self.client.hgetall(self.prefix + "about")
         return {key.decode(): value.decode() for key, value in about.items()}
 
-    def at(self, entities: Sequence[str], micros: int) -> list[bytes | None]:
-        keys = [self.prefix + "points:" + entity for entity in entities]
-        return [member and member[8:] for member in self._newest(keys=keys, args=[micros])]
+    def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]:
+        keys = [self.prefix + "about", *(self.prefix + "points:" + entity for entity in entities)]
+        moment, *members = self._newest(keys=keys, args=[micros])
+        return [member and member[8:] for member in members], moment and moment.decode()
 
     def has(self, entity: str) -> bool:
         return bool(self.client.exists(self.prefix + "points:" + entity))

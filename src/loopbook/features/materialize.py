@@ -9,7 +9,7 @@ from datetime import datetime
 import polars as pl
 
 from loopbook.data import quarantine, served_rows, sources, validation
-from loopbook.data.aside_rows import Reading
+from loopbook.data.aside_rows import SERVED, Reading
 from loopbook.data.single_values import category
 from loopbook.data.usable_rows import TABLE
 from loopbook.features import history
@@ -21,11 +21,16 @@ from loopbook.project.paths import Project
 
 
 def known_facts(
-    project: Project, contract: Contract, as_of: datetime | None
+    project: Project,
+    contract: Contract,
+    as_of: datetime | None,
+    *,
+    served_since: datetime | None = None,
 ) -> tuple[pl.DataFrame, datetime]:
     """The facts that were known at `as_of` (None: the newest event), and that moment.
 
-    Served rows whose ground truth is known are facts too.
+    Served rows whose ground truth is known are facts too; with `served_since`,
+    those that were asked for then or later.
 
     Raises
     ------
@@ -36,7 +41,10 @@ def known_facts(
     now, share = clock.utc_now(), read_knobs(project.knobs).quarantine_share
     reading = sources.read(contract, project.root)
     readable = quarantine.readable(project, reading, share=share, now=now)
-    known, meant, _ = served_rows.known_rows(project, contract, readable.rows, as_of, now=now)
+    collected = served_rows.collect(project, contract, as_of, now=now, since=served_since)
+    served = served_rows.fitting(readable.rows, collected, contract, as_of)
+    quarantine.keep(project, served.aside, reading=SERVED, now=now)
+    known, meant = sources.known_by(readable.rows, as_of, contract, now=now, served=served.rows)
     kept, _ = validation.without_known_faults(known, contract)
     found = quarantine.sifted(project, Reading(kept, contract), share=share, name=TABLE, now=now)
     quarantine.refuse_if_broken(found, contract)

@@ -41,10 +41,15 @@ REBUILD = "loopbook features materialize --rebuild"
 
 
 class Looked(NamedTuple):
-    """The answer of a lookup: every trailing feature (None where it has no value)."""
+    """The answer of a lookup: every trailing feature (None where it has no value).
+
+    `facts_us` is the instant up to which the store knew its facts, in microseconds
+    since 1970; None in a store that was never filled.
+    """
 
     values: dict[str, float | None]
     is_known: bool
+    facts_us: int | None = None
 
 
 @dataclass(frozen=True)
@@ -105,10 +110,11 @@ class FeatureStore:
         keys = {"entity": entity, "all": EVERYONE}
         asked = [s for s in keys if self.names[s] and keys[s] is not None]
         with self._refusing():
-            points = self.backend.at([keys[scope] for scope in asked], micros)
+            points, moment = self.backend.at([keys[scope] for scope in asked], micros)
             packed_of = dict(zip(asked, points, strict=True))
             absent = [scope for scope, packed in packed_of.items() if packed is None]
-            is_filled = bool(not absent or self.backend.about())
+            moment = moment or self.backend.about().get("as_of")
+            is_filled = moment is not None
             unsaid = {s for s in absent if not is_filled or self.backend.has(keys[s])}
         for scope in history.SCOPES:
             names = self.names[scope]
@@ -122,7 +128,7 @@ class FeatureStore:
                 continue
             named = zip(names, self._codes[scope].unpack(packed), strict=True)
             values |= {name: None if isnan(value) else value for name, value in named}
-        return Looked(values, is_known)
+        return Looked(values, is_known, None if moment is None else int(moment))
 
     def materialize(
         self, known_facts: pl.DataFrame, as_of: datetime, *, rebuild: bool = False

@@ -20,6 +20,7 @@
     ├── MonitorError         a version cannot be monitored
     ├── LoopError            a turn of the loop cannot be taken
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
+    ├── ProvenanceError      an answer or a version that nobody can trace
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── TemplateError        a project cannot be made or upgraded
     ├── NotebookError        a notebook's file cannot be read, or is no Python
@@ -119,6 +120,10 @@ class LoopError(LoopbookError):
 
 class ReplayError(LoopbookError):
     """A replay cannot begin or go on."""
+
+
+class ProvenanceError(LoopbookError):
+    """An answer or a version that is not there, so that nothing can be said of it."""
 
 
 class KeyStoreError(LoopbookError):

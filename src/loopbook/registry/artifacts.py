@@ -34,8 +34,7 @@ def read(label: str, address: str, run_id: str, file: str, most: int) -> bytes:
     VersionRefused
         If it is outside the store, no plain file, or larger than `most`.
     """
-    parts = urlsplit(address)
-    folder = Path(unquote(parts.path) if parts.scheme == "file" else address)
+    folder = folder_of(address)
     check_parts(label, f"{folder.as_posix()}/{file}")
     try:
         path = Path(os.path.realpath(folder / file, strict=True))
@@ -63,6 +62,20 @@ def read(label: str, address: str, run_id: str, file: str, most: int) -> bytes:
             f"{label}: {file} cannot be read ({why}). "
             "Restore the artifacts of its run, or roll back."
         ) from None
+
+
+def folder_of(address: str) -> Path:
+    """The folder that an address of a run's files means: a path or `file:`."""
+    parts = urlsplit(address)
+    return Path(unquote(parts.path) if parts.scheme == "file" else address)
+
+
+def listed(address: str, folder: str) -> list[str]:
+    """The names of the files in a folder of a run; none where it is not there."""
+    try:
+        return sorted(path.name for path in (folder_of(address) / folder).iterdir())
+    except OSError:
+        return []
 
 
 def check_parts(label: str, path: str) -> None:

@@ -13,42 +13,19 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from loopbook.project.clock import parse_instant
 from loopbook.project.errors import TrackingError
 from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
 from loopbook.registry.reader import BARRED
+from loopbook.registry.reigns import ENTRY, Reign, of_tags
 from loopbook.registry.tracking import CHAMPION, PREVIOUS, Version
 
-ENTRY = "champion_"
 GATE, HAND, ROLLBACK, SEEN = "gate", "by hand", "rollback", "outside loopbook"
-
-
-@dataclass(frozen=True)
-class Reign:
-    """One entry: from when on which version served.
-
-    Attributes
-    ----------
-    at : when it was done, by the clock on the wall
-    as_of : when it was done, by the clock of the data; the same tonight, and
-        not in a replay of the past
-    kind : gate, by hand, rollback, or outside loopbook
-    """
-
-    version: str
-    at: str
-    as_of: str
-    kind: str
-    by: str
-    reason: str
 
 
 def reigns(client, name: str) -> list[Reign]:
     """The ledger, oldest entry first."""
-    tags = tracking.model_tags(client, name)
-    entries = sorted(key for key in tags if key.startswith(ENTRY))
-    return [Reign(**json.loads(tags[key])) for key in entries]
+    return of_tags(tracking.model_tags(client, name))
 
 
 def reconciled(client, name: str, *, now: datetime, as_of: str | None = None) -> list[Reign]:
@@ -200,21 +177,6 @@ def barred(client, name: str, onnx_sha256: str) -> str | None:
         if version.tags.get("onnx_sha256") == onnx_sha256 and BARRED in version.tags:
             return f"it is {version.label} again, which was rolled back: {version.tags[BARRED]}"
     return None
-
-
-def at(ledger: Sequence[Reign], moment: datetime) -> Reign | None:
-    """Who served at a moment, by the clock of the data."""
-    before = [reign for reign in ledger if parse_instant(reign.as_of) <= moment]
-    return before[-1] if before else None
-
-
-def lines(ledger: Sequence[Reign], name: str) -> list[str]:
-    """The ledger for people."""
-    return [
-        f"{r.as_of[:16].replace('T', ' ')} UTC  {name} v{r.version:<4} {r.kind:<17} {r.by:<10} "
-        f"{r.reason}"
-        for r in ledger
-    ]
 
 
 def _version(client, name: str, number: str) -> Version:

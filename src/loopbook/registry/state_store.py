@@ -8,6 +8,7 @@ same. It never computes a state, and it changes and deletes none.
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
@@ -17,7 +18,7 @@ import orjson
 from loopbook.data import prediction_log
 from loopbook.models.calibration_states import State
 from loopbook.models.truths import DAY_US
-from loopbook.project.clock import to_micros
+from loopbook.project.clock import from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
 from loopbook.project.knobs import read_knobs
@@ -108,6 +109,19 @@ class StateStore:
         values = (model, version, to_micros(instant))
         found = self.database.read(self.database.sql(asked), values)
         return State.of_json(orjson.loads(found[0][0])) if found else None
+
+    def written(self, model: str, version: str, as_of_us: int) -> list[tuple[datetime, State]]:
+        """The states of exactly one instant, each with when it was written, the newest first.
+
+        One that cannot be read any more is left out.
+        """
+        asked = f"SELECT made_us, state {OF_A_VERSION} AND as_of_us = ? ORDER BY seq DESC"
+        found = self.database.read(self.database.sql(asked), (model, version, as_of_us))
+        states = []
+        for made, text in found:
+            with suppress(ValueError, LookupError, TypeError):
+                states.append((from_micros(made), State.of_json(orjson.loads(text))))
+        return states
 
     def states(self, model: str, version: str, known: States | None = None) -> States:
         """All states of a version; what is `known` already is not read again.

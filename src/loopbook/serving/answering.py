@@ -21,13 +21,14 @@ from loopbook.project.knobs import Knobs
 from loopbook.records import roles
 from loopbook.registry import calibrated_answers
 from loopbook.registry.servable import Servable
+from loopbook.serving.lookups import Lookup
 from loopbook.serving.refusals import Refusal
 from loopbook.serving.versions import Deployment, Versions
 
 
 @dataclass(slots=True)
 class Job:
-    """One row to answer; `entity` is whose trailing features it wants, if `is_looked_up`."""
+    """One row to answer, and the lookup of its trailing features, if it wants any."""
 
     record: dict[str, Any]
     request: Mapping[str, Any]
@@ -36,8 +37,7 @@ class Job:
     key: str | None
     started: float
     received_us: int
-    entity: str | None = None
-    is_looked_up: bool = False
+    lookup: Lookup | None = None
 
 
 @dataclass(slots=True)
@@ -138,6 +138,7 @@ class Answering:
                         inputs=servable.card_sha256,
                         notes=notes,
                         latency_us=round((now - job.started) * 1e6),
+                        facts_us=job.lookup and job.lookup.facts_us,
                         **held,
                     ),
                 )

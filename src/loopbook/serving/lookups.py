@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from loopbook.features.store import FeatureStore, declaration
+from loopbook.features.store import FeatureStore, Looked, declaration
 from loopbook.project.contract import Contract
 from loopbook.project.errors import FeatureStoreError
 from loopbook.serving import log_lines
@@ -24,13 +24,17 @@ PROBE_S = 5.0  # how long the background does
 AGAIN_S = 1.0  # until a store that was away is probed again
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Lookup:
-    """A row whose features are wanted: they are added to `record`."""
+    """A row whose features are wanted: they are added to `record`.
+
+    `facts_us` is up to which instant the store knew its facts; None until it has answered.
+    """
 
     record: dict[str, Any]
     entity: str | None
     at: datetime
+    facts_us: int | None = None
 
 
 class Lookups:
@@ -89,13 +93,14 @@ class Lookups:
                     self._could_not_read(reason)
                     return
 
-    def _read(self, wanted: Sequence[Lookup]) -> list[dict[str, float | None]]:
-        return [self.store.get(one.entity, one.at).values for one in wanted]
+    def _read(self, wanted: Sequence[Lookup]) -> list[Looked]:
+        return [self.store.get(one.entity, one.at) for one in wanted]
 
     @staticmethod
-    def _give(wanted: Sequence[Lookup], found: Sequence[dict[str, float | None]]) -> None:
-        for one, values in zip(wanted, found, strict=True):
-            one.record.update(values)
+    def _give(wanted: Sequence[Lookup], found: Sequence[Looked]) -> None:
+        for one, looked in zip(wanted, found, strict=True):
+            one.record.update(looked.values)
+            one.facts_us = looked.facts_us
 
     def _could_not_read(self, reason: Exception) -> None:
         self.metrics.feature_store_errors.inc()

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, create_model
 
+from loopbook.data.request_rows import AS_OF, RowReader, time_reader
 from loopbook.data.single_values import LARGEST_INTEGER, LONGEST_TEXT, reader
 from loopbook.project.contract import Contract, Feature
-from loopbook.serving.request_rows import AS_OF, RowReader, time_reader
 
 SHOWN_CLASSES = 20
 ClassValue = bool | int | float | Annotated[str, Field(max_length=LONGEST_TEXT)]

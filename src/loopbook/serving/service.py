@@ -15,13 +15,13 @@ from itertools import islice
 from typing import Any
 
 from loopbook.data.prediction_log import Entry, Truth
+from loopbook.data.request_rows import AS_OF
 from loopbook.project.errors import PredictionLogError
 from loopbook.serving.answering import Answer, Answering, Job, Made
 from loopbook.serving.log_writer import WAIT_S, LogWriter, log_unavailable
 from loopbook.serving.lookups import Lookup, Lookups
 from loopbook.serving.outside import Outside, TooLate
 from loopbook.serving.refusals import Refusal
-from loopbook.serving.request_rows import AS_OF
 from loopbook.serving.shadows import Shadows
 from loopbook.serving.versions import Deployment, Parts, Versions
 from loopbook.serving.watcher import Watcher
@@ -77,9 +77,9 @@ class Service:
         record = {n: given.get(n) for n in contract.features}
         received, key = time.time_ns() // 1000, self.log.keys.text(given)
         job = Job(record, request, at, route, key, started, received)
-        if contract.history:
-            job.entity = record.get(contract.entity) if contract.entity else None
-            job.is_looked_up = self.lookups.has_features(deployment.declared)
+        if contract.history and self.lookups.has_features(deployment.declared):
+            entity = record.get(contract.entity) if contract.entity else None
+            job.lookup = Lookup(record, entity, at)
         return job
 
     async def answer(self, jobs: Sequence[Job]) -> list[Answer]:
@@ -203,7 +203,7 @@ def _rows(group: Sequence[Asked]) -> int:
 
 def _wanted(group: Sequence[Asked]) -> list[Lookup]:
     """The rows of a group that want trailing features."""
-    return [Lookup(j.record, j.entity, j.at) for jobs, _ in group for j in jobs if j.is_looked_up]
+    return [job.lookup for jobs, _ in group for job in jobs if job.lookup]
 
 
 def _entries(made: Sequence[Made | Exception]) -> list[Entry]:

@@ -1,0 +1,128 @@
+"""Logged answers: one answer of the prediction log, as it was written.
+
+It decides what is known of an id that the log does not hold: whether it was
+pruned, and when, or never written. It changes nothing.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import numpy as np
+import orjson
+
+from loopbook.data.log_tables import COLUMNS
+from loopbook.data.prediction_log import PredictionLog
+from loopbook.data.truths import known_truths
+from loopbook.project.clock import from_micros, to_micros
+
+LONGEST_ID = 32
+
+
+@dataclass(frozen=True)
+class LoggedAnswer:
+    """A row of the log.
+
+    Attributes
+    ----------
+    columns : the numbers and texts under the names of the log's columns
+    request : as it was received; sensitive values hashed or left out
+    features : float32, as the model took them; NaN where there was no value, or a sensitive one
+    names : the inputs in the order of `features`; empty where the log no longer says
+    truths : (observed, known_us) pairs, oldest first; the last one stands
+    broken : columns that nobody wrote so; they stand empty here
+    """
+
+    columns: Mapping[str, Any]
+    request: Mapping[str, Any]
+    features: np.ndarray
+    names: list[str]
+    notes: Mapping[str, list[str]]
+    truths: list[tuple[float | str, int]]
+    broken: list[str]
+
+    def __getitem__(self, column: str) -> Any:
+        return self.columns[column]
+
+
+def read(log: PredictionLog, name: str) -> LoggedAnswer | None:
+    """The answer of that id, or None; one look at an index, however long the log is."""
+    asked = log.database.sql(f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE id = ?")
+    rows = log.database.read(asked, (name,))
+    if not rows:
+        return None
+    columns = dict(zip(COLUMNS, rows[0], strict=True))
+    truths = known_truths(log.database, rows, log.classes)[name]
+    held, broken = _unpacked(columns)
+    request, features, notes = (held.pop(column) for column in ("request", "features", "notes"))
+    names = log.layouts().inputs.get(columns["inputs"], [])
+    return LoggedAnswer(held, request, features, names, notes, truths, broken)
+
+
+def _unpacked(columns: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """A row's columns as values, and those that cannot be read."""
+    held, broken = dict(columns), []
+    for column, read_one in READERS.items():
+        content = columns[column]
+        try:
+            content = content.encode() if isinstance(content, str) else content
+            held[column] = None if content is None else read_one(bytes(content))
+        except ValueError:
+            broken.append(column)
+            held[column] = None
+    empty = {"request": {}, "notes": {}, "features": np.zeros(0, np.float32)}
+    return held | {n: value for n, value in empty.items() if held[n] is None}, broken
+
+
+def _mapping(content: bytes) -> dict[str, Any]:
+    found = orjson.loads(content)
+    if not isinstance(found, dict):
+        raise ValueError("no fields and values")
+    return found
+
+
+READERS: Mapping[str, Callable[[bytes], Any]] = {
+    "request": _mapping,
+    "notes": _mapping,
+    "features": partial(np.frombuffer, dtype=np.float32),
+    **dict.fromkeys(
+        ("probabilities", "raw_probabilities", "shift"), partial(np.frombuffer, dtype=np.float64)
+    ),
+}
+
+
+def why_absent(log: PredictionLog, name: str) -> str:
+    """Why the log does not hold an id, as far as it can be known, and what to do."""
+    made = made_at(name)
+    if made is None:
+        return (
+            "ids of this log have 32 hexadecimal digits. Copy the id from the field prediction_id "
+            "of an answer."
+        )
+    rows = log.database.read("SELECT before_us, done_us, answers FROM pruned ORDER BY seq")
+    for before, done, answers in rows:
+        if to_micros(made) < before <= done:
+            return (
+                f"it was made at {made:%Y-%m-%d %H:%M} UTC, and {answers:,} answers received before "
+                f"{from_micros(before):%Y-%m-%d %H:%M} UTC were pruned, done at "
+                f"{from_micros(done):%Y-%m-%d %H:%M} UTC. Look for it in a copy from before: "
+                "LOOPBOOK_PREDICTION_LOG=… names the database to read."
+            )
+    return (
+        f"its own time is {made:%Y-%m-%d %H:%M} UTC, and no prune is recorded that deleted it. "
+        "Was it answered by another project, or logged in another database "
+        "(LOOPBOOK_PREDICTION_LOG)?"
+    )
+
+
+def made_at(name: str) -> datetime | None:
+    """When an id was made, by its first 48 bits; None for what is no id."""
+    if len(name) != LONGEST_ID or not name.isascii():
+        return None
+    try:
+        int(name, 16)
+        return datetime.fromtimestamp(int(name[:12], 16) / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
