@@ -38,6 +38,8 @@ TYPED: dict[str, list[str]] = {
     "why": ["0" * 32],
     "why ": ["--version", "1"],
     "why  ": ["<b>", "--value", "nonsense"],
+    "diff": ["champion", "newest"],
+    "diff ": ["1", "99", "--base", "nowhere"],
     "promote": ["1", *REASON],
     "rollback": REASON,
     "score": ["flats.csv", "out.csv"],

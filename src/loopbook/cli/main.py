@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import differences as difference_commands
 from loopbook.cli import init as init_commands
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
@@ -190,7 +191,9 @@ def status() -> None:
     print("\n".join(status_module.describe(paths.current())))
 
 
-ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS | why_commands.COMMANDS
+ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS
+ours |= why_commands.COMMANDS
+ours |= difference_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

@@ -44,7 +44,11 @@ def connect(project: Project) -> MlflowClient:
     SQLite file is made by one process only: eight that start on a missing file
     break it for good.
     """
-    address = tracking_address(project)
+    return connect_to(tracking_address(project))
+
+
+def connect_to(address: str) -> MlflowClient:
+    """A client of the tracking server or store at an address."""
     mlflow.set_tracking_uri(address)
     mlflow.set_registry_uri(address)
     if database := sqlite_file(address):
@@ -184,6 +188,25 @@ def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: 
     """Add files to a run, each under its own name."""
     for file in files:
         client.log_artifact(run_id, str(file), folder)
+
+
+def told_of_run(client: MlflowClient, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
+    """The parameters and the tags of a run; none of one that is gone."""
+    try:
+        told = client.get_run(run_id).data
+    except MlflowException as reason:
+        if reason.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return {}, {}
+        raise
+    return dict(told.params), dict(told.tags)
+
+
+def downloaded(client: MlflowClient, run_id: str, folder: str, into: Path) -> list[Path]:
+    """The files that a run has in a folder, brought to `into`; none where it has no such folder."""
+    if not client.list_artifacts(run_id, folder):
+        return []
+    there = Path(client.download_artifacts(run_id, folder, str(into)))
+    return [path for path in there.iterdir() if path.is_file()]
 
 
 def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Figure]) -> None:

@@ -1,0 +1,138 @@
+"""The command `loopbook diff`: what two versions differ in.
+
+It decides words and exit codes, as `cli` does for the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from loopbook.project import paths
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from loopbook.provenance.differences import Differences
+
+DIFFER = 3  # with --exit-code
+
+
+def diff(
+    versions: Annotated[
+        tuple[str, str],
+        typer.Argument(
+            metavar="A B",
+            help="Two versions: numbers, or champion, previous, challenger, newest.",
+        ),
+    ],
+    *,
+    base: Annotated[
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help="Look A up there: the folder of another copy of this project, or a "
+            "tracking address.",
+        ),
+    ] = "",
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    html: Annotated[
+        str, typer.Option(metavar="FILE", help="Write a page of HTML there as well.")
+    ] = "",
+    exit_code: Annotated[
+        bool, typer.Option("--exit-code", help="End with 3 if the two are not identical.")
+    ] = False,
+) -> None:
+    """Show what two versions differ in, and what came of it.
+
+    Rows, cells, modules, pipeline, contract, knobs and lock; then candidate,
+    distributions, metrics on the same rows and the answers that changed most.
+    """
+    from pathlib import Path
+
+    from loopbook.project.files import replacing
+    from loopbook.provenance import version_pairs
+
+    here = paths.current()
+    found = version_pairs.compare(here, *versions, base=base)
+    if html:
+        with replacing(Path(html)) as file:
+            file.write_text(_page(found), encoding="utf-8")
+    if as_json:
+        print(_json(found))
+    elif markdown:
+        print(_comment(found), end="")
+    else:
+        _print(found)
+    if exit_code and not found.is_identical:
+        raise typer.Exit(DIFFER)
+
+
+COMMANDS = {diff: "Versions: loopbook history. What made one: loopbook why --version B"}
+
+
+def _page(found: Differences) -> str:
+    from loopbook.pages import differences
+
+    return differences.page(found)
+
+
+def _comment(found: Differences) -> str:
+    from loopbook.pages import differences, markdown
+
+    return markdown.comment(differences.title(found), differences.sections(found))
+
+
+def _json(found: Differences) -> str:
+    import orjson
+
+    return orjson.dumps(found.as_json(), default=str, option=orjson.OPT_INDENT_2).decode()
+
+
+def _print(found: Differences) -> None:
+    from rich.text import Text
+
+    from loopbook.pages import differences
+    from loopbook.proposal.shown import console as console_of
+
+    console: Console = console_of()
+    for section in differences.sections(found):
+        console.print(Text(section.title, style="bold"))
+        console.print(Text(_plain(section.sentence)), soft_wrap=True)
+        for note in section.notes:
+            console.print(Text(f"  {_plain(note)}."), soft_wrap=True)
+        for table in section.tables:
+            _print_table(table, console)
+        for code in section.code:
+            console.print(Text(_plain(code.title), style="bold"))
+            for line in code.lines:
+                style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
+                console.print(Text(f"  {_plain(line)}", style=style), soft_wrap=True)
+        console.print()
+
+
+def _print_table(table: Any, console: Console) -> None:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    from loopbook.pages.formats import Amount, cell
+
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for place, name in enumerate(table.names):
+        is_number = bool(table.rows) and isinstance(table.rows[0][place], Amount | int | float)
+        shown.add_column(name, overflow="fold", justify="right" if is_number else "left")
+    for row in table.rows:
+        shown.add_row(*(Text(_plain(v if isinstance(v, str) else cell(v))) for v in row))
+    console.print(shown)
+    if table.more:
+        console.print(Text(f"  and {table.more:,} more"))
+
+
+def _plain(text: str) -> str:
+    """A text of the data in one line of a terminal: nothing in it moves the cursor."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
