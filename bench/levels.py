@@ -5,7 +5,8 @@ each table: on each day the state of what was known at its midnight moves that
 day's answers. Four lanes: never retrained, never with states, retrained every 28
 days, and that with states. A version begins with the residuals of the 38 days
 before it, as a fit without them answers; those are a build's validation and
-test rows. Fixed split conformal on the same residuals is the control for intervals.
+test rows. Fixed split conformal on the same residuals is the control for intervals, and
+MAPIE's intervals for time series (`adaptive`) are the yardstick.
 
 These periods have been looked at before: the half-life was not chosen on them, and
 nothing else was, but no claim of an untouched test can be made.
@@ -20,7 +21,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import polars as pl
 
-from bench import league
+from bench import adaptive, league
 from loopbook.models import calibration_states, grid
 from loopbook.models.calibration_states import Rule
 from loopbook.models.task import Task, task_of
@@ -42,13 +43,17 @@ NEVER, STATES, RETRAINED, BOTH = (
 
 @dataclass(frozen=True)
 class Asked:
-    """Rows that were asked about: what was answered raw and moved, and the interval said."""
+    """Rows that were asked about: what was answered raw and moved, and the interval said.
+
+    `before` has the rows that it began with, and the raw answers to them.
+    """
 
     rows: pl.DataFrame
     raw: np.ndarray
     moved: np.ndarray
     ends: np.ndarray  # (rows, 2)
     fixed: np.ndarray  # (rows, 2)
+    before: tuple[pl.DataFrame, np.ndarray] | None = None
 
 
 def served(
@@ -71,7 +76,7 @@ def served(
     if not task.classes:
         off = task.linked(task.observed(kept[table.target.name])) - task.linked(before)
         fixed = _apart(task, raw, *(np.array([-1, 1]) * _split(np.abs(off), table.target.interval)))
-    return Asked(asked, raw, *daily(task, known, asked, raw), fixed)
+    return Asked(asked, raw, *daily(task, known, asked, raw), fixed, (kept, before))
 
 
 def daily(task: Task, known: pl.DataFrame, asked: pl.DataFrame, raw: np.ndarray):
@@ -172,6 +177,9 @@ def coverage(name: str, table: Contract, lanes: dict[str, Asked]) -> Iterator[st
     every = {lane: (asked, asked.ends) for lane, asked in lanes.items()}
     control = next(iter(lanes.values()))
     every["fixed split conformal, never retrained"] = (control, control.fixed)
+    for method, title in adaptive.METHODS.items():
+        ends = adaptive.ends(task, control.before, (control.rows, control.raw), method)
+        every[f"{title}, never retrained"] = (control, ends)
     fixed = _width(task, control.fixed)
     for lane, (asked, ends) in every.items():
         observed = task.observed(asked.rows[table.target.name])
