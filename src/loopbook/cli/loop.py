@@ -145,10 +145,19 @@ def replay(
 
 
 def history() -> None:
-    """Print every turn: verdict, outcome, champion and reason."""
+    """Print every turn: verdict, outcome, champion and reason.
+
+    Where env.yaml says what a retraining costs: what each one paid.
+    """
+    from loopbook.monitoring import costs, paid
+    from loopbook.project.knobs import read_knobs
     from loopbook.records import turns as turn_records
 
-    print("\n".join(turn_records.lines(turn_records.listed(paths.current()))))
+    here = paths.current()
+    turns = turn_records.listed(here)
+    print("\n".join(turn_records.lines(turns)))
+    for line in paid.lines(turns, costs.of_knobs(read_knobs(here.knobs))):
+        print(line)
 
 
 Reason = Annotated[

@@ -66,20 +66,28 @@ def read(
     as_of: datetime,
     most_rows: int,
     seed: int,
-) -> pl.DataFrame:
-    """Answers of `[since, as_of)`, all or a sample, with the ground truth known by then."""
+) -> tuple[pl.DataFrame, float]:
+    """Answers of `[since, as_of)`, all or a sample, with the ground truth known by then.
+
+    Returns
+    -------
+    polars.DataFrame, float
+        And which share of the answers that is.
+    """
     log: PredictionLog | None = prediction_log.connect_if_there(project, contract)
     names = ("id", "role", "version", "shadow_of", "observed", "answer", "known_ts")
+    nothing = pl.DataFrame(schema=dict.fromkeys(names, pl.String)), 1.0
     if log is None:
-        return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+        return nothing
     try:
-        sample, _ = log.sample(since, as_of, most_rows=most_rows, seed=seed)
+        sample, count = log.sample(since, as_of, most_rows=most_rows, seed=seed)
     finally:
         log.close()
     if sample is None:
-        return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
+        return nothing
     known = pl.when(pl.col("known_ts") <= as_of).then(pl.col("observed"))
-    return sample.select(names).with_columns(known.alias("observed"))
+    told = sample.select(names).with_columns(known.alias("observed"))
+    return told, sample.height / max(count, 1)
 
 
 @dataclass(frozen=True)

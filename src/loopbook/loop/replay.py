@@ -24,7 +24,7 @@ from filelock import FileLock
 from loopbook.data import quarantine, sources, validation
 from loopbook.data.aside_rows import Reading
 from loopbook.data.usable_rows import TABLE
-from loopbook.loop import replay_projects, replay_results
+from loopbook.loop import hindsight, replay_projects, replay_results
 from loopbook.loop.replay_processes import run_lanes
 from loopbook.loop.replay_results import (
     LOOP,
@@ -36,6 +36,7 @@ from loopbook.loop.replay_results import (
     state_of,
 )
 from loopbook.loop.scenarios import SCENARIOS
+from loopbook.monitoring import costs
 from loopbook.pipeline import graph_files, runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
@@ -109,6 +110,10 @@ def run(project: Project, options: Options, *, afresh: bool = False) -> list[str
         _prepare(project, folder, policies, contract=contract, rows=rows, plan=plan)
         run_lanes(folder, policies, len(moments(start, end, options.step)))
         result = replay_results.collect(folder, contract)
+        if not options.scenario and (told := costs.of_knobs(knobs)):
+            ends = [start, *moments(start, end, options.step)]
+            asked = hindsight.Asked(contract, rows, ends, knobs)
+            result["costs"] = hindsight.of_replay(result, asked, told)
         result["seconds"] = round(time.monotonic() - began, 1)
         write_json(folder / "result.json", result)
         if not options.scenario:

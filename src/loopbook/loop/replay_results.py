@@ -15,9 +15,10 @@ import polars as pl
 
 from loopbook.data import prediction_log
 from loopbook.data.row_keys import RowKeys
+from loopbook.loop import hindsight
 from loopbook.loop.scenarios import SCENARIOS, disturbed
 from loopbook.models.evaluation import farthest_off
-from loopbook.models.measures import Measure, of_record
+from loopbook.models.measures import Measure, amount, of_record
 from loopbook.models.task import Task, task_of
 from loopbook.monitoring import performance
 from loopbook.pages import loop_plots
@@ -35,6 +36,7 @@ WITHOUT_LEVEL = (SCHEDULED, LOOP_RAW)  # projects whose answers no calibration m
 PINNED = (NEVER, LEVEL)  # the first version, on services of its own beside the loop's
 STEPS = ("week", "month")
 NEWEST_MONTHS = 3
+COST_ROWS = {"cost": "answered", "each paid": "paid", "regret": "regrets"}
 GAP = 3  # characters between the columns of two policies
 
 
@@ -128,6 +130,10 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
             policy: _retrained(project, states.get(policy, {}), policy)
             for policy, project in projects.items()
         },
+        "schedules": {
+            policy: hindsight.schedule(rows, [start, *moments(start, end, plan["step"])])
+            for policy, rows in judged.items()
+        },
         "requests": sum(month["rows"] for month in months),
         "failed": sum(state["failed"] for state in states.values()),
     }
@@ -220,7 +226,13 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         cells = [by.get((p, month)) for p in policies]
         table.append([month, *(_shown(c, measure, bias_measure) if c else "" for c in cells)])
     table.append(["retrained", *(f"{result['retrains'].get(p, 0)}" for p in policies)])
+    told = result.get("costs")
+    for name, of in COST_ROWS.items() if told else ():
+        cells = [told[of].get(p) for p in policies]
+        is_signed = of == "paid"
+        table.append([name, *("" if c is None else amount(c, signed=is_signed) for c in cells)])
     rows = [f"the {measure.title} and the {bias_measure.title}{whose}, by month", *_aligned(table)]
+    rows += [hindsight.sentence(told)] if told else []
     last, ours = result["last_months"], result["last_months"].get(LOOP)
     for policy in [p for p in policies if p != LOOP]:
         if ours and policy in last:

@@ -249,7 +249,7 @@ class _Turn:
         """What becomes of a champion on probation, by the requests that both answered."""
         knobs = self.knobs
         since = parse_instant(champions.reigns(self.client, self.contract.name)[-1].as_of)
-        answers = probation.read(
+        answers, share = probation.read(
             self.project,
             self.contract,
             since=since,
@@ -260,8 +260,15 @@ class _Turn:
         pairs = probation.paired(answers, champion.number, before.number)
         confidence = Confidence(knobs.gate_confidence, knobs.bootstrap_resamples, knobs.random_seed)
         task = task_of(self.contract)
+        apart = probation.difference(task, pairs, confidence) if pairs.height else None
+        if apart and share:
+            self.record["compared"] = {
+                "version": champion.number,
+                **asdict(apart),
+                "requests": round(apart.n / share),
+            }
         return probation.judge(
-            probation.difference(task, pairs, confidence) if pairs.height else None,
+            apart,
             probation.Terms(
                 knobs.loop_probation_days,
                 knobs.loop_probation_labels,

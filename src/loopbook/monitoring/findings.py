@@ -329,7 +329,16 @@ def as_window(
         was_apart=facts.get("was_apart", ()),
         at_bound=_at_bound(facts.get("calibration")),
         apart=errors.apart,
+        a_day=_a_day(facts, rows),
     )
+
+
+def _a_day(facts: Mapping[str, Any], rows: int) -> float:
+    """How many answers the newest window has a day, where only a part of them was read too."""
+    if not facts.get("looked_at"):
+        return 0.0
+    start, end = (datetime.fromisoformat(moment) for moment in facts["current"])
+    return rows * facts["logged"] / facts["looked_at"] / ((end - start).total_seconds() / 86_400)
 
 
 def _at_bound(state: Mapping[str, Any] | None) -> str | None:

@@ -10,7 +10,8 @@ calibration takes away asks for nothing. What a level cannot mend does: an error
 that grew all the same, a slice that drifts apart, intervals that hold too few in
 two windows, a calibration at its bound. Drift by itself never retrains: a model
 may be right about people whom it has seen less often. And want of data is never
-health.
+health. Where a person said what retraining and errors cost, and that this decides, a retraining
+must pay for itself, and one that does is asked for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from loopbook.monitoring.costs import Costs, Weighed, weighed
 from loopbook.records.verdicts import HEALTHY, INVESTIGATE, RETRAIN, WATCH
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ class Rules:
     The margins are in the unit of the errors, which `said` and `said_bias`
     write: `margins` makes them from the knobs. `coverage_margin` is a share: by so
     much the intervals may hold more or less than `interval_level` of the targets.
+    `costs` is None where nobody said what a retraining costs.
     """
 
     min_rows: int
@@ -47,6 +50,7 @@ class Rules:
     slice_margin: float = math.inf
     coverage_margin: float = 1.0
     interval_level: float = 0.9
+    costs: Costs | None = None
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Window:
     at_bound : what the calibration state says of its bound, where it is held back there
     apart : by slice, how far its bias has moved since promotion beside that of all rows
     was_apart : the slices of which that was said beyond doubt of the window before
+    a_day : how many answers the window has a day
     """
 
     rows: int
@@ -87,6 +92,7 @@ class Window:
     at_bound: str | None = None
     apart: Mapping[str, Interval] = field(default_factory=dict)
     was_apart: Sequence[str] = ()
+    a_day: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -114,7 +120,7 @@ def judge(window: Window, rules: Rules) -> Verdict:
     if window.broken:
         return Verdict(INVESTIGATE, [*window.broken, *_error_reasons(window, rules), *notes])
     wanting = _want_of_data(window, rules)
-    worse = [] if wanting else _error_reasons(window, rules)
+    worse, too_dear = ([], []) if wanting else _weighed_reasons(window, rules)
     if worse:
         age = window.champion_age_days
         if age is not None and age < rules.cooldown_days:
@@ -126,9 +132,28 @@ def judge(window: Window, rules: Rules) -> Verdict:
         return Verdict(RETRAIN, [*worse, *notes])
     suspected = _estimate_reasons(window, rules) if wanting else []
     suspected += _bound_reasons(window) if wanting else []
-    if reasons := [*wanting, *suspected, *notes]:
+    if reasons := [*wanting, *too_dear, *suspected, *notes]:
         return Verdict(WATCH, reasons)
     return Verdict(HEALTHY, [_all_is_well(window, rules)])
+
+
+def worth(window: Window, rules: Rules) -> Weighed | None:
+    """What a retraining would save, held against its costs; None where these are not known."""
+    if rules.costs is None or window.worse is None or not window.a_day:
+        return None
+    return weighed(rules.costs, window.worse, window.a_day)
+
+
+def _weighed_reasons(window: Window, rules: Rules) -> tuple[list[str], list[str]]:
+    """The reasons for a retraining; or why there is none, as it would not pay."""
+    worse, told = _error_reasons(window, rules), worth(window, rules)
+    if told is None:
+        return worse, []
+    if worse and told.costs.decide and told.saved <= told.costs.retraining:
+        return [], [f"{worse[0]}; {told.sentence}", *worse[1:]]
+    if worse or (told.costs.decide and told.pays):
+        return [*worse, told.sentence], []
+    return [], []
 
 
 def _want_of_data(window: Window, rules: Rules) -> list[str]:

@@ -11,12 +11,14 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from loopbook.monitoring import costs, paid
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, guarded, row
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
+from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current
 from loopbook.records import turns as turn_records
 
@@ -32,7 +34,8 @@ def show() -> widgets.Widget:
     except LoopbookError as error:
         return widgets.HTML(window_pages.nothing(str(error), "make status"))
     records = turn_records.listed(project)
-    head = guarded(turn_pages.top, records, waiting(project), command="make loop")
+    sentences = [*waiting(project), *_paid(project, records)]
+    head = guarded(turn_pages.top, records, sentences, command="make loop")
     return widgets.VBox([widgets.HTML(head), *_replays(project), *_turns(records)])
 
 
@@ -44,6 +47,15 @@ def waiting(project: Project) -> list[str]:
     if asked := turn_records.asked(project):
         sentences.append(f"{asked['by']} asked for a retraining: {asked['reason']}")
     return sentences
+
+
+def _paid(project: Project, records: Sequence[dict[str, Any]]) -> list[str]:
+    """What each retraining paid, where env.yaml says what one costs."""
+    try:
+        told = costs.of_knobs(read_knobs(project.knobs))
+    except LoopbookError as error:
+        return [str(error)]
+    return [line.strip() for line in paid.lines(records, told) if line]
 
 
 def results(project: Project) -> list[tuple[Path, dict[str, Any]]]:

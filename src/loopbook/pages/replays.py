@@ -12,6 +12,11 @@ from loopbook.pages.rendering import render
 from loopbook.pages.turns import listed
 from loopbook.records.turns import POLICIES
 
+COSTS = {  # in the unit of costs_retraining and costs_loss
+    "errors and retrainings cost": "answered",
+    "a retraining paid": "paid",
+    "regret beside the best schedule": "regrets",
+}
 Record = Mapping[str, Any]
 
 
@@ -60,6 +65,14 @@ def _replay_numbers(result: Record) -> list[tuple[str, str]]:
     numbers = [
         (f"retrained: {POLICIES.get(p, p)}", f"{n:,}") for p, n in result["retrains"].items()
     ]
+    told = result.get("costs") or {}
+    for what, of in COSTS.items():
+        numbers += [
+            (f"{what}: {POLICIES.get(p, p)}", amount(n)) for p, n in told.get(of, {}).items()
+        ]
+    if told:
+        when = ", ".join(told["best"]["retrained"]) or "never"
+        numbers.append(("the best schedule in hindsight retrains", when))
     numbers.append((f"of {result['requests']:,} requests failed", f"{result['failed']:,}"))
     if result.get("seconds"):
         numbers.append(("minutes it took", f"{result['seconds'] / 60:,.0f}"))

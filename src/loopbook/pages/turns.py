@@ -56,6 +56,7 @@ KNOWN = {  # the keys of a record that have their place on the page
     *("challenger", "errors", "retrain_s", "confirmed", "resumed", "stage", "mlflow_run_id"),
     *("snapshot_sha256", "snapshot_rows", "began_at", "ended_at", "numbers", "verdict"),
     *("verdict_reasons", "loss", "measure", "bias_measure", "bias_of", "calibration"),
+    "compared",
 }
 
 
@@ -191,6 +192,7 @@ def _done(record: Record) -> Pairs:
             ("asked for by", asked and f"{asked['by']}, {asked['at'][:16]} UTC: {asked['reason']}"),
             *(_state(told) for told in record.get("calibration") or []),
             ("probation", record.get("probation")),
+            ("beside its predecessor", _compared(record.get("compared"), measure)),
             ("retraining", record.get("attempt")),
             ("challenger", challenger and f"{challenger['label']} ({challenger['candidate']})"),
             *(
@@ -203,6 +205,17 @@ def _done(record: Record) -> Pairs:
             ("resumed", _times(record.get("resumed"))),
             ("stopped at", record.get("stage") if record["outcome"] == "error" else None),
         ]
+    )
+
+
+def _compared(told: Record | None, measure: Measure) -> str | None:
+    """How a champion on probation did beside the version before, on the same requests."""
+    if not told:
+        return None
+    ends = f"{changed(told['low'], measure)} to {changed(told['high'], measure)}"
+    return (
+        f"an error of {changed(told['mean'], measure)} a request ({ends}), over "
+        f"{told['requests']:,} requests that both answered"
     )
 
 

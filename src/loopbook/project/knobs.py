@@ -18,6 +18,7 @@ from loopbook.project.mappings import Misfit, misfits, read_mapping, sentence
 NEWEST = "newest"
 Share = Annotated[float, Field(ge=0, le=0.5)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+Cost = Annotated[float, Field(ge=0, le=10**12)]
 Bound = Literal["auto"] | Annotated[float, Field(gt=0, le=100)]
 
 
@@ -60,6 +61,10 @@ class Knobs(BaseModel):
     monitor_coverage_margin: Annotated[float, Field(ge=0.005, le=0.5)]
     monitor_report: bool
     monitor_cooldown_days: Annotated[float, Field(ge=0, le=3650)]
+    costs_retraining: Cost
+    costs_loss: Cost
+    costs_days: Annotated[float, Field(ge=1, le=3650)]
+    costs_decide: bool
     loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
     loop_most_retrains: Annotated[int, Field(ge=1, le=100)]
     loop_refused_days: Annotated[float, Field(ge=0, le=365)]
