@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from loopbook.provenance import (
     code_changes,
     field_changes,
     git_trees,
+    reached_code,
     row_changes,
     version_pairs,
 )
@@ -238,6 +240,9 @@ def test_the_earlier_version_may_be_in_another_copy_of_the_project(pairs, tmp_pa
     there = str(project.root)
     found = version_pairs.compare(project, numbers["knobs"], numbers["lock"], base=there)
     assert found.differing == ["knobs", "lock"]
+    same = version_pairs.compare(project, numbers["knobs"], numbers["knobs"], base=there)
+    labels = [f"{NAME} v{numbers['knobs']} ({place})" for place in ("team", "here")]
+    assert (same.is_identical, list(same.answers.errors)) == (True, labels)
     for base, said in (
         (str(tmp_path), "that folder has no contract.yaml"),
         ("nowhere", "neither a folder nor a tracking address"),
@@ -350,6 +355,14 @@ def test_a_module_differs_by_its_code_and_not_by_comments_or_layout():
     ]
 
 
+def test_own_candidates_are_reached_though_the_library_is_installed_elsewhere():
+    cells = [Cell("code", "", made_versions.TRAIN)]
+    tree = git_trees.of_files(
+        dict.fromkeys(("candidates.py", "beside.py", "x.py"), b"import beside")
+    )
+    assert set(reached_code.modules(tree, cells)) == {"candidates.py", "beside.py"}
+
+
 def test_a_lock_differs_by_packages_and_hashes_and_not_by_comments():
     before = "# made by uv\na==1 \\\n    --hash=sha256:1\nB_b==2 ; python_version < '3.12'\nc==1\n"
     assert (
@@ -410,3 +423,36 @@ def test_a_tree_is_a_commit_with_its_patch_and_leaves_the_repository_as_it_is(pa
     assert sorted(library.names) == [
         f"lib/{n}.py" for n in ("__init__", "candidates", "steps", "unread")
     ]
+
+
+GH = """#!/usr/bin/env python3
+import json, pathlib, sys
+kept = pathlib.Path(__file__).with_name("comments.json")
+comments = json.loads(kept.read_text()) if kept.exists() else {}
+words, path = sys.argv[2:], next(word for word in sys.argv if word.startswith("repos/"))
+if "--jq" in words:
+    mark = words[words.index("--jq") + 1].split('"')[1]
+    print("\\n".join(name for name, body in comments.items() if body.startswith(mark)))
+else:
+    name = path.rpartition("/")[2] if "PATCH" in words else str(len(comments))
+    file = next(word for word in words if word.startswith("body=@")).removeprefix("body=@")
+    comments[name] = pathlib.Path(file).read_text()
+kept.write_text(json.dumps(comments))
+"""
+
+
+def test_each_push_updates_the_one_comment_of_a_pull_request(tmp_path):
+    (tmp_path / "gh").write_text(GH)
+    (tmp_path / "gh").chmod(0o755)
+    kept = tmp_path / "comments.json"
+    kept.write_text(json.dumps({"0": "somebody's own words"}))
+    variables = os.environ | {
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "GITHUB_REPOSITORY": "a/b",
+    }
+    for said in ("first", "second"):
+        (tmp_path / "diff.md").write_text(f"{markdown.MARK}\n\n{said}\n")
+        words = [ROOT / ".ci/diff", "comment", tmp_path / "diff.md", "7"]
+        subprocess.run(words, env=variables, check=True)
+    comments = json.loads(kept.read_text())
+    assert comments == {"0": "somebody's own words", "1": f"{markdown.MARK}\n\nsecond\n"}

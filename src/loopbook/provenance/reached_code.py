@@ -55,14 +55,14 @@ def modules(tree: Tree, cells: Iterable[Cell]) -> dict[str, str]:
     seen: set[str] = set()
     while waiting:
         name = waiting.pop()
-        path = _path_of(tree, name)
-        if name in seen or path is None:
+        if name in seen:
             continue
         seen.add(name)
-        found[path] = tree.text(path) or ""
-        waiting |= _imported(found[path])
-        if name == f"{PACKAGE}.{CANDIDATES}":
+        if name == f"{PACKAGE}.{CANDIDATES}":  # it runs the project's own, wherever it is itself
             waiting.add(own_candidates.MODULE)
+        if path := _path_of(tree, name):
+            found[path] = tree.text(path) or ""
+            waiting |= _imported(found[path])
     return found
 
 

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.contract import read_contract
+from loopbook.project.database import shown
 from loopbook.project.errors import RegistryError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import MARKS, Project, tracking_address
@@ -19,7 +20,7 @@ from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS, SHADOW
 from loopbook.registry import reader, tracking
 from loopbook.registry.reader import Registry, Version
 
-NEWEST = "newest"
+NEWEST, HERE = "newest", "here"
 CALLED = (CHAMPION, PREVIOUS, CHALLENGER, SHADOW)
 LISTED = 10
 
@@ -47,7 +48,11 @@ def compare(project: Project, before: str, after: str, *, base: str = "") -> Dif
     name = read_contract(project.contract).name
     there = _address_of(base, other) if base else address
     theirs = read_contract(other.contract).name
-    sides = [_parts(other, there, theirs, before), _parts(project, address, name, after)]
+    one, here = (_place_of(base), HERE) if base else ("", "")
+    sides = [
+        _parts(other, there, find(reader.connect(there), theirs, before), one),
+        _parts(project, address, find(reader.connect(address), name, after), here),
+    ]
     return differences.compare(*sides, read_knobs(project.knobs))
 
 
@@ -81,10 +86,15 @@ def _address_of(base: str, project: Project) -> str:
     return address
 
 
-def _parts(project: Project, address: str, name: str, called: str) -> VersionParts:
-    registry = reader.connect(address)
-    version = find(registry, name, called)
-    return version_parts.read(project, tracking.connect_to(address), registry, version)
+def _place_of(base: str) -> str:
+    """What a place is called beside a version."""
+    folder = Path(base).expanduser()
+    return folder.resolve().name if folder.is_dir() else shown(base)
+
+
+def _parts(project: Project, address: str, version: Version, place: str) -> VersionParts:
+    registry, client = reader.connect(address), tracking.connect_to(address)
+    return version_parts.read(project, client, registry, version, place=place)
 
 
 def find(registry: Registry, name: str, called: str) -> Version:

@@ -40,6 +40,7 @@ class VersionParts:
 
     Attributes
     ----------
+    label : what it is called; where its number alone could be either's, with its place
     settings : the parameters of its run
     said : the tags of its run
     notebooks : by task, as executed
@@ -50,6 +51,7 @@ class VersionParts:
     library : version and digest of the library that ran
     """
 
+    label: str
     version: Version
     onnx: bytes
     card: Mapping[str, Any]
@@ -68,10 +70,6 @@ class VersionParts:
     findings: list[Finding] = field(default_factory=list)
 
     @property
-    def label(self) -> str:
-        return self.version.label
-
-    @property
     def snapshot_sha256(self) -> str:
         return self.card["snapshot_sha256"]
 
@@ -84,20 +82,25 @@ class _Reading:
     client: Any
     registry: Registry
     version: Version
+    label: str
     findings: list[Finding] = field(default_factory=list)
 
     def miss(self, where: str, found: str, expected: str, remedy: str, what: str = MISSING) -> None:
-        where = f"{self.version.label}, {where}"
+        where = f"{self.label}, {where}"
         self.findings.append(Finding(what, where, found, expected, remedy))
 
 
-def read(project: Project, client: Any, registry: Registry, version: Version) -> VersionParts:
+def read(
+    project: Project, client: Any, registry: Registry, version: Version, *, place: str = ""
+) -> VersionParts:
     """The parts of a registered version.
 
     Parameters
     ----------
     project : Project
         Whose snapshots and repository hold the version's.
+    place : str
+        Where it is, for its label, if there may be another one of its number.
 
     Raises
     ------
@@ -105,12 +108,14 @@ def read(project: Project, client: Any, registry: Registry, version: Version) ->
         If the graph or the card is gone or was changed: then nothing can be
         said of the version.
     """
-    of = _Reading(project, client, registry, version)
+    label = f"{version.label} ({place})" if place else version.label
+    of = _Reading(project, client, registry, version, label)
     onnx, card = tracking.load_service_files(client, version)
     settings, said = tracking.told_of_run(client, version.run_id)
     origin = _origin(of)
     held = _Held(of, origin)
     return VersionParts(
+        label=label,
         version=version,
         onnx=onnx,
         card=card,
@@ -282,6 +287,9 @@ def _say_what_the_patch_lacks(
         of.miss(
             "its code", f"changes that were not kept ({found})", "a patch of them", "Commit them"
         )
+    if manifest.get("changed_during_build"):
+        found = "files that were changed while it was built"
+        of.miss("its code", found, "one state", "Build again: loopbook build", CHANGED)
     if not manifest and said.get("git_dirty") == "true":
         expected = "the commit alone"
         of.miss("its code", "changes that no commit has", expected, f"Commit. {BUILD_AGAIN}")
