@@ -111,6 +111,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
         (loops.champions, "reigns", made.reigns),
         *((loops.champions, "roll_back", made.roll_back), (loops.graph, "build", made.build)),
         *((loops.materialize, "materialize", silent), (loops.probation, "judge", made.judge)),
+        *((loops.upkeep, "look", lambda *_: {}), (loops.upkeep, "tell_head", silent)),
         (loops.probation, "read", silent),
         (loops.probation, "paired", lambda *_: pl.DataFrame()),
         *((confirmation, "CONNECTING_S", 0), (confirmation, "POLLED_S", 0.05)),

@@ -11,6 +11,7 @@ from loopbook.project.errors import KnobError, PredictionLogError
 from loopbook.project.files import replacing
 from loopbook.project.knobs import read_moment
 from loopbook.project.paths import Project
+from loopbook.provenance import kept_rows
 
 
 def export(project: Project, path: str, since: str, until: str) -> list[str]:
@@ -50,7 +51,7 @@ def prune(project: Project, older_than: str) -> list[str]:
         raise KnobError("--older-than: expected days such as 90, or a day such as 2025-01-01.")
     log = prediction_log.connect(project, read_contract(project.contract))
     try:
-        count = log.prune(before)
+        count = kept_rows.prune(project, log, before)
     finally:
         log.close()
     return [f"Deleted {count:,} answers received before {before:%Y-%m-%d %H:%M} UTC."]

@@ -14,6 +14,7 @@ import polars as pl
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.errors import SourceError
 from loopbook.project.files import read_json, replacing, sha256_of, write_json
+from loopbook.records import seals
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ def write_snapshot(
         pointer=dataset_versions.keep(folder, path),
     )
     save_record(snapshot, record)
+    seals.keep(path, record, why=f"snapshot {snapshot.short}")
     return snapshot
 
 
@@ -112,6 +114,8 @@ def prune(
         dataset_versions.forget(folder, files)
         for file in files:
             file.with_suffix(".json").unlink(missing_ok=True)
+        gone = [beside for file in files for beside in (file, file.with_suffix(".json"))]
+        seals.forget(*gone, why="snapshots that nothing uses")
     return deleted, kept
 
 

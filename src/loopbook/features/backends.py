@@ -4,18 +4,22 @@ It decides how they are written and looked up in SQLite, PostgreSQL and Redis,
 each change whole or not at all. It knows nothing of what a feature is.
 """
 
+import hashlib
+import json
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from loopbook.project.database import Database
 
+READ_AT_ONCE = 20_000
 Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed values
 
 
 class Backend(Protocol):
     """What a server must do; `SqlBackend` and `RedisBackend` do.
 
+    `digest` is over all that is stored, None where nobody asks for it;
     `at` gives the newest point that is not after an instant, and up to which instant the
     store knew its facts then (None where no point is); `has` whether there
     is any of an entity; `fill` replaces everything; `change` replaces the points after `since` of
@@ -24,6 +28,7 @@ class Backend(Protocol):
     """
 
     def about(self) -> dict[str, str]: ...
+    def digest(self) -> str | None: ...
     def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]: ...
     def has(self, entity: str) -> bool: ...
     def fill(self, about: Mapping[str, str], points: Iterable[Point]) -> None: ...
@@ -66,6 +71,19 @@ class SqlBackend:
 
     def about(self) -> dict[str, str]:
         return dict(self.database.read(self._sql("SELECT name, said FROM {notes}")))
+
+    def digest(self) -> str:
+        state = hashlib.sha256(json.dumps(self.about(), sort_keys=True).encode())
+        asked = self._sql(
+            "SELECT entity, valid_from, packed FROM {points} WHERE (entity, valid_from) > (?, ?) "
+            f"ORDER BY entity, valid_from LIMIT {READ_AT_ONCE}"
+        )
+        last = ("", -(2**62))
+        while points := self.database.read(asked, last):
+            last = points[-1][:2]
+            for entity, micros, packed in points:
+                state.update(f"{entity}\0{micros}\0".encode() + bytes(packed))
+        return state.hexdigest()
 
     def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]:
         lookups = [self.database.read(self.lookup, (entity, micros)) for entity in entities]
@@ -126,6 +144,9 @@ class RedisBackend:
     def about(self) -> dict[str, str]:
         about = self.client.hgetall(self.prefix + "about")
         return {key.decode(): value.decode() for key, value in about.items()}
+
+    def digest(self) -> None:
+        """None: to read all sets again would keep the service waiting."""
 
     def at(self, entities: Sequence[str], micros: int) -> tuple[list[bytes | None], str | None]:
         keys = [self.prefix + "about", *(self.prefix + "points:" + entity for entity in entities)]

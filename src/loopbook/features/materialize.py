@@ -18,6 +18,8 @@ from loopbook.project import clock
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
+from loopbook.records import seals
+from loopbook.records.seals import Seal
 
 
 def known_facts(
@@ -58,6 +60,9 @@ def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:
     try:
         facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
         done = store.materialize(facts, moment, rebuild=rebuild)
+        if (digest := store.backend.digest()) is not None:
+            name = feature_store.name_of_seal(contract)
+            seals.put(project, {name: Seal(digest)}, why=f"features as of {moment}")
     finally:
         store.close()
     before = f"{done.since:%Y-%m-%d %H:%M}" if done.since else "nothing"

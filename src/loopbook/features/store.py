@@ -242,6 +242,21 @@ class FeatureStore:
         self.backend.close()
 
 
+def name_of_seal(contract: Contract) -> str:
+    """Under which name the store of a contract is sealed."""
+    return f"features/{contract.name}"
+
+
+def digest_of(project: Project, contract: Contract) -> str | None:
+    """The digest of all that the store holds; None where it is in Redis."""
+    store = connect(project, contract)
+    try:
+        with store._refusing():
+            return store.backend.digest()
+    finally:
+        store.close()
+
+
 def declaration(contract: Contract) -> str:
     """The digest of what the trailing features are: another one is another store."""
     history_said = contract.history.model_dump() if contract.history else None

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from loopbook.features import materialize
-from loopbook.loop import guards, journal, probation
+from loopbook.loop import guards, journal, probation, upkeep
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
 from loopbook.models import margins
@@ -68,7 +68,9 @@ def turn(
             record["ended_at"] = utc_now().isoformat()
             turn_records.keep(project, record)
             with suppress(LoopbookError, OSError, tracking.MlflowException):
-                journal.log_those_left(project, tracking.connect(project), contract)
+                client = tracking.connect(project)
+                journal.log_those_left(project, client, contract)
+                upkeep.tell_head(project, client, contract.name)
     except OSError as error:  # a full disk takes not even the record of what went wrong
         raise LoopError(
             f"{turn_records.folder(project)}: the turn cannot be written down ({error}). Free "
@@ -127,6 +129,8 @@ def summary(record: Mapping[str, Any]) -> list[str]:
     lines = [f"turn        as of {record['as_of'][:16].replace('T', ' ')} UTC"]
     if record.get("verdict"):
         lines.append(f"verdict     {record['verdict']}: {record['verdict_reasons'][0]}")
+    if record.get("verified", {}).get("count"):
+        lines.append(f"verified    {upkeep.sentence(record['verified'])}")
     lines += [
         f"{name:<11} {record[name]}" for name in ("probation", "confirmed") if record.get(name)
     ]
@@ -156,6 +160,10 @@ class _Turn:
         self.changes = dict(self.changes) | {"as_of": self.record["as_of"]}
 
     def run(self) -> None:
+        if self.record["stage"] == "materialize":
+            self.record["verified"] = upkeep.look(
+                self.project, self.contract, self.knobs, self.record
+            )
         champions.reconciled(
             self.client, self.contract.name, now=utc_now(), as_of=self.record["as_of"]
         )

@@ -36,6 +36,7 @@ from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.paths import Project, current, tracking_address
+from loopbook.records import seals
 from loopbook.records.builds import remember
 from loopbook.registry.owners import refuse_anothers
 from loopbook.registry.reachable import refuse_unusable
@@ -134,14 +135,21 @@ def _build_task(task, progress: Progress):
     """Run one task in this thread; its stamp is gone until it has succeeded."""
     threading.current_thread().name = task.name
     task.product.metadata.delete()
+    seals.forget(*_products(task), why=f"task {task.name} begins")  # what it leaves if it fails
     progress.started(task.name)
     try:
         report, _metadata = task._build(catch_exceptions=True)
     except BaseException:
         progress.failed(task.name)
         raise
+    seals.keep(*_products(task), why=f"task {task.name}")
     progress.finished(task.name)
     return report
+
+
+def _products(task) -> list[Path]:
+    """The files that a task has written."""
+    return [Path(path).resolve() for path in task.product.to_json_serializable().values()]
 
 
 @contextmanager

@@ -18,6 +18,7 @@
     ├── ScoringError         a file cannot be scored
     ├── ExtensionError       the project's own routes cannot be served
     ├── MonitorError         a version cannot be monitored
+    ├── VerificationError    what is kept cannot be looked at, or not be accepted as it is
     ├── LoopError            a turn of the loop cannot be taken
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── ProvenanceError      an answer or a version that nobody can trace
@@ -96,6 +97,10 @@ class ScoringError(LoopbookError):
 
 class ExtensionError(LoopbookError):
     """The project's own routes or middleware cannot be added to the service."""
+
+
+class VerificationError(LoopbookError):
+    """What is kept cannot be looked at, or not be accepted as it is."""
 
 
 class MonitorError(LoopbookError):

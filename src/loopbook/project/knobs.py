@@ -73,6 +73,7 @@ class Knobs(BaseModel):
     loop_probation_days: Annotated[float, Field(ge=0, le=365)]
     loop_probation_labels: Annotated[int, Field(ge=30, le=10**9)]
     loop_probation_margin: Share
+    loop_verify_days: Annotated[float, Field(ge=0, le=3650)]
     loop_service: str
     loop_confirm_s: Annotated[float, Field(ge=1, le=3600)]
     serve_batch_rows: Annotated[int, Field(ge=1, le=100_000)]

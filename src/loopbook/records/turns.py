@@ -15,6 +15,7 @@ from typing import Any
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.files import read_json, write_json
 from loopbook.project.paths import Project
+from loopbook.records import seals
 
 NOTHING, PROMOTED, REFUSED, ROLLED_BACK = "nothing", "promoted", "refused", "rolled back"
 INVESTIGATE, ERROR = "investigate", "error"
@@ -113,7 +114,9 @@ def keep(project: Project, record: Mapping[str, Any]) -> None:
 
 def keep_again(project: Project, record: Mapping[str, Any]) -> None:
     """Write a kept turn's record again; an open turn stays open."""
-    write_json(folder(project) / "turns" / f"{record['turn']:06d}.json", record)
+    path = folder(project) / "turns" / f"{record['turn']:06d}.json"
+    write_json(path, record)
+    seals.keep(path, why=f"turn {record['turn']}")
 
 
 def note(project: Project, record: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from loopbook.project.clock import parse_instant
 from loopbook.project.files import read_json, replacing, write_json
 from loopbook.project.paths import Project
+from loopbook.records import seals
 from loopbook.records.verdicts import ALERTS
 
 if TYPE_CHECKING:  # whoever only reads records needs no Matplotlib
@@ -53,6 +54,8 @@ def keep(
         with replacing(folder / name) as path:
             figure.savefig(path, format="svg")
     write_json(folder / RECORD, record)
+    kept = [folder / name for name in (RECORD, *figures, *(file.name for file in files))]
+    seals.keep(*dict.fromkeys(kept), why=f"window {folder.name}")
     return folder
 
 

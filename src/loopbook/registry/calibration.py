@@ -217,6 +217,13 @@ def earlier(moment: datetime, span: timedelta) -> datetime:
 
 
 def _made(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> Made:
+    state, note = decided(version, evidence, rule, as_of)
+    StateStore(evidence.log.database).add(evidence.contract.name, version.number, state)
+    return Made(version, state, note)
+
+
+def decided(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> tuple[State, str]:
+    """The state of a version as of an instant, made and not kept, and what is wanting of it."""
     contract, project = evidence.contract, evidence.project
     pairs, note = evidence.of(version, as_of, rule)
     why, stood = why_it_stands(project, as_of), stood_spans(project, as_of)
@@ -225,9 +232,7 @@ def _made(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> 
     if why and before is None:
         before = _before(version, evidence, rule, as_of)
     stillness = Stillness(why, before, stood)
-    state = calibration_states.decide(task_of(contract), pairs, as_of, rule, stillness)
-    store.add(contract.name, version.number, state)
-    return Made(version, state, note)
+    return calibration_states.decide(task_of(contract), pairs, as_of, rule, stillness), note
 
 
 def _before(version: Version, evidence: Evidence, rule: Rule, as_of: datetime) -> State:

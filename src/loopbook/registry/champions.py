@@ -79,7 +79,7 @@ class Change:
             "promoted_at": self.at.isoformat(),
             "promoted_as_of": self.as_of or self.at.isoformat(),
             "promoted_kind": self.kind,
-            "promoted_by": self.by or _who(),
+            "promoted_by": self.by or who(),
             "promoted_reason": self.reason[:2000],
         }
 
@@ -193,7 +193,8 @@ def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:
     tracking.set_model_tag(client, name, f"{ENTRY}{len(ledger) + 1:06d}", text)
 
 
-def _who() -> str:
+def who() -> str:
+    """Who runs this process."""
     try:
         return getpass.getuser()
     except (OSError, KeyError):  # no such user in this container

@@ -29,8 +29,10 @@ from loopbook.data.snapshots import Snapshot
 from loopbook.models.fitted_parts import with_one_tree
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import TrackingError
+from loopbook.project.files import write_json
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
+from loopbook.registry import sealing
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
@@ -108,9 +110,10 @@ def log_candidate(
         )
         _log_dataset(snapshot)
         with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / ONNX).write_bytes(candidate.onnx)
-            (Path(folder) / CARD).write_bytes(card)
-            mlflow.log_artifacts(folder, SERVICE)
+            files = [Path(folder) / ONNX, Path(folder) / CARD]
+            for path, content in zip(files, (candidate.onnx, card), strict=True):
+                path.write_bytes(content)
+            log_files(client, run_id, files, SERVICE)
         log_figures(client, run_id, candidate.figures)
         model = mlflow.sklearn.log_model(
             candidate.model,
@@ -122,6 +125,8 @@ def log_candidate(
                 for package in ("scikit-learn", "numpy", "scipy", "skops")
             ],
         )
+    sealing.seal_run(client, run_id)
+    sealing.seal_model(client, model.model_id)
     return {"run_id": run_id, "model_uri": model.model_uri, **digests}
 
 
@@ -165,9 +170,8 @@ def log_window(
                 "model_version": record["champion"].get("version", "none"),
             }
         )
-        mlflow.log_dict(dict(record), "record.json")
-        for file in shown:
-            mlflow.log_artifact(str(file))
+        _log_record(client, run.info.run_id, record)
+        log_files(client, run.info.run_id, shown)
     return run.info.run_id
 
 
@@ -180,14 +184,25 @@ def log_turn(client: MlflowClient, name: str, record: Mapping[str, Any]) -> str:
             key: record.get(key) or "none" for key in ("as_of", "verdict", "outcome", "champion")
         }
         mlflow.set_tags(tags | {"reason": record["reason"][:5000]})
-        mlflow.log_dict(dict(record), "record.json")
+        _log_record(client, run.info.run_id, record)
     return run.info.run_id
 
 
-def log_files(client: MlflowClient, run_id: str, files: Sequence[Path], folder: str) -> None:
-    """Add files to a run, each under its own name."""
+def _log_record(client: MlflowClient, run_id: str, record: Mapping[str, Any]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        write_json(path, record)
+        log_files(client, run_id, [path])
+
+
+def log_files(
+    client: MlflowClient, run_id: str, files: Sequence[Path], folder: str | None = None
+) -> None:
+    """Add files to a run, each under its own name, and seal them."""
     for file in files:
         client.log_artifact(run_id, str(file), folder)
+    beside = f"{folder}/" if folder else ""
+    sealing.seal_files(run_id, {f"{beside}{file.name}": file for file in files})
 
 
 def told_of_run(client: MlflowClient, run_id: str) -> tuple[dict[str, str], dict[str, str]]:
@@ -211,14 +226,18 @@ def downloaded(client: MlflowClient, run_id: str, folder: str, into: Path) -> li
 
 def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Figure]) -> None:
     """Add figures to a run."""
-    for name, figure in figures.items():
-        client.log_figure(run_id, figure, f"figures/{name}.png")
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / f"{name}.png" for name in figures]
+        for path, figure in zip(files, figures.values(), strict=True):
+            figure.savefig(path)
+        log_files(client, run_id, files, "figures")
 
 
 def log_metrics(client: MlflowClient, run_id: str, values: Mapping[str, float]) -> None:
     """Add metrics to a run, at the time at which it started."""
     at = client.get_run(run_id).info.start_time
     client.log_batch(run_id, metrics=[Metric(k, v, at, 0) for k, v in values.items()])
+    sealing.seal_run(client, run_id)
 
 
 def _as_version(registered: Any) -> Version:
@@ -257,6 +276,7 @@ def register(
             model_id=logged["model_uri"].removeprefix("models:/"),
         )
     client.set_registered_model_alias(name, CHALLENGER, version.version)
+    sealing.seal_version(client, name, version.version)
     return _as_version(client.get_model_version(name, version.version))
 
 
@@ -301,6 +321,7 @@ def make_champion(
     if before:
         client.set_registered_model_alias(version.name, PREVIOUS, before.number)
     client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    sealing.seal_version(client, version.name, version.number)
     return before
 
 
@@ -316,16 +337,19 @@ def model_tags(client: MlflowClient, name: str) -> dict[str, str]:
 
 def set_model_tag(client: MlflowClient, name: str, key: str, value: str) -> None:
     client.set_registered_model_tag(name, key, value)
+    sealing.seal_name(client, name)
 
 
 def set_version_tag(client: MlflowClient, version: Version, key: str, value: str) -> None:
     client.set_model_version_tag(version.name, version.number, key, value)
+    sealing.seal_version(client, version.name, version.number)
 
 
 def unset_version_tag(client: MlflowClient, version: Version, key: str) -> None:
     """Take a tag away; nothing if it is not there."""
     if key in version.tags:
         client.delete_model_version_tag(version.name, version.number, key)
+        sealing.seal_version(client, version.name, version.number)
 
 
 def set_alias(client: MlflowClient, version: Version, alias: str) -> None:
