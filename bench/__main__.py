@@ -1,5 +1,5 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
-under load, monitoring, the graph, reliability, abuse, leaks.
+under load, monitoring, the graph, reliability, abuse, leaks, why.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -24,13 +24,14 @@ from bench import (
     scale,
     service,
     swaps,
+    why,
 )
 
 PARTS = {
     part.__name__.split(".")[-1]: part for part in (quality, league, levels, scale, joins, service)
 }
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
-PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks}
+PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))

@@ -55,7 +55,7 @@ def test_the_first_sentence_says_what_the_loop_did_last_with_its_time():
     first = text.index("nothing")
     assert "the reason of turn 35" in text[first:]
     assert "house-prices v4 serves" in text
-    assert "turn 35, as of 2015-06-03 00:00 UTC; ended 2015-06-03 00:02 UTC" in text
+    assert "turn 35, as of 2015-06-03 00:00 UTC, done at 2015-06-03 00:02 UTC" in text
     assert "ana asked for a retraining" in text
 
 

@@ -21,8 +21,10 @@ from loopbook.pages import why as why_page
 from loopbook.project.errors import ProvenanceError
 from loopbook.project.paths import Project
 from loopbook.provenance import explained_answers, lineage, told
+from loopbook.provenance import known_facts as known_facts_module
 from loopbook.provenance.explained_answers import DIFFERENT, IDENTICAL, NOT_AGAIN, Place
 from loopbook.registry.reader import CARD, ONNX
+from loopbook.serving import api_keys
 
 MORNING = datetime(2025, 1, 20, tzinfo=UTC)
 AT = "2025-01-20T09:00:00+00:00"
@@ -367,3 +369,40 @@ def test_it_is_computed_by_the_version_of_then_and_not_by_the_champion_of_now(tm
     shelf.alias = {"champion": "2", "previous-champion": "1"}
     found = explained(tmp_path, NUMBER, shelf, name)
     assert (found.verdict, found.lineage.version) == (IDENTICAL, "1")
+
+
+def test_where_the_facts_are_too_many_the_store_stands_for_them_until_it_is_filled_again(
+    tmp_path, monkeypatch
+):
+    folder, shelf = with_rows(tmp_path / "house"), Shelf(EARLIER)
+    filled(folder, MORNING)
+    name = answered(folder, EARLIER, shelf)
+    monkeypatch.setattr(known_facts_module, "MOST_TRUTHS", -1)
+    found = explained(folder, EARLIER, shelf, name)
+    assert (found.verdict, wheres(found)) == (IDENTICAL, "")
+    assert found.facts.is_of_store
+    filled(folder, MORNING + timedelta(days=1))
+    found = explained(folder, EARLIER, shelf, name)
+    assert (found.verdict, found.facts) == (NOT_AGAIN, None)
+    with looked_up(folder, EARLIER, shelf) as place:
+        whole = explained_answers.explain(replace(place, walks_all=True), name)
+    assert (whole.verdict, whole.facts.is_of_store) == (IDENTICAL, False)
+
+
+def test_the_service_says_why_to_an_admin_key_alone(tmp_path):
+    shelf, project = Shelf(NUMBER), Project(tmp_path)
+    keys = api_keys.connect(project)
+    admin, _ = keys.create("somebody", frozenset({"admin"}))
+    other, _ = keys.create("somebody else", frozenset({"predict"}))
+    with serving(tmp_path, shelf, table(NUMBER)) as http:
+        name = http.post("/predict", json=ROW).json()["prediction_id"]
+        said = {
+            key: http.get(f"/metadata/why/{name}", headers={"X-API-Key": key} if key else {})
+            for key in ("", other, admin)
+        }
+        unknown = http.get("/metadata/why/<b>", headers={"X-API-Key": admin})
+    assert [answer.status_code for answer in said.values()] == [401, 403, 200]
+    record = said[admin].json()
+    assert (record["verdict"], record["prediction_id"]) == (IDENTICAL, name)
+    assert record["lineage"]["params"] == {"alpha": "1.0"}
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "no_such_answer")

@@ -144,20 +144,31 @@ def replay(
     print("\n".join(["", *lines]))
 
 
-def history() -> None:
-    """Print every turn: verdict, outcome, champion and reason.
+From = Annotated[
+    str,
+    typer.Option("--from", metavar="DAY", help="Turns and promotions as of this day or later."),
+]
+To = Annotated[
+    str, typer.Option("--to", metavar="DAY", help="Turns and promotions as of before this day.")
+]
 
-    Where env.yaml says what a retraining costs: what each one paid.
+
+def history(since: From = "", to: To = "") -> None:
+    """Print every turn: verdict, outcome, champion, reason.
+
+    Both clocks are told: as of which moment of the data, and when it was done.
+    With --from or --to, those whose moment of the data is in [FROM, TO), and
+    the promotions in it that no turn made. Where env.yaml says what a
+    retraining costs: what each one paid.
     """
-    from loopbook.monitoring import costs, paid
-    from loopbook.project.knobs import read_knobs
-    from loopbook.records import turns as turn_records
+    from loopbook.cli import history as told
+    from loopbook.project.knobs import read_moment
 
-    here = paths.current()
-    turns = turn_records.listed(here)
-    print("\n".join(turn_records.lines(turns)))
-    for line in paid.lines(turns, costs.of_knobs(read_knobs(here.knobs))):
-        print(line)
+    ends = [
+        read_moment(text, option) if text else None
+        for text, option in ((since, "--from"), (to, "--to"))
+    ]
+    print("\n".join(told.lines(paths.current(), *ends)))
 
 
 Reason = Annotated[
@@ -245,23 +256,27 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
 def champion(
     at: Annotated[
         str,
-        typer.Option("--at", metavar="DAY", help="Show only who served then; else all champions."),
+        typer.Option("--at", metavar="TIME", help="Show only who served then; else all champions."),
     ] = "",
 ) -> None:
-    """Show who serves and who served: since when, by whom, why."""
+    """Show who serves and who served: since when, by whom, why.
+
+    With --at: who served then by the clock of the data (as of), and by the clock
+    on the wall (done at). They differ in a replay of the past.
+    """
+    from loopbook.cli import history as told
     from loopbook.project.clock import utc_now
     from loopbook.project.knobs import read_moment
-    from loopbook.registry import champions
+    from loopbook.registry import champions, reigns
 
     client, name = _registry()
     ledger = champions.reconciled(client, name, now=utc_now())
-    moment = read_moment(at, "--at") if at else None
-    then = champions.at(ledger, moment) if moment else None
     if not ledger:
         print("There was no champion yet. Make one: make build")
-    elif moment and then is None:
-        print(f"Nobody served on {at}; the first was {name} v{ledger[0].version}.")
-    print("\n".join(champions.lines([then] if then else [] if moment else ledger, name)))
+    elif at and (moment := read_moment(at, "--at")):
+        print("\n".join(told.served_then(ledger, name, moment)))
+    else:
+        print("\n".join(reigns.lines(ledger, name)))
 
 
 CHAMPIONS = "Next: loopbook champion"

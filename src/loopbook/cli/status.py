@@ -12,7 +12,7 @@ from loopbook.data import quarantine
 from loopbook.loop import guards
 from loopbook.loop.guards import Limits
 from loopbook.pipeline import graph
-from loopbook.project.clock import parse_instant, utc_now
+from loopbook.project.clock import both_clocks, parse_instant, utc_now
 from loopbook.project.contract import read_contract
 from loopbook.project.files import read_json
 from loopbook.project.knobs import Knobs, read_knobs
@@ -63,16 +63,15 @@ def _last_lines(project: Project) -> list[str]:
     decision = project.var / "build" / "decision.json"
     if decision.exists():
         record = read_json(decision)
-        lines.append(f"last gate   {record['decided_at'][:16]} UTC. {record['sentence']}")
+        both = both_clocks(record["as_of"], record["decided_at"])
+        lines.append(f"last gate   {both}. {record['sentence']}")
     if window := window_records.newest(project):
-        lines.append(
-            f"monitored   as of {window['as_of'][:16]} UTC. {window['verdict']['sentence']}"
-        )
+        both = both_clocks(window["as_of"], window["decided_at"])
+        lines.append(f"monitored   {both}. {window['verdict']['sentence']}")
     if turns := turn_records.listed(project):
         last = turns[-1]
-        lines.append(
-            f"last turn   as of {last['as_of'][:16]} UTC. {last['outcome']}: {last['reason']}"
-        )
+        both = both_clocks(last["as_of"], last.get("ended_at") or last.get("began_at"))
+        lines.append(f"last turn   {both}. {last['outcome']}: {last['reason']}")
     if count := quarantine.waiting_count(project):
         lines.append(f"set aside   {count:,} rows wait for a decision: loopbook quarantine")
     if left := turn_records.open_turn(project):
@@ -131,10 +130,11 @@ def _champion_lines(champion: tracking.Version, now: datetime) -> list[str]:
     tags = champion.tags
     promoted = tags.get("promoted_at")
     age = f", {(now - parse_instant(promoted)).days} days ago" if promoted else ""
+    both = both_clocks(tags.get("promoted_as_of") or promoted, promoted)
     as_of = tags.get("as_of", "none")[:10]
     until = "" if as_of == "none" else f", as of {as_of}"  # a table without event time has none
     return [
         f"champion    {champion.label} ({tags.get('candidate', 'unknown')}), "
-        f"promoted {promoted[:16] if promoted else 'by hand'}{age}",
+        f"promoted {both if promoted else 'by hand'}{age}",
         f"data        snapshot {tags.get('snapshot_sha256', 'unknown')[:12]}{until}",
     ]

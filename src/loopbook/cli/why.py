@@ -34,6 +34,9 @@ Values = Annotated[
         help="The value of a sensitive column, which the log does not hold; may be repeated.",
     ),
 ]
+Facts = Annotated[
+    bool, typer.Option("--facts", help="Walk all facts behind it, however many they are.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Html = Annotated[str, typer.Option("--html", metavar="FILE", help="Write one HTML page too.")]
 
@@ -43,6 +46,7 @@ def why(
     number: Number = "",
     values: Values = None,
     *,
+    facts: Facts = False,
     as_json: Json = False,
     html: Html = "",
 ) -> None:
@@ -58,7 +62,9 @@ def why(
             "why: expected the prediction_id of an answer, or --version N. "
             "Every answer of the service has one."
         )
-    told = _of_version(number) if number else _of_answer(name, _given(values or []))
+    told = (
+        _of_version(number) if number else _of_answer(name, _given(values or []), walks_all=facts)
+    )
     if html:
         from loopbook.pages import why as page
         from loopbook.project.files import replacing
@@ -112,10 +118,10 @@ def _given(pairs: Sequence[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def _of_answer(name: str, given: dict[str, str]) -> Told:
+def _of_answer(name: str, given: dict[str, str], *, walks_all: bool) -> Told:
     from loopbook.provenance import explained_answers, told
 
-    with explained_answers.looked_up(paths.current()) as place:
+    with explained_answers.looked_up(paths.current(), walks_all=walks_all) as place:
         return told.of_answer(explained_answers.explain(place, name, given))
 
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
 import orjson
+import polars as pl
 
-from loopbook.data.log_tables import COLUMNS
+from loopbook.data.log_tables import COLUMNS, as_table
 from loopbook.data.prediction_log import PredictionLog
-from loopbook.data.truths import known_truths
+from loopbook.data.truths import ASKED_AT_ONCE, known_truths, parts
 from loopbook.project.clock import from_micros, to_micros
 
 LONGEST_ID = 32
@@ -91,6 +93,41 @@ READERS: Mapping[str, Callable[[bytes], Any]] = {
         ("probabilities", "raw_probabilities", "shift"), partial(np.frombuffer, dtype=np.float64)
     ),
 }
+
+
+def truth_count(log: PredictionLog, most: int) -> int:
+    """How many ground truths the log holds, counted up to `most`."""
+    asked = "SELECT count(*) FROM (SELECT 1 FROM ground_truth LIMIT ?) AS some"
+    return log.database.read(log.database.sql(asked), (most,))[0][0]
+
+
+def with_truth(
+    log: PredictionLog, since: datetime, until: datetime | None, *, known_until: datetime | None
+) -> list[pl.DataFrame]:
+    """Answers with `as_of` in `[since, until)` that have ground truth, as `log.rows` gives them.
+
+    They are found by their ground truth: quick where that is little, however long the log is.
+    """
+    lower, upper = to_micros(since), to_micros(until) if until else 2**62
+    latest = to_micros(known_until) if known_until else 2**62
+    told = "SELECT DISTINCT prediction_id, key FROM ground_truth WHERE known_us <= ?"
+    names = log.database.read(log.database.sql(told), (latest,))
+    found: dict[str, tuple] = {}
+    for column, place in (("id", 0), ("key", 1)):
+        wanted = [name[place] for name in names if name[place] is not None]
+        for part in parts(wanted, ASKED_AT_ONCE):
+            marks = ", ".join("?" * len(part))
+            asked = (
+                f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE {column} IN ({marks}) "
+                "AND as_of_us >= ? AND as_of_us < ?"
+            )
+            rows = log.database.read(log.database.sql(asked), (*part, lower, upper))
+            found |= {row[0]: row for row in rows}
+    if not found:
+        return []
+    answers = sorted(found.values(), key=itemgetter(COLUMNS.index("as_of_us"), 0))
+    truths = known_truths(log.database, answers, log.classes, known_until=known_until)
+    return [as_table(answers, truths, log.layouts(), log.classes)]
 
 
 def why_absent(log: PredictionLog, name: str) -> str:

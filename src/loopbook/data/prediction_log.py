@@ -44,8 +44,6 @@ EXPORT_ROWS = 20_000
 STRATA = 400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PRUNED_ROWS = 5_000
-WITH_TRUTH = """AND (EXISTS (SELECT 1 FROM ground_truth t WHERE t.prediction_id = predictions.id)
-    OR EXISTS (SELECT 1 FROM ground_truth t WHERE t.key = predictions.key))"""
 
 
 class PredictionLog:
@@ -141,12 +139,10 @@ class PredictionLog:
         since: datetime | None = None,
         until: datetime | None = None,
         known_until: datetime | None = None,
-        with_truth: bool = False,
     ) -> Iterator[pl.DataFrame]:
         """Answers with `as_of` in `[since, until)`, some thousand at a time, oldest first.
 
-        Ground truth that became known after `known_until` is left out; `with_truth`
-        leaves out answers that have none at all.
+        Ground truth that became known after `known_until` is left out.
 
         Returns
         -------
@@ -159,8 +155,7 @@ class PredictionLog:
         layouts = self.layouts()
         upper = to_micros(until) if until else 2**62
         last: tuple[int, str] = (to_micros(since) if since else -(2**62), "")
-        which = WITH_TRUTH if with_truth else ""
-        while answers := self._after(last, upper, EXPORT_ROWS, which):
+        while answers := self._after(last, upper, EXPORT_ROWS):
             last = (answers[-1][COLUMNS.index("as_of_us")], answers[-1][0])
             yield self._table(answers, layouts, known_until)
 
@@ -168,7 +163,7 @@ class PredictionLog:
         """The answers that come after `(as_of_us, id)` and before `upper`, in that order."""
         asked = self.database.sql(
             f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE "
-            f"(as_of_us, id) > (?, ?) AND as_of_us < ? {which} ORDER BY as_of_us, id LIMIT ?"
+            "(as_of_us, id) > (?, ?) AND as_of_us < ? ORDER BY as_of_us, id LIMIT ?"
         )
         return self.database.read(asked, (*last, upper, most))
 

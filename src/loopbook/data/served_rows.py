@@ -16,6 +16,7 @@ import polars as pl
 
 from loopbook.data import (
     instants,
+    logged_answers,
     loop_clock,
     prediction_log,
     quarantine,
@@ -108,12 +109,16 @@ def collect(
         return Served()
     try:
         until = as_of or loop_clock.newest(log, now)
+        after = until and until + MOMENT
         # an answer to come back was given before its ground truth was known
+        every = (
+            log.rows(until=after, known_until=as_of)
+            if since is None
+            else logged_answers.with_truth(log, since, after, known_until=as_of)
+        )
         parts = [
             part.filter(pl.col("observed").is_not_null(), pl.col("role") != roles.SHADOW)
-            for part in log.rows(
-                since=since, until=until and until + MOMENT, known_until=as_of, with_truth=True
-            )
+            for part in every
         ]
         later = log.count_from(until + MOMENT) if until and not as_of else 0
     finally:

@@ -246,7 +246,7 @@ def _places(record: Record, root: str) -> Pairs:
             ("executed notebooks", run and f"notebooks/ and decision/ of run {run}"),
             ("snapshot (SHA-256)", sha),
             ("rows of the snapshot", record.get("snapshot_rows")),
-            ("began", record.get("began_at")),
-            ("ended", record.get("ended_at")),
+            ("begun at", record.get("began_at")),
+            ("done at", record.get("ended_at")),
         ]
     )

@@ -12,6 +12,7 @@ from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
 from loopbook.pages.formats import Amount, changed, said
 from loopbook.pages.rendering import render
+from loopbook.project.clock import both_clocks
 
 Record = Mapping[str, Any]
 MOST_CLASSES = 12  # that a sentence names
@@ -187,8 +188,13 @@ def _lineage(version: Mapping[str, str], card: Record) -> dict[str, str]:
         "reference (SHA-256)": version.get("reference_sha256", "none"),
         "commit": version.get("git_commit", "unknown"),
         "data as of": card["as_of"][:10] if card["as_of"] else "no time: all rows of the table",
-        "promoted": (version.get("promoted_at") or "never")[:16],
+        "promoted": _promoted(version),
     }
+
+
+def _promoted(version: Mapping[str, str]) -> str:
+    done_at = version.get("promoted_at")
+    return both_clocks(version.get("promoted_as_of"), done_at) if done_at else "never"
 
 
 def _range(ends: Sequence[float] | None) -> str:

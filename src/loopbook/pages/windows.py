@@ -13,6 +13,7 @@ from loopbook.models.measures import of_record
 from loopbook.pages import metrics
 from loopbook.pages.formats import asked, instant
 from loopbook.pages.rendering import render
+from loopbook.project.clock import both_clocks
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
@@ -29,15 +30,18 @@ def nothing(sentence: str, command: str, title: str = "Nothing to show") -> str:
     return render("nothing", title=title, sentence=sentence, command=command)
 
 
-def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: Figures) -> str:
+def overview(record: Record, happened: Sequence[tuple[str, ...]], figures: Figures) -> str:
     """Is the model well? In five seconds.
 
     Parameters
     ----------
-    happened : sequence of (instant, what, why), the newest first
+    happened : sequence of (as of, done at, what, why), the newest first
     """
     champion = record["champion"]
-    promoted = champion.get("promoted_as_of") or champion.get("promoted_at")
+    done_at = champion.get("promoted_at")
+    promoted = (
+        both_clocks(champion.get("promoted_as_of") or done_at, done_at) if done_at else "by hand"
+    )
     measure, bias = of_record(record)
     return render(
         "overview",
@@ -52,23 +56,28 @@ def overview(record: Record, happened: Sequence[tuple[str, str, str]], figures: 
 
 def happenings(
     records: Sequence[Record], versions: Sequence[Mapping[str, str]], most: int = 25
-) -> list[tuple[str, str, str]]:
-    """Verdicts, promotions and refusals, the newest first.
+) -> list[tuple[str, str, str, str]]:
+    """Verdicts, promotions and refusals, the newest first: as of, done at, what, why.
 
-    Of equal verdicts in a row the first is shown.
+    Of equal verdicts in a row the first is shown. When a version was refused, its tags do not say.
     """
     events, last = [], None
     for record in records:
         level = record["verdict"]["level"]
         if level != last:
-            events.append((record["as_of"], f"verdict: {level}", record["verdict"]["reasons"][0]))
+            why = record["verdict"]["reasons"][0]
+            events.append((record["as_of"], record["decided_at"], f"verdict: {level}", why))
         last = level
     for version in versions:
         when = version.get("promoted_as_of", version.get("as_of", ""))
         what = "promoted" if version.get("promoted_at") else "refused"
-        events.append((when, f"v{version['number']} {what}", version.get("gate_reason", "")))
+        why = version.get("promoted_reason") or version.get("gate_reason", "")
+        events.append((when, version.get("promoted_at"), f"v{version['number']} {what}", why))
     events.sort(key=lambda event: event[0], reverse=True)
-    return [(instant(when), what, why) for when, what, why in events[:most]]
+    return [
+        (instant(of), instant(done_at) if done_at else "", what, why)
+        for of, done_at, what, why in events[:most]
+    ]
 
 
 def drift(record: Record, figures: Figures, report: str | None) -> str:

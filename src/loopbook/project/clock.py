@@ -129,3 +129,20 @@ def to_micros(instant: datetime) -> int:
 def from_micros(micros: int) -> datetime:
     """The instant of so many microseconds since 1970."""
     return EPOCH + micros * timedelta.resolution
+
+
+def both_clocks(as_of: str | None, done_at: str | None) -> str:
+    """Both moments of what was done: as of which by the clock of the data, and when on the wall.
+
+    Parameters
+    ----------
+    as_of, done_at : str or None
+        ISO 8601; a table without an event time has no `as_of`.
+    """
+    of = "" if as_of in (None, "", "none") else f"as of {to_the_minute(as_of)}, "
+    return f"{of}done at {to_the_minute(done_at)}"
+
+
+def to_the_minute(text: str | None) -> str:
+    """An instant in ISO 8601 as people read it."""
+    return f"{text[:16].replace('T', ' ')} UTC" if text and text != "none" else "an unknown time"

@@ -28,11 +28,10 @@ from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE, Findi
 from loopbook.provenance.known_facts import FactsBehind
 from loopbook.provenance.lineage import Lineage
 from loopbook.provenance.recomputed import Feature, Part, Recomputed, Row
-from loopbook.registry import reader
+from loopbook.registry import reader, state_store
 from loopbook.registry import servable as servables
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable
-from loopbook.registry.state_store import StateStore
 
 RESTORE = "Restore the prediction log from a backup"
 IDENTICAL, DIFFERENT, NOT_AGAIN = "identical", "different", "cannot be computed again"
@@ -40,12 +39,16 @@ IDENTICAL, DIFFERENT, NOT_AGAIN = "identical", "different", "cannot be computed 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an answer is looked up: the project, its contract as it is now, registry and log."""
+    """Where an answer is looked up: the project, its contract as it is now, registry and log.
+
+    `walks_all` asks for the facts themselves, however many they are.
+    """
 
     project: Project
     contract: Contract
     registry: Registry
     log: PredictionLog
+    walks_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ SAID = (
 
 
 @contextmanager
-def looked_up(project: Project) -> Iterator[Place]:
+def looked_up(project: Project, *, walks_all: bool = False) -> Iterator[Place]:
     """The place of a project's answers, opened for as long as it is needed.
 
     Raises
@@ -119,7 +122,8 @@ def looked_up(project: Project) -> Iterator[Place]:
             "service gives it: make serve"
         )
     try:
-        yield Place(project, contract, reader.connect(tracking_address(project)), log)
+        registry = reader.connect(tracking_address(project))
+        yield Place(project, contract, registry, log, walks_all)
     finally:
         log.close()
 
@@ -287,7 +291,7 @@ class _Told:
             return None, row
         until = known_facts.filled_until(self.logged["facts_us"], row.at)
         try:
-            facts = known_facts.behind(self.place.project, contract, entity, row.at, until)
+            facts = self._facts(contract, entity, row.at, until)
         except LoopbookError as error:
             expected = f"the facts that were known at {until:%Y-%m-%d %H:%M} UTC"
             restore = "Bring the source back to where contract.yaml says it is"
@@ -297,6 +301,29 @@ class _Told:
         if row.at < until:  # a store keeps no past: before its first point it knows nothing
             values |= {n: None for n in values if self._is_empty(servable, n)}
         return facts, replace(row, trailing=values)
+
+    def _facts(
+        self, contract: Contract, entity: str | None, at: datetime, until: datetime
+    ) -> FactsBehind:
+        """From the facts themselves, or where these are many from the store.
+
+        Raises
+        ------
+        LoopbookError
+            If neither can tell.
+        """
+        where, which = self.place, (entity, at, until)
+        most = known_facts.MOST_TRUTHS
+        count = logged_answers.truth_count(self.place.log, most + 1)
+        if where.walks_all or count <= most:
+            return known_facts.behind(where.project, contract, *which)
+        if found := known_facts.of_store(where.project, where.contract, *which):
+            return found
+        raise ProvenanceError(
+            f"more than {most:,} served rows have ground truth, and the feature store was filled "
+            f"again since. Walk them all, which takes its time: loopbook why {self.logged['id']} "
+            "--facts"
+        )
 
     def _is_empty(self, servable: Servable, name: str) -> bool:
         return bool(np.isnan(self.logged.features[servable.inputs.index(name)]))
@@ -309,8 +336,8 @@ class _Told:
         state_us = self.logged["state_us"]
         if state_us is None:
             return []
-        store = StateStore(self.place.log.database)
-        written = store.written(self.logged["model"], self.logged["version"], state_us)
+        whose = (self.logged["model"], self.logged["version"], state_us)
+        written = state_store.written(self.place.log.database, *whose)
         if not written:
             where = f"calibration state of v{self.logged['version']} as of {_iso(state_us)}"
             restore = "Restore the database of the prediction log from a backup"

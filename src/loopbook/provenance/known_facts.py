@@ -13,6 +13,7 @@ import polars as pl
 
 from loopbook.data import quarantine
 from loopbook.features import history
+from loopbook.features import store as feature_store
 from loopbook.features.history import ENTITY, LEAVE, VALID_FROM, VALUE
 from loopbook.features.materialize import known_facts
 from loopbook.features.store import AHEAD
@@ -21,6 +22,7 @@ from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
 
 SHOWN = 5
+MOST_TRUTHS = 20_000  # served rows with ground truth that are walked without being asked to
 MARGIN = timedelta(days=2)  # a change point before the row's instant is always among those made
 
 
@@ -32,6 +34,7 @@ class FactsBehind:
     ----------
     values : of each trailing feature, None where it has none
     until : up to which instant facts were known to the store
+    is_of_store : they are the store's own numbers, since the facts are too many to be walked
     counts : by scope, how many facts were in reach
     newest : by scope, the last of them: `entity`, `event_ts`, `known_ts`, `value`
     """
@@ -40,10 +43,12 @@ class FactsBehind:
     until: datetime
     counts: dict[str, int]
     newest: dict[str, list[dict[str, Any]]]
+    is_of_store: bool = False
 
     def as_json(self) -> dict[str, Any]:
         return {
             "until": self.until.isoformat(),
+            "is_of_store": self.is_of_store,
             "in_reach": self.counts,
             "newest": {
                 scope: [
@@ -83,6 +88,33 @@ def behind(
         counts[scope] = there.height
         newest[scope] = there.tail(SHOWN).reverse().to_dicts()
     return FactsBehind({n: values[n] for n in contract.trailing}, until, counts, newest)
+
+
+def of_store(
+    project: Project, contract: Contract, entity: str | None, at: datetime, until: datetime
+) -> FactsBehind | None:
+    """The trailing features as the store has them; None if it was filled up to another instant.
+
+    Parameters
+    ----------
+    contract : Contract
+        The project's: the store holds its numbers in the order in which they are declared
+        there, and the card of a version has them in another one.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the store is away, or was filled by another declaration.
+    """
+    store = feature_store.connect(project, contract)
+    try:
+        store.as_of()
+        looked = store.get(entity, at)
+    finally:
+        store.close()
+    if looked.facts_us != to_micros(until):
+        return None
+    return FactsBehind(looked.values, until, {}, {}, is_of_store=True)
 
 
 def _values(

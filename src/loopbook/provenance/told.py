@@ -18,6 +18,7 @@ from loopbook.provenance.findings import Finding
 from loopbook.provenance.lineage import Lineage
 
 NO_VALUE = "no value"
+FACTS = "Which facts stood behind them?"
 DISAGREES = "What does not agree?"
 Row = tuple[str, ...]
 
@@ -146,7 +147,7 @@ def _features(explained: ExplainedAnswer) -> Section:
 def _facts(explained: ExplainedAnswer) -> Section:
     facts = explained.facts
     if facts is None:
-        return Section("Which facts stood behind them?", "They cannot be read; see above.")
+        return Section(FACTS, "They cannot be read; see above.")
     knew = explained.logged["facts_us"]
     until = (
         f"The feature store knew what was known by {_at(knew)}."
@@ -154,6 +155,10 @@ def _facts(explained: ExplainedAnswer) -> Section:
         else "The log does not say up to when the feature store knew facts; all that were known "
         "at the row's instant are taken."
     )
+    if facts.is_of_store:
+        many = "They are too many to be walked: the numbers are the store's own, as it stands."
+        how = f"From the facts: loopbook why {explained.logged['id']} --facts"
+        return Section(FACTS, f"{until} {many} {how}")
     counted = ", ".join(
         f"{count:,} {'of its entity' if scope == 'entity' else 'of all'}"
         for scope, count in facts.counts.items()
@@ -171,7 +176,7 @@ def _facts(explained: ExplainedAnswer) -> Section:
     ]
     names = ("the newest", "entity", "happened (UTC)", "known (UTC)", "value")
     sentence = f"{until} In reach were {counted}."
-    return Section("Which facts stood behind them?", sentence, names, rows)
+    return Section(FACTS, sentence, names, rows)
 
 
 def _calibration(explained: ExplainedAnswer) -> Section:

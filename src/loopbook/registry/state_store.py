@@ -21,6 +21,7 @@ from loopbook.models.truths import DAY_US
 from loopbook.project.clock import from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
+from loopbook.project.errors import LoopbookError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 
@@ -110,19 +111,6 @@ class StateStore:
         found = self.database.read(self.database.sql(asked), values)
         return State.of_json(orjson.loads(found[0][0])) if found else None
 
-    def written(self, model: str, version: str, as_of_us: int) -> list[tuple[datetime, State]]:
-        """The states of exactly one instant, each with when it was written, the newest first.
-
-        One that cannot be read any more is left out.
-        """
-        asked = f"SELECT made_us, state {OF_A_VERSION} AND as_of_us = ? ORDER BY seq DESC"
-        found = self.database.read(self.database.sql(asked), (model, version, as_of_us))
-        states = []
-        for made, text in found:
-            with suppress(ValueError, LookupError, TypeError):
-                states.append((from_micros(made), State.of_json(orjson.loads(text))))
-        return states
-
     def states(self, model: str, version: str, known: States | None = None) -> States:
         """All states of a version; what is `known` already is not read again.
 
@@ -155,6 +143,23 @@ class StateStore:
         asked = self.database.sql(f"SELECT as_of_us, seq, state {OF_A_VERSION} AND seq > ?")
         rows = self.database.read(asked, (model, version, seq))
         return [(at, number, State.of_json(orjson.loads(text))) for at, number, text in rows]
+
+
+def written(
+    database: Database, model: str, version: str, as_of_us: int
+) -> list[tuple[datetime, State]]:
+    """The states of exactly one instant, each with when it was written, the newest first.
+
+    One that cannot be read any more is left out. Nothing is made where there is no store.
+    """
+    asked = f"SELECT made_us, state {OF_A_VERSION} AND as_of_us = ? ORDER BY seq DESC"
+    states = []
+    with suppress(LoopbookError):
+        found = database.read(database.sql(asked), (model, version, as_of_us))
+        for made, text in found:
+            with suppress(ValueError, LookupError, TypeError):
+                states.append((from_micros(made), State.of_json(orjson.loads(text))))
+    return states
 
 
 def read_if_there(project: Project, contract: Contract, version: str) -> States:

@@ -1,7 +1,11 @@
 """Administration over HTTP: what only a key of the scope `admin` may do."""
 
+from dataclasses import replace
+from typing import Any
+
 from fastapi import FastAPI, Request, Response
 
+from loopbook.project.errors import ProvenanceError
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.serving.exchange import answer_json, body_of
@@ -13,6 +17,7 @@ from loopbook.serving.service import Service
 def add_administration(app: FastAPI, service: Service, project: Project) -> None:
     """What only an administrator may do."""
     records = Outside("the loop's records", limit_s=5.0)
+    causes = Outside("an answer's cause", limit_s=20.0, most_waiting=4)
 
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
@@ -47,3 +52,31 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
         """Answer with the previous version again, at once."""
         deployment = service.versions.roll_back()
         return answer_json({"version": deployment.servable.number})
+
+    @app.get("/metadata/why/{prediction_id}", tags=["administration"])
+    async def why(request: Request) -> Response:
+        """Why an answer is what it is: traced to its cause, computed again, compared with the log."""
+        name = request.path_params["prediction_id"]
+        try:
+            return answer_json(await causes.ask(_cause, service, project, name))
+        except ProvenanceError as error:
+            raise Refusal(
+                404,
+                "no_such_answer",
+                str(error),
+                field="prediction_id",
+                hint="copy the prediction_id of an answer",
+            ) from None
+        except TooLate as late:
+            raise late_refusal(late) from None
+
+
+def _cause(service: Service, project: Project, name: str) -> dict[str, Any]:
+    """An answer's cause as a record; what it needs is imported when somebody asks first.
+
+    By a connection of its own: a long look at the log keeps no answer waiting.
+    """
+    from loopbook.provenance.explained_answers import explain, looked_up
+
+    with looked_up(project) as place:
+        return explain(replace(place, registry=service.versions.registry), name).as_json()

@@ -17,6 +17,7 @@ from loopbook.serving.outside import Outside, TooLate
 from loopbook.serving.refusals import Refusal
 
 OPEN = ("/health/", "/v2/health/")
+ADMINS = ("/admin", "/metadata/why")  # on whatever address the service is
 CACHED_S = 2.0
 WRONG_BURST, WRONG_RATE = 10, 0.1  # ten at once, then one in ten seconds
 NOBODY = "-"
@@ -117,6 +118,11 @@ class Admission:
             ).because(error) from None
 
 
+def needs_admin(path: str) -> bool:
+    """Whether only a key of the scope `admin` opens a path."""
+    return path.startswith(ADMINS)
+
+
 def client_of(scope: Mapping[str, Any]) -> str:
     """The address that a request came from; that before a proxy, if the proxy is named."""
     return scope["client"][0] if scope.get("client") else NOBODY
@@ -127,7 +133,7 @@ def _now() -> float:
 
 
 def _scope_of(path: str) -> str:
-    if path.startswith("/admin"):
+    if needs_admin(path):
         return "admin"
     return "feedback" if path.startswith("/feedback") else "predict"
 

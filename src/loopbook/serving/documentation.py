@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, ConfigDict, Field
 
 from loopbook.serving import open_inference
+from loopbook.serving.admission import needs_admin
 from loopbook.serving.exchange import JSON, PREDICTION_SET
 from loopbook.serving.refusals import ErrorAnswer
 from loopbook.serving.routing import Plain
@@ -183,6 +184,9 @@ def _parameters(
         there_is = {"type": "string", "enum": [model]}
         about = {"description": "The model's name.", "schema": there_is}
         parameters.append({"name": "name", "in": "path", "required": True, **about})
+    if "{prediction_id}" in path:
+        about = {"description": "The id of an answer.", "schema": {"type": "string"}}
+        parameters.append({"name": "prediction_id", "in": "path", "required": True, **about})
     if path == "/predict":
         parameters.append(EXPLAIN)
     if (
@@ -222,4 +226,4 @@ def _refusals(*statuses: str) -> dict[str, Any]:
 
 
 def _security(path: str) -> list[dict[str, list]]:
-    return [{"key": []}] if path.startswith("/admin") else [{}, {"key": []}]
+    return [{"key": []}] if needs_admin(path) else [{}, {"key": []}]

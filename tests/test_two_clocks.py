@@ -1,0 +1,118 @@
+"""Done at and as of: whoever served or decided is told by both clocks, and neither as the other."""
+
+import json
+import shutil
+from dataclasses import asdict
+from datetime import UTC, datetime
+from types import SimpleNamespace
+
+import pytest
+from small_classes import NUMBER, as_yaml, table
+from small_house import ROOT
+
+from loopbook.cli import history, status
+from loopbook.pages import windows
+from loopbook.project.errors import RegistryError
+from loopbook.project.files import write_json
+from loopbook.project.paths import Project
+from loopbook.records import turns
+from loopbook.registry import reader, reigns
+from loopbook.registry.reader import Version
+from loopbook.registry.reigns import Reign
+
+NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
+LEDGER = [  # a replay: on one evening of 2026, half a year of 2015
+    Reign("1", "2026-11-25T20:00:00+00:00", "2015-01-05T00:00:00+00:00", "gate", "ann", "first"),
+    Reign("2", "2026-11-25T20:09:00+00:00", "2015-03-02T00:00:00+00:00", "gate", "ann", "better"),
+    Reign("1", "2026-11-26T09:00:00+00:00", "2015-03-20T00:00:00+00:00", "by hand", "bob", "safer"),
+]
+BOTH = "as of 2015-03-02 00:00 UTC, done at 2026-11-25 20:09 UTC"
+
+
+def turn(number: int, day: str, outcome: str, champion: str) -> dict:
+    done = f"2026-11-25T20:0{number}:00+00:00"
+    about = {"turn": number, "as_of": f"{day}T00:00:00+00:00", "ended_at": done}
+    return about | {"outcome": outcome, "reason": "why", "champion": champion, "verdict": "healthy"}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Three turns, of which the second promoted v2; v1 was put back by hand later."""
+    here = Project(tmp_path)
+    here.contract.write_text(as_yaml(table(NUMBER)), encoding="utf-8")
+    shutil.copy(ROOT / "env.yaml", here.knobs)
+    name = table(NUMBER).name
+    days = ("2015-02-02", "nothing", 1), ("2015-03-02", "promoted", 2), ("2015-03-09", "nothing", 2)
+    for number, (day, outcome, version) in enumerate(days, 1):
+        turns.keep(here, turn(number, day, outcome, f"{name} v{version}"))
+    tags = {f"{reigns.ENTRY}{n:06d}": _as_tag(reign) for n, reign in enumerate(LEDGER, 1)}
+    shelf = SimpleNamespace(model_tags=lambda _: tags)
+    monkeypatch.setattr(reader, "connect", lambda _: shelf)
+    return here
+
+
+def _as_tag(reign: Reign) -> str:
+    return json.dumps(asdict(reign))
+
+
+@pytest.mark.parametrize(
+    ("moment", "of_the_data", "on_the_wall"),
+    [
+        (datetime(2015, 3, 5, tzinfo=UTC), "house v2", "nobody"),
+        (datetime(2014, 1, 1, tzinfo=UTC), "nobody", "nobody"),
+        (datetime(2026, 11, 25, 20, 5, tzinfo=UTC), "house v1", "house v1"),
+        (datetime(2026, 11, 26, 8, tzinfo=UTC), "house v1", "house v2"),
+    ],
+)
+def test_who_served_then_is_told_by_either_clock(moment, of_the_data, on_the_wall):
+    text = history.served_then(LEDGER, "house", moment)
+    (data,) = [line for line in text if "clock of the data" in line]
+    (wall,) = [line for line in text if "clock on the wall" in line]
+    assert data.split(": ")[1].startswith(of_the_data)
+    assert wall.split(": ")[1].startswith(on_the_wall)
+
+
+def test_a_stretch_has_its_turns_and_the_promotions_that_no_turn_made(project):
+    text = "\n".join(history.lines(project, datetime(2015, 3, 1, tzinfo=UTC), None))
+    assert [number for number in ("   1  as", "   2  as", "   3  as") if number in text] == [
+        "   2  as",
+        "   3  as",
+    ]
+    assert text.count("small-regression v2") == 2  # by its turn, and not by the ledger again
+    assert text.index("   3  as") < text.index("by hand")
+    assert "as of 2015-03-02 00:00 UTC, done at 2026-11-25 20:02 UTC" in text
+
+
+def test_the_end_of_a_stretch_is_no_part_of_it_and_an_empty_one_says_so(project):
+    end = datetime(2015, 3, 2, tzinfo=UTC)
+    assert "   2  as" not in "\n".join(history.lines(project, None, end))
+    (line,) = history.lines(project, datetime(2016, 1, 1, tzinfo=UTC), None)
+    assert line.startswith("Nothing happened as of 2016-01-01 00:00 UTC or later.")
+
+
+def test_turns_are_told_where_the_registry_is_away(project, monkeypatch):
+    def away(_):
+        raise RegistryError("registry x: is away")
+
+    monkeypatch.setattr(reader, "connect", lambda _: SimpleNamespace(model_tags=away))
+    text = history.lines(project, None, None)
+    assert len([line for line in text if " as of " in line]) == 3
+    assert text[-1] == "Promotions by hand cannot be told: registry x: is away"
+
+
+def test_status_and_overview_say_both_moments_of_one_promotion(tmp_path):
+    tags = {"promoted_at": LEDGER[1].at, "promoted_as_of": LEDGER[1].as_of}
+    version = Version("house", "2", "run", tags)
+    assert BOTH in "\n".join(status._champion_lines(version, NOW))
+    (event,) = windows.happenings([], [tags | {"number": "2", "promoted_reason": "better"}])
+    assert event == ("2015-03-02 00:00", "2026-11-25 20:09", "v2 promoted", "better")
+
+
+def test_the_last_gate_and_the_last_turn_say_both_moments(project):
+    record = {"as_of": LEDGER[1].as_of, "decided_at": LEDGER[1].at, "sentence": "Promoted: better"}
+    write_json(project.var / "build" / "decision.json", record)
+    gate, last = [
+        s for s in status._last_lines(project) if s.startswith(("last gate", "last turn"))
+    ]
+    assert BOTH in gate
+    assert "as of 2015-03-09 00:00 UTC, done at 2026-11-25 20:03 UTC" in last
