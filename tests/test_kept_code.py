@@ -1,13 +1,13 @@
 """What made a version is kept with its run: its code, its knobs, its environment."""
 
 import json
-import os
 import subprocess
 import zipfile
 from io import BytesIO
 from pathlib import Path
 
 import pytest
+from remade import git, write
 from small_house import ROOT
 
 from loopbook.project.contract import read_contract
@@ -21,23 +21,6 @@ FILES = {
     "notebooks/05_train.ipynb": "{}\n",
     "notes.txt": "old\n",
 }
-
-
-def git(folder: Path, *words: str) -> str:
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
-    who = ("-c", "user.name=a", "-c", "user.email=a@b")
-    done = subprocess.run(
-        ["git", *who, *words], cwd=folder, check=True, capture_output=True, text=True, env=clean
-    )
-    return done.stdout
-
-
-def write(folder: Path, files: dict[str, str]) -> Path:
-    for name, content in files.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content)
-    return folder
 
 
 @pytest.fixture

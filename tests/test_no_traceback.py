@@ -40,6 +40,8 @@ TYPED: dict[str, list[str]] = {
     "why  ": ["<b>", "--value", "nonsense"],
     "diff": ["champion", "newest"],
     "diff ": ["1", "99", "--base", "nowhere"],
+    "reproduce": ["7"],
+    "reproduce ": ["<b>", "--into", "notebooks", "--json"],
     "promote": ["1", *REASON],
     "rollback": REASON,
     "score": ["flats.csv", "out.csv"],

@@ -14,6 +14,7 @@ from loopbook.cli import init as init_commands
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
 from loopbook.cli import quarantine as quarantine_commands
+from loopbook.cli import reproduce as reproduce_commands
 from loopbook.cli import stores as store_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
@@ -196,6 +197,7 @@ ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS
 ours |= why_commands.COMMANDS
 ours |= difference_commands.COMMANDS
 ours |= verify_commands.COMMANDS
+ours |= reproduce_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from loopbook.project.git import answer
@@ -127,23 +127,38 @@ def _repository(project: Project) -> Path | None:
     return Path(os.fsdecode(said).splitlines()[0])
 
 
-def _library(project: Project, top: Path | None) -> Library:
-    digest = hashlib.sha256()
-    for path in sorted(project.library.rglob("*.py")):
-        name = path.relative_to(project.library).as_posix()
-        digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+def running_library() -> Library:
+    """The loopbook that this process runs."""
+    folder = Path(__file__).parents[1]
+    installed = _installed()
+    return Library(installed.version if installed else "unknown", _digest_of(folder), "installed")
+
+
+def _installed() -> Distribution | None:
     try:
-        installed = distribution("loopbook")
+        return distribution("loopbook")
     except PackageNotFoundError:
-        installed = None
+        return None
+
+
+def _digest_of(library: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(library.rglob("*.py")):
+        name = path.relative_to(library).as_posix()
+        digest.update(name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def _library(project: Project, top: Path | None) -> Library:
+    digest, installed = _digest_of(project.library), _installed()
     version = installed.version if installed else "unknown"
     if top is not None and project.library.is_relative_to(top):
         folder = project.library.relative_to(top).as_posix()
         if answer(top, "check-ignore", "-q", f"{folder}/__init__.py") is None:
-            return Library(version, digest.hexdigest(), "repository", folder)
+            return Library(version, digest, "repository", folder)
     is_wheel = installed is not None and Path(str(installed.locate_file("loopbook"))).is_dir()
-    place = "installed" if is_wheel and project.library != project.root / "src/loopbook" else ""
-    return Library(version, digest.hexdigest(), place or "elsewhere")
+    is_own = project.library == project.root / "src" / "loopbook"
+    return Library(version, digest, "installed" if is_wheel and not is_own else "elsewhere")
 
 
 def _in_repository(project: Project, top: Path, library: Library) -> CodeState:

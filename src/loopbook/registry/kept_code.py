@@ -12,6 +12,7 @@ import json
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -180,16 +181,28 @@ def _zipped(files: Mapping[str, bytes]) -> bytes:
     return written.getvalue()
 
 
-def knobs_of(executed: Iterable[Path | str]) -> dict[str, Any]:
+def knobs_of(paths: Iterable[Path | str]) -> dict[str, Any]:
+    """The knobs with which notebooks ran, by their files."""
+    notebooks = []
+    for path in paths:
+        with suppress(OSError, ValueError):  # run by hand in JupyterLab, or not there
+            notebooks.append(read_json(path))
+    return knobs_in(notebooks)
+
+
+def knobs_in(notebooks: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The knobs with which notebooks ran, by the parameters that Papermill wrote into them."""
     knobs: dict[str, Any] = {}
-    for notebook in executed:
-        try:
-            told = read_json(notebook)["metadata"]["papermill"]["parameters"]
-        except (OSError, ValueError, LookupError, TypeError):
-            continue  # run by hand in JupyterLab: it has the values that stand in it
+    for notebook in notebooks:
+        told = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
         knobs |= {name: told[name] for name in Knobs.model_fields if name in told}
     return knobs
+
+
+def seconds_of(notebooks: Iterable[Mapping[str, Any]]) -> float | None:
+    """How long notebooks ran, by what Papermill wrote into them; None if one does not say."""
+    told = [n.get("metadata", {}).get("papermill", {}).get("duration") for n in notebooks]
+    return None if not told or None in told else sum(told)
 
 
 def _as_json(content: Mapping[str, Any]) -> bytes:

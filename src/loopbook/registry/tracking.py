@@ -19,7 +19,7 @@ from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
-from mlflow.entities import Metric, Param, RunTag
+from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
@@ -222,6 +222,23 @@ def downloaded(client: MlflowClient, run_id: str, folder: str, into: Path) -> li
         return []
     there = Path(client.download_artifacts(run_id, folder, str(into)))
     return [path for path in there.iterdir() if path.is_file()]
+
+
+def run_of(client: MlflowClient, version: Version) -> Run:
+    """The run that made a version.
+
+    Raises
+    ------
+    TrackingError
+        If it was deleted for good.
+    """
+    try:
+        return client.get_run(version.run_id)
+    except MlflowException as reason:
+        raise TrackingError(
+            f"{version.label}: its run {version.run_id} cannot be read "
+            f"({str(reason).splitlines()[0]}). Restore the registry from a copy."
+        ) from None
 
 
 def log_figures(client: MlflowClient, run_id: str, figures: Mapping[str, Figure]) -> None:
