@@ -1,9 +1,9 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
-under load, monitoring, the graph, reliability, abuse, leaks, why.
+under load, monitoring, the graph, reliability, abuse, leaks, why, versions built again (`reproduce`).
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
-whole tables for the league and the levels, `--table NAME` one of theirs, `--autogluon PYTHON` an environment with AutoGluon.
+whole tables for the league and the levels, `--table NAME` one of theirs or of `reproduce`, `--autogluon PYTHON` an environment with AutoGluon.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from bench import (
     monitoring,
     quality,
     reliability,
+    reproduce,
     scale,
     service,
     swaps,
@@ -32,6 +33,7 @@ PARTS = {
 }
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
+PARTS |= {"reproduce": reproduce}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))
@@ -45,6 +47,7 @@ OPTIONS = {
     "quality": partial(quality.run, words.as_of),
     "league": partial(league.run, words.table, words.data, python=words.autogluon),
     "levels": partial(levels.run, words.table, words.data),
+    "reproduce": partial(reproduce.run, words.table),
 }
 for name in words.parts or PARTS:
     for line in OPTIONS.get(name, PARTS[name].run)():

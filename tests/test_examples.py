@@ -243,6 +243,9 @@ def live(folder: Path, name: str) -> None:
     turn = ("loop", "--once") if life.has_time else ("monitor",)
     done.append(loopbook(folder, *turn, "--as-of", end.isoformat()))
     done += [loopbook(folder, "status"), loopbook(folder, "check")]
+    again = loopbook(folder, "reproduce", "1", "--quick", "--json")
+    (folder / "reproduced.json").write_text(again.stdout)
+    shutil.rmtree(folder / "var" / "reproduced")
     more = {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src")])}
     shown = subprocess.run(
         [sys.executable, "-c", PAGES],
@@ -286,6 +289,14 @@ def test_a_file_of_an_example_is_scored_with_the_digits_of_the_service(lived):
     answered = json.loads((lived / "answered.json").read_text())["predictions"]
     scored = pl.read_csv(lived / "scored.csv", infer_schema_length=None)
     assert scored[name].to_list() == [one[name] for one in answered]
+
+
+@pytest.mark.slow
+def test_a_version_of_each_task_is_built_again_bit_for_bit(lived):
+    told = json.loads((lived / "reproduced.json").read_text())
+    assert told["outcome"] == "identical", told
+    assert {part["name"] for part in told["parts"]} == {"answers", "graph", "card", "metrics"}
+    assert {part["outcome"] for part in told["parts"]} == {"identical"}
 
 
 @pytest.mark.slow

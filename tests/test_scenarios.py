@@ -18,6 +18,10 @@ from conftest import wait_for
 from made_once import MANY_SIGNS
 from small_house import environment, loopbook, make_project
 
+from loopbook.project.contract import read_contract
+from loopbook.project.paths import Project
+from loopbook.registry import reader
+
 pytestmark = pytest.mark.slow
 TWO, THREE = "2014-11-25", "2014-12-20"  # after so many months a turn is taken
 CANDIDATES = "baseline,hist_gradient_boosting"
@@ -60,6 +64,19 @@ def test_the_loop_does_what_is_right_and_no_request_fails(house, name, until, ou
     assert replay["requests"] > 2_500
     if outcomes:
         assert [turn["outcome"] for turn in replay["turns"]][: len(outcomes)] == outcomes
+
+
+def test_every_version_of_a_replay_is_built_again_bit_for_bit(house):
+    """One of them learned from a source that is another one by now, and from served rows."""
+    assert loopbook(house, *words("bad-champion", TWO)).returncode == 0
+    lane = house / "var" / "replay" / "bad-champion-month" / "loop"
+    registry = reader.connect(Project(lane).environment()["MLFLOW_TRACKING_URI"])
+    versions = registry.versions(read_contract(lane / "contract.yaml").name)
+    assert len(versions) > 1
+    for version in versions:
+        done = loopbook(lane, "reproduce", version.number, "--quick", "--json")
+        told = json.loads(done.stdout)
+        assert (done.returncode, told["outcome"]) == (0, "identical"), told
 
 
 def processes_in(folder: Path) -> list[psutil.Process]:

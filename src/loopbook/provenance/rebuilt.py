@@ -19,6 +19,8 @@ from loopbook.registry.environments import LOCK
 
 # what leads to the project that the version is of
 OURS = ("LOOPBOOK_", "MLFLOW_", "OPENLINEAGE_", "PLOOMBER_", "JUPYTER_", "DVC_", "GIT_")
+# by it any Python of an environment finds a project's settings; see `paths`
+SETTINGS = "loopbook_environment.pth"
 PATIENCE_S = 10.0
 LAST_LINES = 15
 
@@ -103,6 +105,10 @@ def made_environment(root: Path, top: Path, python: str, log: Path) -> Path:
     for step in steps:
         if run(step, root, own, log):
             raise ProvenanceError(f"{log}: its environment cannot be made.\n{_last(log)}")
+    settings = Path(__file__).parents[2] / SETTINGS
+    for packages in venv.glob("lib/python*/site-packages"):
+        if settings.exists() and not (packages / SETTINGS).exists():
+            shutil.copy(settings, packages)  # a lock that names no loopbook does not bring it
     return there
 
 

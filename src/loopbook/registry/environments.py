@@ -45,12 +45,13 @@ class Difference:
 
 def present(project: Project) -> Environment:
     """The environment of this process, beside the lock of the project."""
+    packages: dict[str, str] = {}
+    for found in distributions():  # the first on the path is the one that is imported
+        packages.setdefault(found.name.lower(), found.version)
+    packages.pop(OURS, None)
+    system = platform.system()
     return Environment(
-        platform.python_version(),
-        platform.system(),
-        processor(),
-        lock_digest(project),
-        {d.name.lower(): d.version for d in distributions() if d.name.lower() != OURS},
+        platform.python_version(), system, processor(), lock_digest(project), packages
     )
 
 
