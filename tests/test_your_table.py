@@ -24,7 +24,7 @@ def prepared(reader: Reader, text: str) -> None:
     environment_of(reader.folder)
     graph = reader.folder / "pipeline.yaml"
     graph.write_text(
-        re.sub(r"names: \[[^]]*\]", "names: [baseline, hist_gradient_boosting]", graph.read_text())
+        re.sub(r"names: \[[^]]*\]", "names: [baseline, with_history]", graph.read_text())
     )
     set_knobs(reader.folder, bootstrap_resamples="300", monitor_report="false")
 
