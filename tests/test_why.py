@@ -181,6 +181,9 @@ def test_a_graph_or_a_card_that_was_changed_answers_nothing_and_is_named(file, t
     found = explained(tmp_path, NUMBER, shelf, name)
     assert found.verdict == NOT_AGAIN
     assert any(f.what == "changed" and file in f.where for f in found.findings)
+    assert told.of_answer(found).sentence.startswith(
+        "It cannot be computed again: small-regression"
+    )
 
 
 # -- facts ----------------------------------------------------------------------

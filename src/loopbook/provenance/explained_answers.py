@@ -33,6 +33,7 @@ from loopbook.registry import servable as servables
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable
 
+OF_BYTES = ("place", "size", "digest")  # codes of a refusal of a file that is another one now
 RESTORE = "Restore the prediction log from a backup"
 IDENTICAL, DIFFERENT, NOT_AGAIN = "identical", "different", "cannot be computed again"
 
@@ -152,12 +153,13 @@ def explain(place: Place, name: str, given: Mapping[str, Any] | None = None) -> 
     servable = version and _servable(place, version, logged, findings)
     traced = version and lineage.of_version(place.project, place.contract, place.registry, version)
     told = _Told(place, logged, f"answer {name}")
-    made = servable and not findings and told.made(servable, given or {})
-    findings += (made.findings if made else []) + (traced.findings if traced else [])
-    states = made.states if made else []
-    again = made.again if made else Recomputed([])
-    verdict = _verdict(again, made.findings) if made else NOT_AGAIN
+    states = told.states(findings)
+    made = servable and not _broken(logged) and told.made(servable, given or {}, states)
+    findings += made.findings if made else []
+    again, states = made.again if made else Recomputed([]), told.used(states)
+    verdict = _verdict(again, findings) if made else NOT_AGAIN
     verdict = DIFFERENT if _broken(logged) else verdict
+    findings += traced.findings if traced else []
     return ExplainedAnswer(
         logged=logged,
         verdict=verdict,
@@ -244,7 +246,8 @@ def _servable(
     try:
         return servables.load(place.registry, version)
     except LoopbookError as error:
-        what = CHANGED if hasattr(error, "code") else MISSING
+        code = getattr(error, "code", None)
+        what = CHANGED if code in OF_BYTES else UNREPRODUCIBLE if code else MISSING
         restore = f"Restore the files of run {version.run_id} from a backup"
         expected = "the graph and the card that answered"
         findings.append(
@@ -257,7 +260,6 @@ def _servable(
 class _Made:
     again: Recomputed
     facts: FactsBehind | None
-    states: list[tuple[datetime, State]]
     findings: list[Finding]
 
 
@@ -269,14 +271,20 @@ class _Told:
     logged: LoggedAnswer
     name: str
 
-    def made(self, servable: Servable, given: Mapping[str, Any]) -> _Made:
+    def made(
+        self, servable: Servable, given: Mapping[str, Any], states: list[tuple[datetime, State]]
+    ) -> _Made:
         row = recomputed.read_row(self.logged, servable, given, self.name)
         facts, row = self._with_facts(servable, row)
-        states = self._states(row.findings)
         by_state = [state for _, state in states]
         again = recomputed.again(self.logged, servable, row, by_state, self.name)
-        same = [pair for pair in states if pair[1] == _used(by_state, self.logged)]
-        return _Made(again, facts, same or states, [*row.findings, *again.findings])
+        return _Made(again, facts, [*row.findings, *again.findings])
+
+    def used(self, states: list[tuple[datetime, State]]) -> list[tuple[datetime, State]]:
+        """Of several states of one instant, those whose shift the answer has; all where none has it."""
+        shift = self.logged["shift"]
+        same = [pair for pair in states if shift is not None and pair[1].shift == tuple(shift)]
+        return same or states
 
     def _with_facts(self, servable: Servable, row: Row) -> tuple[FactsBehind | None, Row]:
         """The row with its trailing features, from facts where they can be read."""
@@ -331,7 +339,7 @@ class _Told:
     def _has_no_trailing(self, servable: Servable) -> bool:
         return all(self._is_empty(servable, name) for name in servable.contract.trailing)
 
-    def _states(self, findings: list[Finding]) -> list[tuple[datetime, State]]:
+    def states(self, findings: list[Finding]) -> list[tuple[datetime, State]]:
         """The states of the instant that the answer names; a finding where there is none."""
         state_us = self.logged["state_us"]
         if state_us is None:
@@ -349,12 +357,6 @@ class _Told:
     @staticmethod
     def _say(row: Row, what: str, where: str, found: str, expected: str, remedy: str) -> None:
         row.findings.append(Finding(what, where, found, expected, remedy))
-
-
-def _used(states: list[State], logged: LoggedAnswer) -> State | None:
-    """Of several states of one instant, the one whose shift the answer has."""
-    shift = logged["shift"]
-    return next((s for s in states if shift is not None and s.shift == tuple(shift)), None)
 
 
 def _iso(micros: int) -> str:

@@ -55,8 +55,7 @@ def of_answer(explained: ExplainedAnswer) -> Told:
     said = logged["answered"] or _plain(logged["answer"])
     title = f"Answer {logged['id']}: {said}, by {logged['model']} v{logged['version']}"
     is_well = explained.verdict == IDENTICAL and not explained.findings
-    sentence = f"{verdict(explained).capitalize()}."
-    return Told(title, sentence, answer(explained), explained.as_json(), is_well)
+    return Told(title, _sentence(explained), answer(explained), explained.as_json(), is_well)
 
 
 def of_version(lineage: Lineage) -> Told:
@@ -79,6 +78,11 @@ def verdict(explained: ExplainedAnswer) -> str:
         count = sum(finding.what == "changed" for finding in explained.findings)
         return f"computed again: different; {count} thing{'s' * (count != 1)} changed since"
     return f"it cannot be computed again: {explained.why_not}"
+
+
+def _sentence(explained: ExplainedAnswer) -> str:
+    text = verdict(explained).rstrip(".")
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def answer(explained: ExplainedAnswer) -> list[Section]:
@@ -107,7 +111,7 @@ def version(lineage: Lineage) -> list[Section]:
 
 def _findings(findings: Sequence[Finding]) -> Section:
     rows = [(f.what, f.where, f.found, f.expected, f.remedy) for f in findings]
-    return Section(DISAGREES, "", ("", "where", "found", "expected", "what to do"), rows)
+    return Section(DISAGREES, "", ("what", "where", "found", "expected", "what to do"), rows)
 
 
 def _request(explained: ExplainedAnswer) -> Section:
@@ -203,7 +207,7 @@ def _compared(explained: ExplainedAnswer) -> Section:
         for part in explained.parts
     ]
     names = ("", "in the log", "computed again", "the same bits")
-    sentence = f"{verdict(explained).capitalize()}."
+    sentence = _sentence(explained)
     return Section("Does it come out again?", sentence, names, rows)
 
 
@@ -236,7 +240,7 @@ def _run(lineage: Lineage) -> Section:
         ("candidate", lineage.candidate),
         ("run", lineage.run_id),
         *((f"{file} (SHA-256)", digest) for file, digest in lineage.files.items()),
-        *sorted(lineage.params.items()),
+        *sorted((n, value) for n, value in lineage.params.items() if n != "candidate"),
     ]
     return Section("Which run made it, with which parameters?", "", ("", ""), rows)
 
