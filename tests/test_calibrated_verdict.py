@@ -7,11 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 import small_classes
-from small_classes import NUMBER, YES_OR_NO
+from small_classes import NUMBER, SEVERAL, YES_OR_NO
 
 from loopbook.data.splits import PART
+from loopbook.models.calibration_states import State, likely_classes
 from loopbook.models.evaluation import Confidence, Interval
 from loopbook.models.measures import Measure
+from loopbook.models.task import task_of
 from loopbook.monitoring import findings, performance, record, verdict
 from loopbook.monitoring.findings import IS_CURRENT, IS_JUDGED
 
@@ -190,3 +192,67 @@ def test_probabilities_have_a_raw_bias_beside_the_answered_one():
     told = findings.find_performance(now, before, about, [], SURE, least_slice_rows=50)
     assert told.raw_bias.mean == pytest.approx(-0.2, abs=0.05)
     assert told.bias.mean == pytest.approx(0.0, abs=0.05)
+
+
+# -- sets of classes --
+
+
+def of_kinds(count: int, least: float, *, off: float = 0.0) -> pl.DataFrame:
+    """What happened as often as was said, where `off` is 0; else the last class more often."""
+    task = task_of(small_classes.table(SEVERAL))
+    draw = np.random.default_rng(3)
+    said = draw.dirichlet([1.0, 1.0, 1.0], count)
+    true = (1 - off) * said + off * np.eye(3)[-1]
+    happened = (true.cumsum(axis=1) < draw.random(count)[:, None]).sum(axis=1)
+    names = [task.classes[k] for k in np.minimum(happened, 2)]
+    return (
+        rows(count, moved=0.0)
+        .drop("raw", "low", "high")
+        .with_columns(
+            task.column(said).alias("answer"),
+            pl.Series("observed", names),
+            pl.lit(least).alias("least"),
+        )
+    )
+
+
+def test_the_share_that_sets_of_classes_held_is_that_of_the_sets_that_were_answered():
+    about, now = small_classes.table(SEVERAL), of_kinds(900, least=0.2)
+    told = performance.inside_intervals(task_of(about), now, SURE)
+    at = datetime(2025, 1, 1, tzinfo=UTC)
+    state = State(at, (0.0,) * 3, 900, (), (), (), 0.2, "", False, False, "")
+    sets = likely_classes(task_of(about), task_of(about).of_column(now["answer"]), state)
+    held = [name in some for name, some in zip(now["observed"], sets, strict=True)]
+    assert told["inside"].mean == pytest.approx(np.mean(held))
+    assert told["set_size"] == pytest.approx(np.mean([len(some) for some in sets]))
+    assert (told["above"], told["below"]) == (None, None)
+    without = now.with_columns(pl.lit(None, pl.Float64).alias("least"))
+    assert performance.inside_intervals(task_of(about), without, SURE) == {}
+
+
+def test_sets_that_hold_too_few_are_watched_and_those_that_hold_too_many_are_not():
+    """Sets of one class hold more than the level where the model is right more often."""
+    about = small_classes.table(SEVERAL)
+    before = of_kinds(900, least=0.2).with_columns(pl.lit("test").alias(PART))
+
+    def window(now: pl.DataFrame, **facts) -> verdict.Verdict:
+        told = findings.find_performance(now, before, about, [], SURE, least_slice_rows=50)
+        assert record.make_numbers(900, told, [], {})["set_size"] == told.set_size > 1
+        assert findings.Performance.from_dict(told.as_dict()) == told
+        inside = replace(WELL, inside=told.inside, has_sets=told.set_size is not None, **facts)
+        return verdict.judge(inside, RULES)
+
+    few = of_kinds(900, least=0.45, off=0.3)
+    assert window(few).level == "watch"
+    assert "the sets hold too few of the observed targets" in window(few).sentence
+    assert window(few, was_uncovered=True).level == "retrain"
+    assert window(of_kinds(900, least=0.01), was_uncovered=True).level == "healthy"
+
+
+def test_by_week_sets_have_their_share_too():
+    about = small_classes.table(SEVERAL)
+    weeks = performance.by_period(
+        task_of(about), of_kinds(900, 0.2), SURE, of=about.target.classes[0]
+    )
+    assert weeks["inside"].is_between(0.7, 1).all()
+    assert weeks["above"].null_count() == weeks.height

@@ -1,6 +1,7 @@
 """Answers that a calibration state moves: in the graph, the service, the log, the store and pages."""
 
 import dataclasses
+import json
 import re
 import shutil
 import threading
@@ -31,7 +32,7 @@ from loopbook.models import calibration_states
 from loopbook.models.calibration_states import State
 from loopbook.pages import what_if
 from loopbook.project.clock import to_micros
-from loopbook.project.errors import PredictionLogError, VersionRefused
+from loopbook.project.errors import PredictionLogError, ScoringError, VersionRefused
 from loopbook.project.paths import Project
 from loopbook.records.roles import CHAMPION
 from loopbook.registry import calibrated_answers, state_store
@@ -322,7 +323,7 @@ def test_two_services_on_one_store_answer_each_by_a_state_that_was_there_while_i
     store, name = store_of(tmp_path, NUMBER), table(NUMBER).name
     every = {s.as_of: s for s in (state(NUMBER, FIRST + n * DAY, by=float(n)) for n in range(20))}
     last, asked = max(every).isoformat(), ROW | {"as_of": "2025-12-01T00:00:00Z"}
-    may_write = threading.Semaphore(0)
+    may_write, codes = threading.Semaphore(0), set()
 
     def write() -> None:
         for some in every.values():
@@ -339,10 +340,10 @@ def test_two_services_on_one_store_answer_each_by_a_state_that_was_there_while_i
         working += [threads.submit(look_until, http, last) for http in (one, other)]
         while not all(done.done() for done in working):
             may_write.release()
-            for http in (one, other):
-                assert http.post("/predict", json=asked).status_code == 200
+            codes |= {h.post("/predict", json=asked).status_code for h in (one, other)}
         one.post("/predict", json=asked)
         assert [done.result() for done in working] == [None, last, last]
+    assert codes == {200}
     found, when = logged(tmp_path, NUMBER), datetime.fromisoformat(asked["as_of"])
     assert found["state_ts"].n_unique() > 1
     for row in found.iter_rows(named=True):
@@ -390,12 +391,14 @@ def test_a_scored_row_is_what_the_service_answers_at_its_instant(task, at, tmp_p
     with serving(tmp_path, shelf, table(task), serve_batch_rows="1000") as http:
         sent = [r | {"as_of": (at or r.pop("at")).isoformat()} for r in given.to_dicts()]
         sent = [{n: v for n, v in row.items() if n != "at"} for row in sent]
-        answers = http.post("/predict/batch", json={"rows": sent}).json()["predictions"]
+        wish = "" if task == NUMBER else "?prediction_set=true"
+        answers = http.post(f"/predict/batch{wish}", json={"rows": sent}).json()["predictions"]
     project = Project(tmp_path)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "connect", lambda address: shelf)
         source, target = tmp_path / "in.parquet", tmp_path / "out.parquet"
-        done = scoring.score(project, table(task), source, target, as_of=at)
+        how = scoring.How(prediction_set=task != NUMBER)
+        done = scoring.score(project, table(task), source, target, as_of=at, how=how)
     scored = pl.read_parquet(done.path)
     servable, matrix = servable_of(shelf), matrix_of_sent(servable_of(shelf), sent)
     moved = calibration_states.moved
@@ -409,9 +412,36 @@ def test_a_scored_row_is_what_the_service_answers_at_its_instant(task, at, tmp_p
     else:
         for name, column in table(task).target.probability_columns.items():
             assert scored[column].to_list() == [a["probabilities"][name] for a in answers]
+        (column,) = table(task).target.set_columns
+        assert scored[column].to_list() == [a["prediction_set"] for a in answers]
+        assert (scored[column].null_count() > 0) == (at is None)
     unmoved = servable.predict(matrix)
     last = moved(servable.task, unmoved, (0.5 if at else -2.0, *[0.0] * (servable.task.width - 1)))
     assert np.allclose([said(task, a) for a in answers[-5:]], last[-5:].reshape(5, -1), atol=1e-4)
+
+
+def test_sets_of_classes_are_scored_on_request_only_as_json_in_text(task, tmp_path, monkeypatch):
+    """A scoring without them is other work, so its parts are not taken for these."""
+    monkeypatch.setattr(scoring, "connect", lambda address: Shelf(task))
+    store_of(tmp_path, task).add(table(task).name, "1", state(task))
+    (tmp_path / "contract.yaml").write_text(as_yaml(table(task)), encoding="utf-8")
+    source, target = tmp_path / "in.parquet", tmp_path / "out.csv"
+    rows(task, count=50).select("size", "width", "zone").write_parquet(source)
+    wished = [Project(tmp_path), table(task), source, target]
+    if task == NUMBER:
+        with pytest.raises(
+            ScoringError, match="weight is a number, whose answers have an interval"
+        ):
+            scoring.score(*wished, how=scoring.How(prediction_set=True))
+        return
+    scoring.score(*wished, as_of=FIRST + DAY)
+    assert not [n for n in pl.read_csv(target).columns if n.endswith("_set")]
+    scoring.score(*wished, as_of=FIRST + DAY, how=scoring.How(prediction_set=True))
+    scored, (column,) = pl.read_csv(target), table(task).target.set_columns
+    for row in scored.iter_rows(named=True):
+        likely = {n: row[c] for n, c in table(task).target.probability_columns.items()}
+        expected = sorted((n for n, p in likely.items() if p >= 0.15), key=lambda n: -likely[n])
+        assert json.loads(row[column]) == expected
 
 
 def matrix_of_sent(servable: Servable, sent: list[dict]) -> np.ndarray:

@@ -219,7 +219,7 @@ def test_a_feature_keeps_its_value_from_a_request_to_the_monitor(kind):
         b"{}",
     )
     layouts = log_tables.Layouts({"d": inputs}, {})
-    of_a_number = (*answer, 7.0, 1, *[None] * 8)
+    of_a_number = (*answer, 7.0, 1, *[None] * 10)
     logged = log_tables.as_table([of_a_number], {"id": [(9.0, 5)]}, layouts, None)
     span = windows.Span(START, 1.0, 0.0)
     columns = windows.as_columns(logged, table, "1", span)

@@ -46,6 +46,7 @@ TYPED: dict[str, list[str]] = {
     "rollback": REASON,
     "score": ["flats.csv", "out.csv"],
     "score ": ["none.csv", "out.jsonl"],
+    "score  ": ["flats.csv", "out.csv", "--prediction-set"],
     "keys create": ["somebody"],
     "keys list": [],
     "keys revoke": ["nobody"],

@@ -326,7 +326,7 @@ def test_a_moved_answer_comes_back_with_its_raw_one_its_shift_its_state_and_its_
 def test_moved_probabilities_come_back_with_the_raw_ones_in_the_order_of_today(kinds, tmp_path):
     shift = np.array([0.5, 0.0, -0.5])
     raw = np.array([0.5, 0.3, 0.2])
-    moved = {"raw": 0.5, "raw_probabilities": raw, "shift": shift, "state_us": FIRST}
+    moved = {"raw": 0.5, "raw_probabilities": raw, "shift": shift, "state_us": FIRST, "least": 0.15}
     kinds.append([said(1, "red", 0.6, 0.3, 0.1, **moved), said(2, "red", 0.6, 0.3, 0.1)])
     later = prediction_log.connect(Project(tmp_path), of_classes("grün", "red", "blue, dark"))
     found, plain = everything(later).iter_rows(named=True)
@@ -334,6 +334,7 @@ def test_moved_probabilities_come_back_with_the_raw_ones_in_the_order_of_today(k
     assert (found["answer"], found["raw"]) == ([0.1, 0.6, 0.3], [0.2, 0.5, 0.3])
     assert found["shift"] == shift.tolist()
     assert plain["raw"] == plain["answer"] == [0.1, 0.6, 0.3]
+    assert (found["least"], plain["least"]) == (0.15, None)
 
 
 def test_a_target_that_became_classes_keeps_its_truths_and_leaves_its_numbers_out(log, tmp_path):

@@ -75,6 +75,17 @@ def test_the_overview_counts_what_is_in_no_window_and_in_no_model():
     assert "set aside" not in Reads(window_pages.overview(window(), [], {})).text
 
 
+def test_pages_say_how_many_classes_a_set_has_where_a_number_has_its_misses():
+    numbers = window()["numbers"] | {"inside": 0.913, "above": None, "below": None}
+    record = window() | {"numbers": numbers | {"set_size": 1.25}}
+    page = Reads(window_pages.overview(record, [], {})).text
+    assert re.search(r"91\.3 % \(1\.25\)\s*observed classes in their set", page)
+    assert "above it, below it" not in page
+    page = Reads(window_pages.performance(record, {})).text
+    assert re.search(r"1\.25\s*classes that a set has on average", page)
+    assert "of them lie above it" not in page
+
+
 def decision() -> dict:
     candidate = {"candidate": MARKUP, "loss": 0.1, "bias": 0.1}
     return {

@@ -150,6 +150,13 @@ def score(
             metavar="ADDRESS", help="Address of a Dask scheduler; local starts one on this machine."
         ),
     ] = "",
+    prediction_set: Annotated[
+        bool,
+        typer.Option(
+            "--prediction-set",
+            help="Add the classes that hold the truth as often as the contract's interval says.",
+        ),
+    ] = False,
 ) -> None:
     """Score a file of any size with the champion."""
     from pathlib import Path
@@ -161,8 +168,8 @@ def score(
     here = paths.current()
     moment = read_moment(as_of, "--as-of") if as_of else None
     contract = read_contract(here.contract)
-    how = {"as_of": moment, "scheduler": scheduler or None}
-    done = scoring.score(here, contract, Path(rows), Path(target), **how)
+    how = scoring.How(scheduler or None, prediction_set)
+    done = scoring.score(here, contract, Path(rows), Path(target), as_of=moment, how=how)
     resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
     print(f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}{resumed}.")
     for column in done.unknown:

@@ -1,7 +1,7 @@
 """Log migration: a log that an older loopbook wrote, in the form of today.
 
 It decides what is brought up to date, once. The columns for a target of classes,
-for a shift and for the store's moment are added, empty: what is there stays as it is. Keys are written as now: two keys
+for a shift, for the store's moment and for sets are added, empty: what is there stays as it is. Keys are written as now: two keys
 could have one text, `a|b`, `c` and `a`, `b|c`. What was sent is in the log, so
 each such key is written anew from it, with its ground truth. A ground truth of
 which nobody knows to which of two keys it belonged goes to both, as it did
@@ -19,7 +19,7 @@ from loopbook.data.row_keys import BETWEEN, ESCAPE, escaped
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
 
-FORM = 5
+FORM = 6
 DOUBTFUL = f"""SELECT id, key, request FROM predictions WHERE key IS NOT NULL AND (
     length(key) - length(replace(key, '{BETWEEN}', '')) <> ?
     OR length(key) <> length(replace(key, '{ESCAPE}', '')))"""

@@ -48,12 +48,14 @@ ADDED = (
     ("predictions", "low", "DOUBLE PRECISION"),
     ("predictions", "high", "DOUBLE PRECISION"),
     ("predictions", "facts_us", "BIGINT"),
+    ("predictions", "least", "DOUBLE PRECISION"),
 )
 COLUMNS = (
     *("id", "received_us", "as_of_us", "model", "version", "role", "shadow_of", "route", "key"),
     *("request", "features", "inputs", "notes", "answer", "latency_us"),
     *("answered", "probabilities"),
     *("raw", "raw_probabilities", "shift", "state_us", "low", "high", "facts_us"),
+    "least",
 )
 NUMBER = reader("number")
 
@@ -67,7 +69,8 @@ class Entry:
 
     Where a calibration state stood behind it, `state_us` is that state's instant,
     `shift` what it added in the link's space, `raw` and `raw_probabilities` what
-    the answer would be without, and `low` and `high` the interval that was said.
+    the answer would be without, and `low` and `high` the interval that was said; of
+    classes `least` is the smallest probability of a class in the set that holds the truth.
 
     `facts_us` is the instant up to which the feature store knew its facts when it
     was asked; None where it was not, or could not be, and in an older log.
@@ -97,6 +100,7 @@ class Entry:
     low: float | None = None
     high: float | None = None
     facts_us: int | None = None
+    least: float | None = None
 
 
 @dataclass(frozen=True)
@@ -165,7 +169,8 @@ def as_table(
         what it gave to a class that is none any more is left out. `raw` is the
         answer before any shift, of the same kind; `shift` a list as it was added,
         in the order of the version's classes, `state_ts` the instant of the state
-        that it is from, and `low` and `high` the interval: null where there was none.
+        that it is from, `low` and `high` the interval, and `least` the least probability
+        of a class in the set: null where there was none.
     """
     columns = dict(zip(COLUMNS, zip(*answers, strict=True), strict=True))
     truths_of = [truths[i] for i in columns["id"]]
@@ -186,7 +191,7 @@ def as_table(
             **answers_of(columns, layouts.classes, classes),
             "shift": _shifts(columns["shift"]),
             "state_ts": _instants(columns["state_us"]),
-            **{n: pl.Series(columns[n], dtype=pl.Float64) for n in ("low", "high")},
+            **{n: pl.Series(columns[n], dtype=pl.Float64) for n in ("low", "high", "least")},
             "latency_us": pl.Series(columns["latency_us"], dtype=pl.Int64),
             "observed": pl.Series(
                 [observed for observed, _ in newest], dtype=pl.String if classes else pl.Float64

@@ -106,6 +106,7 @@ class PredictionLog:
             *(orjson.dumps(e.notes), e.answer, e.latency_us, e.answered, _packed(e.probabilities)),
             *(e.raw, _packed(e.raw_probabilities), _packed(e.shift), e.state_us, e.low, e.high),
             e.facts_us,
+            e.least,
         )
 
     def _shown(self, name: str, value: Any) -> Any:

@@ -77,7 +77,7 @@ def answers(
     file = project.var / log_name(policy)
     schema = {"key": pl.String, "as_of_ts": pl.Datetime("us", "UTC")}
     schema |= {"answer": task_of(contract).frame_type, "version": pl.String}
-    schema |= {"low": pl.Float64, "high": pl.Float64}
+    schema |= dict.fromkeys(("low", "high", "least"), pl.Float64)
     names = list(schema)
     empty = pl.DataFrame(schema=schema)
     if not file.exists():
@@ -176,7 +176,7 @@ def _by_month(
 
     def errors(some: pl.DataFrame) -> dict[str, float]:
         told = some.rename({contract.target.name: "observed"})
-        inside = {n: v for n, v in performance.shares(told).items() if v is not None}
+        inside = {n: v for n, v in performance.shares(task, told).items() if v is not None}
         return _errors(*_pairs(some, task, contract), task, of) | inside
 
     for policy, rows in judged.items():
@@ -247,15 +247,18 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         f"{NAMES[p]} {100 * last[p]['mape']:.2f} %" for p in policies if "mape" in last.get(p, {})
     ]:
         rows.append(f"mean absolute percentage error of these months: {', '.join(mapes)}")
-    if held := [
-        f"{NAMES[p]} {100 * last[p]['inside']:.1f} % ({100 * last[p]['above']:.1f} % above, {100 * last[p]['below']:.1f} % "
-        "below)"
-        for p in policies
-        if "inside" in last.get(p, {})
-    ]:
-        rows.append(f"observed targets in their interval, these months: {', '.join(held)}")
+    if held := [f"{NAMES[p]} {_held(last[p])}" for p in policies if "inside" in last.get(p, {})]:
+        rows.append(f"observed targets in their interval or set, these months: {', '.join(held)}")
     rows.append(f"{result['failed']} of {result['requests']:,} requests failed")
     return rows
+
+
+def _held(errors: Mapping[str, float]) -> str:
+    """How many targets the intervals held with the misses, or the sets with their size."""
+    inside = f"{100 * errors['inside']:.1f} %"
+    if "set_size" in errors:
+        return f"{inside} ({errors['set_size']:.2f} classes a set)"
+    return f"{inside} ({100 * errors['above']:.1f} % above, {100 * errors['below']:.1f} % below)"
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

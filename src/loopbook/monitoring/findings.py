@@ -148,7 +148,8 @@ class Performance:
 
     `bias` is that of the class that is farthest off, `bias_of`, where there are classes;
     `raw_bias` the same before any level moved the answers. `inside` is the share of
-    observed targets that the intervals held, `above` and `below` the shares of the others.
+    observed targets that the intervals held, `above` and `below` the shares of the others; of
+    classes that of the sets, and `set_size` how many classes a set has on average.
     `apart` has, by slice, how far its bias has moved since promotion beside all.
     """
 
@@ -160,6 +161,7 @@ class Performance:
     inside: Interval | None = None
     above: float | None = None
     below: float | None = None
+    set_size: float | None = None
     bias_of: str | None = None
     reference_error: float | None = None
     reference_rows: int = 0
@@ -232,7 +234,7 @@ def find_performance(
     return replace(
         without_truth,
         **_realized(task, known, tested, confidence, of=of),
-        **performance.inside_intervals(known, confidence),
+        **performance.inside_intervals(task, known, confidence),
         periods=_periods(task, rows, known, confidence, of=of),
         slices=slices,
         apart=apart,
@@ -325,6 +327,7 @@ def as_window(
         estimated=growth,
         champion_age_days=champion_age_days,
         inside=errors.inside,
+        has_sets=errors.set_size is not None,
         was_uncovered=bool(facts.get("was_uncovered")),
         was_apart=facts.get("was_apart", ()),
         at_bound=_at_bound(facts.get("calibration")),

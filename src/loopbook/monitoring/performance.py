@@ -19,7 +19,8 @@ from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 
 LEAST_TO_LEARN = 200
-SHARES = ("inside", "above", "below")  # of observed targets, by where their intervals lie
+# of observed targets, by where their intervals lie; of classes those in the set, and its size
+SHARES = ("inside", "above", "below", "set_size")
 LARGEST_SEEN = 3  # probabilities of a row that its loss is estimated from
 
 
@@ -44,7 +45,7 @@ def by_period(
     -------
     polars.DataFrame
         `period` (its start, UTC), `n`, `error`, `low`, `high`, `bias`, and the
-        `SHARES` of the rows that were told an interval.
+        `SHARES` of the rows that were told an interval or a set.
     """
     periods = []
     for (period,), some in rows.sort("as_of_ts").group_by(
@@ -54,7 +55,7 @@ def by_period(
         error = confidence.mean(task.losses(observed, answers))
         bias = float(task.signed_errors(observed, answers)[of].mean())
         row = {"period": period, "n": some.height, "error": error.mean}
-        row |= {"low": error.low, "high": error.high, "bias": bias} | shares(some)
+        row |= {"low": error.low, "high": error.high, "bias": bias} | shares(task, some)
         periods.append(row)
     schema = {"period": pl.Datetime("us", "UTC"), "n": pl.Int64}
     schema |= dict.fromkeys(("error", "low", "high", "bias", *SHARES), pl.Float64)
@@ -68,38 +69,58 @@ def raw_answers(task: Task, rows: pl.DataFrame) -> np.ndarray:
     return task.of_column(rows["raw"].fill_null(rows["answer"]))
 
 
-def shares(rows: pl.DataFrame) -> dict[str, float | None]:
-    """How many observed targets lie inside, above and below the intervals that were told."""
-    told = with_interval(rows)
+def shares(task: Task, rows: pl.DataFrame) -> dict[str, float | None]:
+    """How many observed targets the intervals or sets held that were told, and the misses.
+
+    Of numbers those above and below, of classes how many a set has on average.
+    """
+    told = with_reach(task, rows)
+    nothing: dict[str, float | None] = dict.fromkeys(SHARES)
     if told.is_empty():
-        return dict.fromkeys(SHARES)
+        return nothing
+    if task.classes:
+        is_inside, sizes = _in_sets(task, told)
+        return nothing | {"inside": float(is_inside.mean()), "set_size": float(sizes.mean())}
     above = float((told["observed"] > told["high"]).mean())
     below = float((told["observed"] < told["low"]).mean())
-    return {"inside": 1 - above - below, "above": above, "below": below}
+    return nothing | {"inside": 1 - above - below, "above": above, "below": below}
 
 
-def with_interval(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows whose answer came with an interval."""
-    if not {"low", "high"} <= set(rows.columns):
+def with_reach(task: Task, rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose answer came with an interval, or of classes with a set."""
+    names = ["least"] if task.classes else ["low", "high"]
+    if not set(names) <= set(rows.columns):
         return rows.clear()
-    return rows.filter(pl.col("low").is_not_null() & pl.col("high").is_not_null())
+    return rows.filter(pl.all_horizontal(pl.col(names).is_not_null()))
 
 
-def inside_intervals(rows: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
-    """The share of observed targets that the intervals held, with its interval, and the misses."""
-    told = with_interval(rows)
+def _in_sets(task: Task, told: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Whether each set held the observed class, and how many classes it had.
+
+    The likeliest class is always in it, as `calibration_states.likely_classes` has it.
+    """
+    observed, answers = pairs(task, told)
+    is_in = answers >= told["least"].to_numpy()[:, None]
+    rows = np.arange(len(answers))
+    is_in[rows, answers.argmax(axis=1)] = True
+    return is_in[rows, observed.astype(int)], is_in.sum(axis=1)
+
+
+def inside_intervals(task: Task, rows: pl.DataFrame, confidence: Confidence) -> dict[str, Any]:
+    """The share of observed targets that the intervals or sets held, with its interval; the misses."""
+    told = with_reach(task, rows)
     if told.is_empty():
         return {}
-    is_inside = told["observed"].is_between(told["low"], told["high"]).cast(pl.Float64).to_numpy()
+    if task.classes:
+        is_inside = _in_sets(task, told)[0].astype(float)
+    else:
+        is_inside = told["observed"].is_between(told["low"], told["high"]).cast(pl.Float64)
+        is_inside = is_inside.to_numpy()
     share = float(is_inside.mean())
     # of a few rows that all lie inside nobody knows that all others will
     least = np.sqrt(max(share * (1 - share), 1 / (4 * told.height)))
-    sides = shares(told)
-    return {
-        "inside": confidence.mean(is_inside, least_spread=float(least)),
-        "above": sides["above"],
-        "below": sides["below"],
-    }
+    inside = confidence.mean(is_inside, least_spread=float(least))
+    return shares(task, told) | {"inside": inside}
 
 
 def _beside_all(task: Task, rows: pl.DataFrame, of: str) -> np.ndarray:

@@ -49,6 +49,7 @@ def make_numbers(
         **interval_numbers(errors.inside, "inside"),
         "above": errors.above,
         "below": errors.below,
+        "set_size": errors.set_size,
         **interval_numbers(errors.worse, "error_growth"),
         **interval_numbers(errors.moved, "bias_moved"),
         "reference_error": errors.reference_error,

@@ -67,7 +67,8 @@ class Window:
     bias_of : the class whose bias it is; else the target
     estimated : the estimated error minus the reference's, or None
     champion_age_days : since promotion, or None if unknown
-    inside : the share of observed targets that the intervals held, or None
+    inside : the share of observed targets that the intervals (of classes the sets) held, or None
+    has_sets : whether that is of sets of classes
     was_uncovered : whether the window before held too few or too many beyond doubt
     at_bound : what the calibration state says of its bound, where it is held back there
     apart : by slice, how far its bias has moved since promotion beside that of all rows
@@ -88,6 +89,7 @@ class Window:
     estimated: float | None = None
     champion_age_days: float | None = None
     inside: Interval | None = None
+    has_sets: bool = False
     was_uncovered: bool = False
     at_bound: str | None = None
     apart: Mapping[str, Interval] = field(default_factory=dict)
@@ -205,16 +207,22 @@ def _error_reasons(window: Window, rules: Rules) -> list[str]:
 
 
 def uncovered(window: Window, rules: Rules) -> str | None:
-    """That the intervals hold too few or too many targets, beyond margin and doubt; or None."""
+    """That the intervals hold too few or too many targets, beyond margin and doubt; or None.
+
+    A set always has the likeliest class, so sets of one hold too many where the model is
+    right more often than the level asks: that is no fault.
+    """
     share, level = window.inside, rules.interval_level
     if share is None:
         return None
     low, high = level - rules.coverage_margin, level + rules.coverage_margin
     if low <= share.high and share.low <= high:
         return None
+    if window.has_sets and share.mean > level:
+        return None
     word = "few" if share.mean < level else "many"
     return (
-        f"the intervals hold too {word} of the observed targets: {100 * share.mean:.1f} % "
+        f"the {'sets' if window.has_sets else 'intervals'} hold too {word} of the observed targets: {100 * share.mean:.1f} % "
         f"({100 * share.low:.1f} % to {100 * share.high:.1f} %, n = {share.n:,}) of {100 * level:.0f} %"
     )
 

@@ -41,6 +41,7 @@ LOGGED = {
     "known_ts": pl.Datetime("us", "UTC"),
     "low": pl.Float64,
     "high": pl.Float64,
+    "least": pl.Float64,
 }  # what an answer has under any contract, beside itself and its ground truth
 
 
@@ -209,7 +210,8 @@ def as_columns(
     -------
     polars.DataFrame
         `id`, `as_of_ts`, `version`, `role`, `answer`, `raw` (before any level
-        moved it), `low` and `high` (the interval that was said), `observed`, `known_ts`,
+        moved it), `low` and `high` (the interval that was said), `least` (of classes, the least
+        probability in the set), `observed`, `known_ts`,
         the watched inputs and trailing features (`reference.column_types`), and
         the flags `is_current` and `is_judged` (of the champion, and due).
         Answers of a shadow are left out: nobody acted on them.

@@ -91,7 +91,8 @@ def _reserved_faults(c: "Contract") -> list[str]:
     """
     ours = "is a column of loopbook's own"
     answer, scored = c.target.answer_column, "is added to a file that is scored"
-    likely = {*c.target.probability_columns.values(), *c.target.interval_columns}
+    likely = {*c.target.probability_columns.values()}
+    likely |= {*c.target.interval_columns, *c.target.set_columns}
     columns = {*c.features, *c.trailing, *c.derived, c.target.name}
     clock = {n for n in (c.event_time, c.known_time) if n}
     keys = {*c.key, *clock} - columns

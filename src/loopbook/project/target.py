@@ -94,6 +94,11 @@ class Target(Ranged):
         return () if self.classes else (f"{self.answer_column}_low", f"{self.answer_column}_high")
 
     @property
+    def set_columns(self) -> tuple[str, ...]:
+        """In a scored file, the column of the classes that hold the truth; none for a number."""
+        return (f"{self.answer_column}_set",) if self.classes else ()
+
+    @property
     def is_log(self) -> bool:
         """Whether models are fitted on its log."""
         return self.transform == "log"

@@ -39,6 +39,13 @@ class CalibratedAnswers:
         low, high = float(self.low[place]), float(self.high[place])
         return [low, high] if math.isfinite(low) and math.isfinite(high) else None
 
+    def sets(self, servable: Servable) -> list[list[str] | None]:
+        """Of each row the classes that hold the truth; None where no state says."""
+        return [
+            prediction_set(servable, answer, state)
+            for answer, state in zip(self.answers, self.states, strict=True)
+        ]
+
     def logged(self, servable: Servable) -> list[dict[str, Any]]:
         """What the prediction log holds of each answer and its state, by the names of its `Entry`."""
         said, classes = servable.logged(self.answers), servable.task.classes
@@ -50,6 +57,7 @@ class CalibratedAnswers:
             held["raw_probabilities"] = None if classes is None else raw
             held["shift"], held["state_us"] = np.array(state.shift), to_micros(state.as_of)
             held["low"], held["high"] = self.interval(place) or (None, None)
+            held["least"] = state.least
         return said
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 import polars as pl
 
 from loopbook.project.contract import Contract
@@ -18,6 +19,7 @@ from loopbook.registry.servable import Servable
 
 VERSION = "model_version"
 WRITTEN = (".parquet", ".csv")
+LIST, TEXT = "list", "text"
 
 
 def check_target(schema: pl.Schema, source: Path, target: Path) -> None:
@@ -34,6 +36,22 @@ def check_target(schema: pl.Schema, source: Path, target: Path) -> None:
             f"{source}: {', '.join(nested)} holds lists or mappings, which the CSV file {target} "
             "cannot hold. Name a .parquet file, or leave the column out."
         )
+
+
+def set_form(contract: Contract, target: Path) -> str:
+    """How the sets of classes stand in the output: as lists, or as JSON where it is text.
+
+    Raises
+    ------
+    ScoringError
+        If the target is a number.
+    """
+    if not contract.target.classes:
+        raise ScoringError(
+            f"--prediction-set: {contract.target.name} is a number, whose answers have an interval "
+            f"({' and '.join(contract.target.interval_columns)}). Leave the option out."
+        )
+    return TEXT if target.suffix == ".csv" else LIST
 
 
 def refuse_no_answers(answers: np.ndarray, before: int) -> None:
@@ -65,3 +83,15 @@ def of_answers(
     for place, column in enumerate(servable.contract.target.probability_columns.values()):
         yield pl.Series(column, answers[:, place])
     yield pl.repeat(servable.number, len(answers), eager=True).alias(VERSION)
+
+
+def of_sets(
+    servable: Servable, contract: Contract, calibrated: CalibratedAnswers, form: str
+) -> pl.Series:
+    """For each row the classes that hold the truth, the likeliest first; null where no state says."""
+    sets = calibrated.sets(servable)
+    (name,) = contract.target.set_columns
+    if form == TEXT:
+        texts = [None if some is None else orjson.dumps(some).decode() for some in sets]
+        return pl.Series(name, texts, dtype=pl.String)
+    return pl.Series(name, sets, dtype=pl.List(pl.String))

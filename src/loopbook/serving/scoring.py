@@ -42,6 +42,20 @@ PART_ROWS = 50_000
 
 
 @dataclass(frozen=True)
+class How:
+    """How a file is scored.
+
+    Attributes
+    ----------
+    scheduler : the address of a Dask scheduler, or `local`: parts are computed there
+    prediction_set : whether classes come with the set that holds the truth
+    """
+
+    scheduler: str | None = None
+    prediction_set: bool = False
+
+
+@dataclass(frozen=True)
 class Scored:
     """What was done, and in which columns stood categories that the model has not seen."""
 
@@ -96,7 +110,7 @@ def score(
     target: Path,
     *,
     as_of: datetime | None = None,
-    scheduler: str | None = None,
+    how: How = How(),
 ) -> Scored:
     """Score a Parquet, CSV or JSON lines file into a Parquet or CSV file.
 
@@ -105,28 +119,29 @@ def score(
     as_of : datetime in UTC or None
         The instant to answer for. None: each row's event time, where the file
         has it, or now. Each row is answered by the calibration state of its instant.
-    scheduler : str or None
-        The address of a Dask scheduler, or `local`: parts are computed there.
 
     Returns
     -------
     Scored
         The output has the rows of the input in their order, with
         `predicted_<target>`, its interval (`…_low`, `…_high`), or for classes
-        `probability_<class>` of each, and `model_version`.
+        `probability_<class>` of each, on request `predicted_<target>_set`, and
+        `model_version`.
 
     Raises
     ------
     ScoringError
-        If the service would refuse a row, or the output can hold no table;
+        If the service would refuse a row, the output can hold no table, or a set is
+        asked for where the target is a number;
         nothing is computed then. Of a scoring that was interrupted, finished
         parts stay in `var/scoring` and are reused by the next call.
     """
-    work, total, unknown = _begun(project, contract, source, target, as_of)
+    form = scored_columns.set_form(contract, target) if how.prediction_set else ""
+    work, total, unknown = _begun(project, contract, source, target, (as_of, form))
     todo = [place for place in range(0, total, PART_ROWS) if not work.part(place).exists()]
     resumed = total - sum(min(PART_ROWS, total - place) for place in todo)
     with counted("scoring", total, resumed) as advance:
-        for done in _computed(work, todo, scheduler):
+        for done in _computed(work, todo, how.scheduler):
             advance(done)
     _put_together(work.folder, target)
     shutil.rmtree(work.folder)
@@ -142,6 +157,7 @@ class Work:
     version: str
     as_of: datetime | None
     shape: Shape
+    set_form: str
 
     @property
     def rows(self) -> Path:
@@ -160,14 +176,19 @@ class Work:
 
 
 def _begun(
-    project: Project, contract: Contract, source: Path, target: Path, as_of: datetime | None
+    project: Project,
+    contract: Contract,
+    source: Path,
+    target: Path,
+    asked: tuple[datetime | None, str],
 ) -> tuple[Work, int, list[Unknown]]:
     """The work on a file, begun now or by an earlier call, its height, and unknown categories."""
+    as_of, set_form = asked
     servable = champion(project, contract)
     rows, shape = rows_to_score.opened(source, contract)
     scored_columns.check_target(rows.collect_schema(), source, target)
-    folder = project.var / "scoring" / _work_name(source, servable, as_of)
-    work = Work(project.root, folder, servable.number, as_of, shape)
+    folder = project.var / "scoring" / _work_name(source, servable, asked)
+    work = Work(project.root, folder, servable.number, as_of, shape, set_form)
     try:
         total = _keep_rows(work, rows, source)
         if total == 0:
@@ -251,10 +272,16 @@ def score_part(work: Work, place: int) -> int:
     return some.height
 
 
-def _work_name(source: Path, servable: Servable, as_of: datetime | None) -> str:
-    """Another file, another version or another moment is other work."""
+def _work_name(source: Path, servable: Servable, asked: tuple[datetime | None, str]) -> str:
+    """Another file, another version, another moment or another form of sets is other work."""
     stat = source.stat()
-    parts = [str(source.resolve()), stat.st_size, stat.st_mtime_ns, servable.number, str(as_of)]
+    parts = [
+        str(source.resolve()),
+        stat.st_size,
+        stat.st_mtime_ns,
+        servable.number,
+        *map(str, asked),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -270,7 +297,9 @@ def _answered(rows: pl.DataFrame, ready: Ready, work: Work, before: int) -> pl.D
     at_us = prepared[EVENT_TS].dt.epoch("us").to_list()
     calibrated = calibrated_answers.answer(servable, matrix, [ready.states.at(us) for us in at_us])
     scored_columns.refuse_no_answers(calibrated.answers, before)
-    said = scored_columns.of_answers(servable, contract, calibrated)
+    said = [*scored_columns.of_answers(servable, contract, calibrated)]
+    if work.set_form:
+        said.append(scored_columns.of_sets(servable, contract, calibrated, work.set_form))
     return rows_to_score.as_output(rows, work.shape, contract).with_columns(said)
 
 
