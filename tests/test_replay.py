@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -522,6 +523,12 @@ below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print(below.pid, flush=True)
 time.sleep(600)
 """
+
+
+@pytest.mark.parametrize(("windows", "days"), [([3, 28], 1), ([10], 3), ([30, 365], 7), ([], 7)])
+def test_features_are_made_anew_before_the_shortest_window_is_over(windows, days):
+    contract = SimpleNamespace(trailing={f"f{n}": SimpleNamespace(window_days=n) for n in windows})
+    assert replay_lane.renewed_every(contract) == timedelta(days=days)
 
 
 def test_a_lane_that_does_not_end_is_killed_with_all_that_it_started():

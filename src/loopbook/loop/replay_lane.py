@@ -42,7 +42,7 @@ from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
 from loopbook.pipeline import graph, runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
-from loopbook.project.contract import read_contract
+from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError, ReplayError
 from loopbook.project.files import read_json, replacing, write_json
 from loopbook.project.paths import Project
@@ -72,6 +72,16 @@ def make_first(project: Project) -> None:
     write_json(project.var / "replay.json", state)
 
 
+def renewed_every(contract: Contract) -> timedelta:
+    """How often trailing features are made anew: three times in the shortest window.
+
+    At least once a week, and not more than once a day: a table whose features
+    tell of three days would be asked with features that tell of nothing.
+    """
+    shortest = min((one.window_days for one in contract.trailing.values()), default=3 * WEEK.days)
+    return max(DAY, min(WEEK, DAY * (shortest // 3)))
+
+
 class Lane:
     """One policy on its way through the steps; the working directory is its project."""
 
@@ -87,6 +97,7 @@ class Lane:
         self.parent = os.getppid()
         self.disturbed_from = self.moments[0]
         self.levels: replay_levels.Levels
+        self.renewed = renewed_every(self.contract)
         self.rows = disturbed(
             pl.read_parquet(self.folder / "rows.parquet", glob=False),
             self.scenario,
@@ -111,7 +122,7 @@ class Lane:
                     raise ReplayError("the replay was killed, so this policy stops here")
 
     def _step(self, place: int, services: Mapping[str, str]) -> None:
-        """A step day by day, its features week by week, then the policy's turn."""
+        """A step day by day, then the policy's turn."""
         before = self.moments[place - 1] if place else self.start
         moment = self.moments[place]
         known = {policy: self._answered(policy, (before, moment)) for policy in services}
@@ -120,7 +131,7 @@ class Lane:
             until = min(day + DAY, moment)
             self._day(day, until, services, known)
             if self.contract.history and (
-                (until - before) % WEEK == timedelta() or until == moment
+                (until - before) % self.renewed == timedelta() or until == moment
             ):
                 materialize.materialize(self.project, until.isoformat(), rebuild=False)
             day = until
