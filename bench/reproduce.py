@@ -2,7 +2,7 @@
 
 The projects are repositories of their own. What makes it hard is done on purpose:
 a source that is overwritten after the build, code and knobs that no commit has, a
-commit that the branch has left, an own candidate, a scikit-learn of another
+commit that the branch has left, an own candidate, a SciPy of another
 release, versions that learned from served rows. The builds are whole ones, with
 three candidates; both times are those of the notebooks that the run kept.
 """
@@ -22,7 +22,7 @@ from loopbook.project.template import with_knobs
 
 ROOT = Path(__file__).parents[1]
 GRID = ("baseline", "ridge", "hist_gradient_boosting")
-OLDER = "scikit-learn==1.8.0"  # beside the lock's own
+OLDER = "scipy==1.16.3"  # beside the lock's own
 OWN = '''
 
 def narrow_trees(contract, random_seed):
@@ -147,6 +147,7 @@ def penguins(folder: Path) -> Iterator[Version]:
     _grid(project, ("baseline", "narrow_trees"))
     made += _built(project, "an own candidate and a grid that no commit has", "holdout_share=0.22")
     _git(project, "commit", "-qam", "two")
+    _grid(project, GRID)
     older = folder / "older"
     words = [
         sys.executable,
@@ -161,7 +162,7 @@ def penguins(folder: Path) -> Iterator[Version]:
     ]
     subprocess.run(words, check=True, capture_output=True)
     lock = project / "requirements.lock"
-    lock.write_text(re.sub(r"scikit-learn==\S+", OLDER, lock.read_text()))
+    lock.write_text(re.sub(r"scipy==[^ ]+", OLDER, lock.read_text()))
     made += _built(project, f"built with {OLDER}", "holdout_share=0.23", first=str(older))
     shutil.copy(ROOT / "requirements.lock", project)
     _git(project, "commit", "-q", "--amend", "--allow-empty", "-m", "another history")

@@ -59,6 +59,12 @@ def test_a_tree_without_changes_is_a_commit_alone_and_another_folder_does_not_co
     )
 
 
+def test_what_a_build_makes_is_no_code_where_the_repository_ignores_nothing(rents):
+    before = code_state.of(Project(rents)).sha256
+    write(rents, {"var/build/split.ipynb": "{}", "__pycache__/candidates.pyc": "x"})
+    assert code_state.of(Project(rents)).sha256 == before
+
+
 SECRET = "http://ada:" + "hunter2@host/x"
 
 

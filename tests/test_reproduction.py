@@ -134,6 +134,23 @@ def test_a_snapshot_that_was_pruned_or_changed_is_named_with_how_to_get_it(proje
     assert f"Copy {path.name} from the machine that built it" in told
 
 
+def test_a_snapshot_that_is_not_here_is_fetched_by_its_pointer(project, monkeypatch):
+    """The pointer is what DVC needs; it comes with the version's tags."""
+    (path,) = project.snapshots.glob("*.parquet")
+    content, pointers = path.read_bytes(), []
+    path.unlink()
+
+    def restore(folder: Path, sha256: str, pointer: str) -> None:
+        pointers.append(pointer)
+        (folder / f"{sha256}.parquet").write_bytes(content)
+
+    monkeypatch.setattr(dataset_versions, "restore", restore)
+    tags = {"snapshot_sha256": path.stem, "snapshot_pointer": "outs: []"}
+    version, obstacles = reader.Version("penguins", "1", "r", tags), []
+    found = recipes._snapshot(project, version, {"snapshot_rows": "2"}, obstacles)
+    assert (found.path, found.rows, obstacles, pointers) == (str(path), 2, [], ["outs: []"])
+
+
 def test_a_remote_that_is_away_is_named(project, monkeypatch):
     """The version was made under DVC, and what DVC says is told."""
     recipe = recipes.of_version(project, "1")
@@ -234,6 +251,16 @@ def test_what_differs_in_the_environment_is_a_typed_reason(then, kind, told):
 
 def test_the_same_environment_is_no_reason():
     assert reasons.of_environment("rents v3", NOW, NOW) == []
+
+
+def test_what_made_no_difference_is_no_reason_and_is_told_all_the_same(project, monkeypatch):
+    monkeypatch.setattr(environments, "processor", lambda: "another")
+    monkeypatch.setattr(rebuilt, "build", lambda root, *_: built(root))
+    monkeypatch.chdir(project.root)
+    done = reproduced(project)
+    assert (done.outcome, done.reasons) == (IDENTICAL, ())
+    assert [doubt.kind for doubt in done.doubts] == [reasons.PROCESSOR]
+    assert "although    processor" in CliRunner().invoke(main.app, ["reproduce", "1"]).output
 
 
 def test_files_that_were_not_kept_are_named_where_the_result_differs(tmp_path, monkeypatch):

@@ -68,6 +68,8 @@ def reproduce(
 
 def lines(done: Reproduction) -> list[str]:
     """A reproduction for people: the word, what was compared, why, where."""
+    from loopbook.provenance import compared
+
     recipe = done.recipe
     told = [f"{done.label} ({recipe.candidate}): {done.outcome}", f"code        {code_of(recipe)}"]
     told += [f"{part.name:<11} {part.outcome}: {part.about}" for part in done.parts]
@@ -76,6 +78,9 @@ def lines(done: Reproduction) -> list[str]:
     if done.first_difference:
         told.append(f"first       {done.first_difference}")
     told += [f"reason      {reason.sentence}" for reason in done.reasons]
+    if done.outcome == compared.IDENTICAL:
+        kinds = ", ".join(dict.fromkeys(doubt.kind for doubt in done.doubts))
+        told.append(f"although    {kinds}" if kinds else "environment as it was")
     if done.parts and done.first_difference and not done.reasons:
         told.append(
             "reason      unknown: code, rows, packages and processor are as they were. A step "

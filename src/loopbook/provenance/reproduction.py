@@ -52,7 +52,7 @@ class Reproduction:
     Attributes
     ----------
     outcome : `compared.IDENTICAL`, `EQUAL`, `DIFFERENT`, or `IMPOSSIBLE`
-    reasons : why it may be another one, or cannot be built; known before it was built
+    doubts : why it may be another one, or cannot be built; known before it was built
     gate : what the gate said then and now; it decides nothing here
     seconds : of the notebooks that the run kept, then and now
     """
@@ -60,7 +60,7 @@ class Reproduction:
     recipe: Recipe
     outcome: str
     parts: tuple[Part, ...]
-    reasons: tuple[Reason, ...]
+    doubts: tuple[Reason, ...]
     folder: Path
     gate: str = ""
     seconds: tuple[float | None, float | None] = (None, None)
@@ -68,6 +68,11 @@ class Reproduction:
     @property
     def label(self) -> str:
         return self.recipe.version.label
+
+    @property
+    def reasons(self) -> tuple[Reason, ...]:
+        """The doubts, unless it came out identical: then none of them made a difference."""
+        return () if self.outcome == IDENTICAL else self.doubts
 
     @property
     def first_difference(self) -> str:
@@ -82,6 +87,7 @@ class Reproduction:
             "outcome": self.outcome,
             "first_difference": self.first_difference,
             "reasons": [reason.as_json() for reason in self.reasons],
+            "doubts": [reason.as_json() for reason in self.doubts],
             "parts": [part.as_json() for part in self.parts],
             "gate": self.gate,
             "commit": recipe.commit,
@@ -169,7 +175,7 @@ def _reproduced(
         recipe=recipe,
         outcome=outcome,
         parts=tuple(parts),
-        reasons=() if outcome == IDENTICAL else tuple(doubts),
+        doubts=tuple(doubts),
         folder=folder,
         gate=_gate(recipe, root),
         seconds=_seconds(recipe, root),

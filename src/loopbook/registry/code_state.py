@@ -35,7 +35,7 @@ SECRETS = (
 )
 # a password in an address; one that is filled in from the environment is none
 PASSWORD = re.compile(rb"(://[^/\s:@\"']*:)(?!\$\{)[^/\s@\"']+(?=@)")
-UNREAD = {"var", "node_modules", "__pycache__"}  # folders that hold no code of a project
+UNREAD = {"node_modules", "__pycache__"}  # folders that hold no code of a project
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,12 @@ def _in_repository(project: Project, top: Path, library: Library) -> CodeState:
     beside = answer(
         top, "ls-files", "--others", "--exclude-standard", *listing, variables=literally
     )
-    untracked = [path for path in _paths(beside) if not path.endswith("/")]
+    made = f"{folder}/var/".removeprefix("/")  # a repository may not ignore what a build makes
+    untracked = [
+        path
+        for path in _paths(beside)
+        if not path.startswith(made) and not path.endswith("/") and not UNREAD & {*path.split("/")}
+    ]
     changed = sorted({*_paths(differing), *untracked})
     kept, left_out = _kept(top, changed)
     gone = [path for path in changed if path not in kept and path not in left_out]
@@ -211,6 +216,8 @@ def _files_of(root: Path) -> list[str]:
     found = []
     for folder, below, names in os.walk(root):
         below[:] = sorted(name for name in below if _may_hold_code(Path(folder) / name))
+        if Path(folder) == root and "var" in below:
+            below.remove("var")
         there = Path(folder).relative_to(root)
         found += [(there / name).as_posix() for name in names]
     return sorted(found, key=lambda path: (path.count("/"), path))
