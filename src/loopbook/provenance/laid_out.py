@@ -24,7 +24,7 @@ from loopbook.project.files import write_json, write_text
 from loopbook.project.git import git
 from loopbook.project.paths import MARKS, Project
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
-from loopbook.provenance.reasons import CODE, DATA, DIRTY, Reason
+from loopbook.provenance.reasons import DATA, DIRTY, Reason
 from loopbook.provenance.recipes import Recipe
 from loopbook.registry import kept_code
 from loopbook.registry.code_state import NONE
@@ -232,14 +232,3 @@ def tidied(root: Path) -> None:
     for name in ("predictions.db", "predictions.db-wal", "predictions.db-shm"):
         with suppress(OSError):
             (root / "var" / name).unlink()
-
-
-def contract_differs(recipe: Recipe, digest: str) -> list[Reason]:
-    """Whether the contract that was laid out is another one than that which the run names."""
-    expected = recipe.run_tags.get("contract_sha256", digest)
-    if digest == expected:
-        return []
-    where = f"{recipe.version.label}, contract.yaml"
-    remedy = "Nothing else was kept of it"
-    finding = Finding(CHANGED, where, f"digest {digest[:12]}…", f"{expected[:12]}…", remedy)
-    return [Reason(DIRTY if recipe.commit != NONE else CODE, finding)]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.pipeline.runs import only_run
-from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError, ProvenanceError
 from loopbook.project.files import read_json
 from loopbook.project.paths import Project, tracking_address
@@ -149,7 +148,6 @@ def _reproduced(
     root = laid_out.root_in(folder, recipe)
     if how.is_quick:
         laid_out.only(root, recipe.candidate)
-    doubts += _contract(recipe, root)
     library, log = laid_out.library_in(folder, recipe), folder / LOG
     doubts += _library(recipe, library, how)
     python = Path(sys.executable)
@@ -180,15 +178,6 @@ def _reproduced(
         gate=_gate(recipe, root),
         seconds=_seconds(recipe, root),
     )
-
-
-def _contract(recipe: Recipe, root: Path) -> list[Reason]:
-    """Whether the contract that was laid out is the one that the run names."""
-    try:
-        digest = read_contract(root / "contract.yaml").digest()
-    except LoopbookError:  # one of an earlier loopbook: the build of then says what is wrong
-        return []
-    return laid_out.contract_differs(recipe, digest)
 
 
 def _environment_of(recipe: Recipe, root: Path, folder: Path, log: Path) -> Path:
