@@ -47,7 +47,7 @@ def table():
     about |= {
         "name": "small",
         "features": dict.fromkeys(NUMBERS, feature) | {"zone": zone},
-        "target": about["target"] | {"transform": "none", "per": None, "level": None},
+        "target": about["target"] | {"transform": "none", "per": None},
     }
     for key in ("entity", "history", "coordinates"):
         about[key] = None
@@ -254,6 +254,14 @@ def test_a_version_of_an_earlier_loopbook_serves_and_that_is_told(shelf, serving
     assert serving.refresh()
     assert not serving.current.servable.is_checked_from_rows
     assert "earlier loopbook" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("level", [None, "market_30d"])
+def test_a_version_whose_target_has_a_key_that_is_gone_serves_on(level, shelf, serving):
+    """Every card of before `target.level` went has it, most of them as null."""
+    shelf.put("1", card=carded(lambda card: card["contract"]["target"].update(level=level)))
+    assert serving.refresh()
+    assert serving.current.servable.number == "1"
 
 
 def graph_of(*nodes: onnx.NodeProto, takes: str = "features", width: Any = 4, gives="prediction"):

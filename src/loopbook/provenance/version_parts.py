@@ -24,7 +24,7 @@ from loopbook.project.paths import Project
 from loopbook.provenance import git_trees
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
 from loopbook.provenance.git_trees import Tree
-from loopbook.registry import environments, kept_code, tracking
+from loopbook.registry import card_file, environments, kept_code, tracking
 from loopbook.registry.kept_code import Origin
 from loopbook.registry.reader import REFERENCE, Registry, Version
 from loopbook.registry.reference import TAG as REFERENCE_TAG
@@ -180,7 +180,7 @@ def _origin(of: _Reading) -> Origin | None:
 
 def _contract(of: _Reading, card: Mapping[str, Any]) -> Contract | None:
     try:
-        return Contract.model_validate(card["contract"])
+        return card_file.contract_of(card)
     except ValidationError as error:
         found = f"{error.error_count()} keys that this loopbook does not know"
         of.miss("its contract", found, "a contract of today", "Read it with the loopbook it had")

@@ -16,6 +16,7 @@ from loopbook.project.errors import VersionRefused
 from loopbook.project.mappings import misfits, sentence
 from loopbook.registry.reader import Version
 
+GONE = ("level",)  # keys of a target that an earlier loopbook wrote into every card
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Answer = Number | list[Number]
 Value = bool | int | Number | Annotated[str, Field(max_length=10_000)] | None
@@ -101,7 +102,7 @@ def read_card(version: Version, content: bytes) -> tuple[dict[str, Any], Contrac
     try:
         card = json.loads(content, object_pairs_hook=_each_once, parse_constant=_no_number)
         checked = CardFile.model_validate_json(content)
-        contract = Contract.model_validate_json(json.dumps(card["contract"]))
+        contract = contract_of(card)
         wrong = _disagreement(version, checked, contract)
     except ValidationError as error:
         known = set(CardFile.model_fields) | set(Contract.model_fields)
@@ -115,6 +116,18 @@ def read_card(version: Version, content: bytes) -> tuple[dict[str, Any], Contrac
             "card",
         )
     return card, contract, checked.examples
+
+
+def contract_of(card: Mapping[str, Any]) -> Contract:
+    """The contract that a card holds, whichever loopbook wrote it: keys that are gone count for nothing.
+
+    Raises
+    ------
+    ValidationError, LookupError, TypeError, AttributeError
+        If it holds none.
+    """
+    target = {n: v for n, v in card["contract"]["target"].items() if n not in GONE}
+    return Contract.model_validate_json(json.dumps(card["contract"] | {"target": target}))
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
