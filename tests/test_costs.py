@@ -2,11 +2,13 @@
 
 from datetime import UTC, datetime, timedelta
 from itertools import combinations
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
 import small_classes
+import test_guards
 import turned
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,12 +17,15 @@ from small_house import ROOT
 from test_calibrated_verdict import QUIET, RULES, WELL
 
 from loopbook.loop import hindsight, replay_results
+from loopbook.loop import turn as loops
 from loopbook.models.evaluation import Interval
 from loopbook.monitoring import costs, findings, paid, verdict
 from loopbook.monitoring.costs import Costs
 from loopbook.pages import replays as replay_pages
 from loopbook.project import clock
 from loopbook.project.knobs import read_knobs
+from loopbook.project.paths import Project
+from loopbook.registry.reader import Version
 
 DAY = timedelta(days=1)
 START = datetime(2025, 1, 1, tzinfo=UTC)
@@ -209,3 +214,46 @@ def test_costs_that_nobody_said_are_none_and_answers_a_day_are_of_all_that_were_
     options = {"columns": [], "faults": [], "errors": findings.Performance()}
     window = findings.as_window(facts, rows=500, champion_age_days=1, **options)
     assert window.a_day == 100
+
+
+# -- what a turn does for it --
+
+
+@pytest.fixture
+def turn(tmp_path) -> loops._Turn:
+    """A turn whose stages are called one by one; it has a champion, and no project."""
+    knobs = read_knobs(ROOT / "env.yaml")
+    record = {"as_of": (START + 40 * DAY).isoformat()}
+    about = small_classes.table(NUMBER).model_copy(update={"history": None})
+    return loops._Turn(Project(tmp_path), about, knobs, None, {}, record)
+
+
+def test_a_turn_keeps_how_a_champion_did_beside_its_predecessor_on_all_requests(turn, monkeypatch):
+    """Of the sample that was read, which is a half here."""
+    reign = SimpleNamespace(as_of=START.isoformat())
+    monkeypatch.setattr(loops.champions, "reigns", lambda *_: [reign])
+    monkeypatch.setattr(
+        loops.probation, "read", lambda *_, **__: (test_guards.answers(-0.05, 400), 0.5)
+    )
+    tags = {"baseline_loss": "0.3", "baseline_bias": "0.3"}
+    champion, before = (Version("m", number, "run", tags) for number in ("2", "1"))
+    turn._judged(champion, before)
+    told = turn.record["compared"]
+    assert (told["version"], told["n"], told["requests"]) == ("2", 400, 800)
+    assert told["low"] < told["mean"] < told["high"]
+
+
+@pytest.mark.parametrize(
+    ("level", "stood", "times"),
+    [("healthy", False, 1), ("healthy", True, 2), ("investigate", False, 2)],
+)
+def test_a_turn_makes_states_anew_where_the_window_changes_whether_they_may_move(
+    turn, monkeypatch, level, stood, times
+):
+    made = []
+    state = SimpleNamespace(as_dict=lambda: {"stands_still": stood})
+    monkeypatch.setattr(loops.calibration, "made", lambda *_: made.append(1) or [state])
+    monkeypatch.setattr(turn, "_monitor", lambda: level)
+    monkeypatch.setattr(turn, "_rolled_back", lambda: True)
+    turn._may_build()
+    assert len(made) == times
