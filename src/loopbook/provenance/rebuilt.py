@@ -91,8 +91,8 @@ def made_environment(root: Path, top: Path, python: str, log: Path) -> Path:
     if not lock.exists():
         raise ProvenanceError("no lock was kept, so its environment cannot be made again")
     own = environment(None) | {"VIRTUAL_ENV": str(venv)}
-    if (top / "vendor").is_dir():  # the wheel of loopbook that a project's lock names
-        own["UV_FIND_LINKS"] = str(top / "vendor")
+    if (root / "vendor").is_dir():  # the wheel of loopbook that a project's lock names
+        own["UV_FIND_LINKS"] = str(root / "vendor")
     uv = _uv()
     there = venv / "bin" / "python"
     steps = [
