@@ -72,6 +72,9 @@ def test_the_compose_file_keeps_its_schema_and_the_image_its_promises():
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
             *sources, _ = line.split()[1:]
-            assert all((ROOT / source).exists() for source in sources), line
+            needed = [
+                source for source in sources if "[" not in source
+            ]  # a pattern may match nothing
+            assert all((ROOT / source).exists() for source in needed), line
     tag = re.search(r"mlflow/mlflow:v([\d.]+)", (ROOT / "deploy/compose.yaml").read_text())[1]
     assert ("mlflow", tag) in {(n, v) for n, v in pins("requirements.lock")}

@@ -44,12 +44,18 @@ TYPED: dict[str, list[str]] = {
     "reproduce ": ["<b>", "--into", "notebooks", "--json"],
     "promote": ["1", *REASON],
     "rollback": REASON,
+    "dossier": ["1", "--into", "papers"],
+    "dossier ": ["nonsense", "--sign"],
+    "dossier  ": ["1", "--into", "contract.yaml"],
     "score": ["flats.csv", "out.csv"],
     "score ": ["none.csv", "out.jsonl"],
     "score  ": ["flats.csv", "out.csv", "--prediction-set"],
     "keys create": ["somebody"],
     "keys list": [],
     "keys revoke": ["nobody"],
+    "keys sign ": ["--rotate"],
+    "keys sign": ["--create"],
+    "keys sign  ": ["--create", "--rotate"],
     "log export": ["log.parquet"],
     "log prune": ["--older-than", "2015-02-29"],
     "features materialize": [],
@@ -96,6 +102,7 @@ def typed(folder: Path, *words: str) -> tuple[int, str]:
         patch.chdir(folder)
         for name, value in Project(folder).environment().items():
             patch.setenv(name, value)
+        patch.setenv("LOOPBOOK_SIGNING_KEY", str(folder / "signing.pem"))
         patch.setattr(sys, "argv", ["loopbook", *words])
         with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
             try:

@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
 from reading import Reads
 
-from loopbook.pages import formats, rendering
+from loopbook.pages import dossier, formats, rendering
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import versions as version_pages
@@ -21,9 +21,11 @@ TEMPLATES = sorted(path.name for path in files("loopbook.pages").joinpath("templ
 MARKUP = "\"'><img src=x onerror=alert(1)></style></pre>"
 OURS = {
     *("style", "div", "nav", "a", "h1", "h2", "h3", "p", "b", "br", "ul", "li", "img", "iframe"),
+    *("html", "head", "meta", "title", "body", "section", "thead", "data"),
     *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code"),
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
+ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download"}
 FIGURES = {
     "errors.svg",
     "trend.svg",
@@ -125,6 +127,22 @@ def replay() -> dict:
     return turned.result("concept", right=False, months=months) | words | {"scenario": MARKUP}
 
 
+def dossier_record() -> dict:
+    """The record of a dossier whose every text is markup."""
+    leak = {"columns": [MARKUP], "evidence": MARKUP, "accepted": MARKUP}
+    return {
+        "version": dict.fromkeys(("name", "number", "run_id"), MARKUP),
+        "registered": {f"{MARKUP}_sha256": MARKUP},
+        "run": {"tags": {"python": MARKUP}, "params": {MARKUP: MARKUP}},
+        "card": card() | {"reference": {MARKUP: {"n": 5, "missing_share": 0.1}}},
+        "meaning": MARKUP,
+        "decision": decision() | {"leaks": [leak]},
+        "build": {"validation": {"left_out": [{"rows": 1, "reason": MARKUP}], "leaks": [leak]}},
+        "calibration": {"reason": MARKUP, "shift": [0.1], "low": [0.1], "high": [0.2]},
+        "knobs": {f"monitor_{MARKUP}": MARKUP},
+    }
+
+
 def pages() -> dict[str, str]:
     """Every page, made of records whose texts are markup."""
     figures = dict.fromkeys(FIGURES, b"<svg/>")
@@ -140,7 +158,8 @@ def pages() -> dict[str, str]:
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
         "performance": window_pages.performance(window(), figures),
         "candidates": version_pages.candidates({"number": MARKUP}, decision()),
-        "model_card": version_pages.model_card(version, card(), decision()),
+        "model_card": version_pages.model_card(version, card(), decision(), (b"<p>", MARKUP)),
+        "dossier": dossier.page(dossier_record()),
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
         "a class": window_pages.answer(

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import differences as difference_commands
+from loopbook.cli import dossier as dossier_commands
 from loopbook.cli import init as init_commands
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
@@ -205,6 +206,7 @@ ours |= why_commands.COMMANDS
 ours |= difference_commands.COMMANDS
 ours |= verify_commands.COMMANDS
 ours |= reproduce_commands.COMMANDS
+ours |= dossier_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

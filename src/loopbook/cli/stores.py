@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli.signing import sign
 from loopbook.project import paths
 
 keys_app = typer.Typer(
-    help="Create, list and revoke the API keys of the service.",
-    epilog="Begin: loopbook keys create OWNER",
+    help="API keys of the service; the key that signs versions.",
+    epilog="Begin: loopbook keys create OWNER, or loopbook keys sign --create",
 )
+keys_app.command(epilog="Next: loopbook dossier VERSION --sign")(sign)
 
 
 @keys_app.command(epilog="Send it as the header X-API-Key. Revoke it: loopbook keys revoke ID")

@@ -45,14 +45,14 @@ def verify(
     import json
 
     from loopbook.project.errors import VerificationError
+    from loopbook.project.people import who
     from loopbook.provenance import verification
-    from loopbook.registry import champions
 
     here, done = paths.current(), []
     if accept:
         if not reason:
             raise VerificationError("--accept: say why, so that it stays known: --reason WHY")
-        done += verification.accept(here, accept, reason, champions.who())
+        done += verification.accept(here, accept, reason, who())
     if seal:
         done += verification.seal_rest(here)
     report = verification.verify(here, quick=quick)

@@ -104,11 +104,15 @@ def copy(source: Path, target: Path, *, with_level: bool = True) -> None:
 
 def without_level(project: Path) -> None:
     """Let no calibration move what a project answers: neither states of now nor any made later."""
-    knobs = project / "env.yaml"
-    text, places = re.subn(r"(?m)^calibration:.*$", "calibration: false", knobs.read_text())
-    write_text(knobs, text if places else f"{text.rstrip()}\ncalibration: false\n")
+    _switch_off(project, "calibration")
     for log in (project / "var").glob(f"{log_name('')}*"):  # nothing was asked yet
         log.unlink()
+
+
+def _switch_off(project: Path, knob: str) -> None:
+    path = project / "env.yaml"
+    text, places = re.subn(rf"(?m)^{knob}:.*$", f"{knob}: false", path.read_text())
+    write_text(path, text if places else f"{text.rstrip()}\n{knob}: false\n")
 
 
 def write_rows(folder: Path, rows: pl.DataFrame) -> None:
@@ -148,6 +152,7 @@ def _make_project(
         shutil.copy(project.root / name, folder)
     for name in FOLDERS:
         shutil.copytree(project.root / name, folder / name, ignore=UNCOPIED)
+    _switch_off(folder, "require_signature")  # nobody signs what a replay tries
     if candidates:
         graph = folder / "pipeline.yaml"
         grid = f"names: [{', '.join(candidates)}]"

@@ -49,7 +49,7 @@ def show(page: str) -> widgets.Widget:
 
         return _by_version(store, versions, lambda held: what_if.sliders(here, store, held))
     if page in ("candidates", "model_card"):
-        return _by_version(store, versions, lambda held: _of_version(page, store, held))
+        return _by_version(store, versions, lambda held: _of_version(here, page, store, held))
     if champion is None and not window_records.listed(here):
         return widgets.HTML(guarded(_no_champion, store, versions[0], command="make build"))
     return _by_window(here, page, versions)
@@ -154,12 +154,24 @@ def _about(held: Version) -> dict[str, str]:
     return {**held.tags, "number": held.number, "run_id": held.run_id}
 
 
-def _of_version(page: str, store: Registry, held: Version) -> str:
+def _of_version(project: Project, page: str, store: Registry, held: Version) -> str:
     decision = _decision(store, held)
     if page == "candidates":
         return version_pages.candidates(_about(held), decision)
     card = json.loads(store.content(held, registry_reader.CARD))
-    return version_pages.model_card(_about(held), card, decision)
+    papers = _papers(project, store, held)
+    return version_pages.model_card(_about(held), card, decision, papers)
+
+
+def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | None, str]:
+    """The page of a version's dossier, and who signed it; or None, and why."""
+    from loopbook.provenance import dossier_files, statements  # cryptography: only this page
+
+    try:
+        page = dossier_files.content(store, held, dossier_files.PAGE)
+        return page, statements.said(store, held, project.signers)
+    except LoopbookError as error:
+        return None, str(error)
 
 
 def _decision(store: Registry, held: Version) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopbook.pages import formats
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
+from loopbook.pages.recorded import Told
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -61,6 +62,7 @@ def environment() -> "Environment":
     )
     for form in FORMS:
         jinja.filters[form.__name__] = form
+    jinja.tests["told"] = lambda value: isinstance(value, Told)
     jinja.tests["amount"] = lambda value: isinstance(value, formats.Amount)
     jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
     jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}

@@ -80,8 +80,20 @@ def _changes(
         yield name, *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
 
 
-def model_card(version: Mapping[str, str], card: Record, decision: Record) -> str:
-    """What a version is, where it comes from, what it may be asked."""
+def model_card(
+    version: Mapping[str, str],
+    card: Record,
+    decision: Record,
+    papers: tuple[bytes | None, str] = (None, ""),
+) -> str:
+    """What a version is, where it comes from, what it may be asked.
+
+    Parameters
+    ----------
+    papers : pair
+        The page of its dossier, None where there is none; who signed it, or why
+        there is none.
+    """
     measure, bias = of_record(decision)
     inputs = [
         (
@@ -114,6 +126,8 @@ def model_card(version: Mapping[str, str], card: Record, decision: Record) -> st
         lineage=_lineage(version, card),
         leaks=_leaks(card, decision),
         known_after=_known_after(card),
+        dossier=papers[0],
+        signed=papers[1],
     )
 
 

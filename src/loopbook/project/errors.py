@@ -23,6 +23,7 @@
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── ProvenanceError      an answer or a version that nobody can trace
     ├── KeyStoreError        an API key cannot be made, found or revoked
+    ├── SignatureError       a signing key or a signature cannot be made, found or trusted
     ├── TemplateError        a project cannot be made or upgraded
     ├── NotebookError        a notebook's file cannot be read, or is no Python
     ├── BuildRunning         another build holds the lock
@@ -111,7 +112,7 @@ class VersionRefused(RegistryError):
     """A version may not answer: its files were changed, or do not work.
 
     The message is told to callers: it has no address and no path. `code` is for
-    programs: place, size, digest, card, graph or answers.
+    programs: place, size, digest, card, graph, answers or signature.
     """
 
     def __init__(self, message: str, code: str):
@@ -133,6 +134,10 @@ class ProvenanceError(LoopbookError):
 
 class KeyStoreError(LoopbookError):
     """An API key cannot be made, found or revoked."""
+
+
+class SignatureError(LoopbookError):
+    """A signing key or a signature cannot be made, found or trusted."""
 
 
 class TemplateError(LoopbookError):

@@ -84,6 +84,7 @@ class Knobs(BaseModel):
     serve_challenger: Literal["off", "shadow", "canary"]
     serve_canary_share: Annotated[float, Field(ge=0, le=1)]
     serve_shadow_queue: Annotated[int, Field(ge=1, le=10**6)]
+    require_signature: bool
 
     @field_validator("as_of", mode="before")
     @classmethod

@@ -67,6 +67,11 @@ class Project:
         return self.root / "env.yaml"
 
     @property
+    def signers(self) -> Path:
+        """The public keys whose signatures this project trusts."""
+        return self.root / "signers.yaml"
+
+    @property
     def graph(self) -> Path:
         return self.root / "pipeline.yaml"
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
@@ -17,6 +18,7 @@ from loopbook.project.paths import Project
 from loopbook.registry import code_state, environments
 
 MOST_METRICS = 500
+SHOWN_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class CandidateRun:
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
     figures: Mapping[str, Figure]
+
+    def shown_input(self) -> np.ndarray | None:
+        """The first made-up rows of the card, as the fitted model takes them; None without any."""
+        rows = self.card.get("examples", {}).get("features", [])[:SHOWN_ROWS]
+        filled = [[np.nan if value is None else value for value in row] for row in rows]
+        return np.array(filled, np.float32) if rows else None
 
 
 def loggable(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -7,15 +7,15 @@ turn into two champions or none; an entry that a kill prevented, or a move that
 somebody made in MLflow's own pages, is added when the ledger is next looked at.
 """
 
-import getpass
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from loopbook.project.errors import TrackingError
+from loopbook.project.people import who
 from loopbook.records.roles import SHADOW
-from loopbook.registry import tracking
+from loopbook.registry import descriptions, tracking
 from loopbook.registry.reader import BARRED
 from loopbook.registry.reigns import ENTRY, Reign, of_tags
 from loopbook.registry.tracking import CHAMPION, PREVIOUS, Version
@@ -103,6 +103,7 @@ def promote(client, version: Version, change: Change) -> Version | None:
         tracking.set_alias(client, before, SHADOW)
     tracking.make_champion(client, version, stamps)
     reconciled(client, name, now=change.at)
+    descriptions.write(client, name, [before])
     return before
 
 
@@ -163,6 +164,7 @@ def roll_back(
     tracking.drop_alias(client, name, SHADOW)
     tracking.make_champion(client, back, stamps)
     reconciled(client, name, now=at)
+    descriptions.write(client, name, [held])
     return held, back
 
 
@@ -191,11 +193,3 @@ def _version(client, name: str, number: str) -> Version:
 def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:
     text = json.dumps(asdict(entry))
     tracking.set_model_tag(client, name, f"{ENTRY}{len(ledger) + 1:06d}", text)
-
-
-def who() -> str:
-    """Who runs this process."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # no such user in this container
-        return "unknown"

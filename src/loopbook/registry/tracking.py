@@ -21,6 +21,7 @@ from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
+from mlflow.models import infer_signature
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
@@ -124,10 +125,21 @@ def log_candidate(
                 f"{package}=={installed_version(package)}"
                 for package in ("scikit-learn", "numpy", "scipy", "skops")
             ],
+            **_examples(candidate),
         )
     sealing.seal_run(client, run_id)
     sealing.seal_model(client, model.model_id)
     return {"run_id": run_id, "model_uri": model.model_uri, **digests}
+
+
+def _examples(candidate: CandidateRun) -> dict[str, Any]:
+    """What the fitted model takes and gives, and made-up rows to try it with; nothing without these."""
+    X = candidate.shown_input()
+    if X is None:
+        return {}
+    signature = infer_signature(X, candidate.model.predict(X))
+    inputs = {"inputs": list(candidate.card["inputs"])}  # an array has no names
+    return {"input_example": X, "signature": signature, "metadata": inputs}
 
 
 def _log_dataset(snapshot: Snapshot) -> None:
@@ -317,6 +329,28 @@ def versions(client: MlflowClient, name: str) -> list[Version]:
         token = page.token
         if not token:
             return sorted(registered, key=lambda version: -int(version.number))
+
+
+def version_of(client: MlflowClient, name: str, number: str) -> Version:
+    """A version by its number, as the registry has it now."""
+    return _as_version(client.get_model_version(name, number))
+
+
+def describe(client: MlflowClient, name: str, text: str, number: str | None = None) -> None:
+    """Say in MLflow's own pages what a model is, or one of its versions."""
+    if number is None:
+        client.update_registered_model(name, description=text)
+    else:
+        client.update_model_version(name, number, description=text)
+
+
+def artifacts_page(client: MlflowClient, version: Version) -> str:
+    """The page of a version's files, as a link within MLflow's own pages; empty if its run is gone."""
+    try:
+        info = run_of(client, version).info
+    except TrackingError:
+        return ""
+    return f"#/experiments/{info.experiment_id}/runs/{info.run_id}/artifacts"
 
 
 def make_champion(

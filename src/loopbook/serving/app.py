@@ -70,6 +70,7 @@ def create_app(
         if contract.history
         else None,
         metrics=metrics,
+        signers=project.signers if knobs.require_signature else None,
     )
     app = _application(project, Service(parts, pinned=pinned))
     if extension_module:

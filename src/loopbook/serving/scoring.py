@@ -29,6 +29,7 @@ from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError, ScoringError
 from loopbook.project.files import replacing, write_json
+from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
 from loopbook.records.roles import CHAMPION
 from loopbook.registry import calibrated_answers, state_store
@@ -78,6 +79,10 @@ def champion(project: Project, contract: Contract) -> Servable:
     held = registry.held(contract.name, CHAMPION)
     if held is None:
         raise ScoringError(f"{contract.name}: there is no champion yet. Make one: make build")
+    if read_knobs(project.knobs).require_signature:
+        from loopbook.provenance import statements  # cryptography: only where it is asked for
+
+        statements.require(registry, held, project.signers)
     return load(registry, held)
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.features.store import FeatureStore, declaration
@@ -46,7 +47,13 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a service is put together from; `features` where the contract has trailing ones."""
+    """What a service is put together from.
+
+    Attributes
+    ----------
+    features : where the contract has trailing ones
+    signers : whose signature a version needs; None where none is required
+    """
 
     contract: Contract
     knobs: Knobs
@@ -55,6 +62,7 @@ class Parts:
     states: StateStore
     features: FeatureStore | None
     metrics: Metrics
+    signers: Path | None = None
 
 
 class Versions:
@@ -63,7 +71,7 @@ class Versions:
     def __init__(self, parts: Parts, *, pinned: str | None = None):
         self.contract, self.knobs, self.registry = parts.contract, parts.knobs, parts.registry
         self.log, self.states, self.metrics = parts.log, parts.states, parts.metrics
-        self.pinned = pinned
+        self.pinned, self.signers = pinned, parts.signers
         self.current: Deployment | None = None
         self.previous: Deployment | None = None
         self.challenger: Deployment | None = None
@@ -175,13 +183,21 @@ class Versions:
             deployment = self._loaded(held)
         except Exception as error:
             fault = of_a_version(error, held)
-            if fault.code not in ("files", "log"):  # those may be there at the next look
+            if fault.code not in (
+                "files",
+                "log",
+                "signature",
+            ):  # those may be there at the next look
                 self._refused[held.number] = fault
             raise NotLetIn(fault, error) from error
         self._refused.pop(held.number, None)
         return deployment
 
     def _loaded(self, held: Version) -> Deployment:
+        if self.signers:
+            from loopbook.provenance import statements  # cryptography: only where it is asked for
+
+            statements.require(self.registry, held, self.signers)
         servable = load(self.registry, held)
         if not servable.is_checked_from_rows:
             why = "made by an earlier loopbook: the order of its inputs cannot be checked"
