@@ -127,7 +127,8 @@ NOTEBOOK = {"metadata": {"papermill": {"parameters": {"random_seed": 8, "upstrea
 def version(tmp_path_factory):
     """A project and a version of it, whose run holds what made it."""
     folder = tmp_path_factory.mktemp("kept") / "rents"
-    write(folder, FILES | {"contract.yaml": (ROOT / "contract.yaml").read_text()})
+    own = {name: (ROOT / name).read_text() for name in ("contract.yaml", "env.yaml")}
+    write(folder, FILES | own)
     made = {"nb": str(folder / "n.ipynb"), "snapshot": str(folder / "s.json")}
     write(folder, {"n.ipynb": json.dumps(NOTEBOOK), "s.json": '{"sha256": "00"}'})
     project = Project(folder)
@@ -160,6 +161,21 @@ def test_what_made_a_version_is_read_back_without_the_project(version):
     assert "requirements.lock" not in origin
     with pytest.raises(RegistryError, match=r"origin/requirements.lock was not kept"):
         origin.content("requirements.lock")
+
+
+def test_a_promotion_that_is_repeated_leaves_what_was_kept(version, monkeypatch):
+    project, registry, held = version
+    for name in ("MLFLOW_TRACKING_URI", "MLFLOW_DEFAULT_ARTIFACT_ROOT"):
+        monkeypatch.setenv(name, project.environment()[name])
+    before = kept_code.of_version(registry, held).content("env.yaml")
+    (project.root / "env.yaml").write_text("random_seed: 9\n")
+    again = {"nb": str(project.root / "n.ipynb"), "snapshot": str(project.root / "s.json")}
+    table = read_contract(ROOT / "contract.yaml")
+    digest = kept_code.keep(
+        tracking.connect(project), held.run_id, project, table, {"ingest": again}
+    )
+    assert digest == held.tags[kept_code.TAG]
+    assert kept_code.of_version(registry, held).content("env.yaml") == before
 
 
 class Altered:

@@ -227,8 +227,10 @@ def _dirt(version: Version, run_tags: Mapping[str, str], origin: Origin | None) 
         yield Reason(DIRTY, finding)
     if told["changed_during_build"]:
         remedy = "Edit when no build runs"
-        found = "files that changed while it was built"
-        yield Reason(DIRTY, Finding(CHANGED, where, found, "the same from start to end", remedy))
+        found = "files that changed after it was trained"
+        yield Reason(
+            DIRTY, Finding(CHANGED, where, found, "the same from training to promotion", remedy)
+        )
 
 
 def _environment(

@@ -112,6 +112,9 @@ def keep(
 ) -> str:
     """Keep with a run what made it; the SHA-256 of its `origin.json`.
 
+    What was kept of a run stays: a promotion that is repeated, with other knobs or
+    code, trains nothing anew.
+
     Parameters
     ----------
     products : mapping
@@ -123,12 +126,15 @@ def keep(
     -----
     The manifest has `commit` and `folder` (of the project in its repository),
     `is_dirty`, `left_out` (changed files that were not kept, and why),
-    `changed_during_build`, `library`, `environment`, `contract_sha256` and
+    `changed_during_build` (since it was trained), `library`, `environment`, `contract_sha256` and
     `files`. `changes.patch` is there where a commit lacks something,
     `files.zip` where git does not hold the code.
     """
+    tags = client.get_run(run_id).data.tags
+    if TAG in tags:
+        return tags[TAG]
     state = code_state.of(project)
-    began = client.get_run(run_id).data.tags.get("code_sha256", state.sha256)
+    began = tags.get("code_sha256", state.sha256)
     now = environments.present(project)
     files = _files(project, state)
     files[KNOBS] = _as_json(knobs_of(made["nb"] for made in products.values()))
@@ -154,7 +160,9 @@ def keep(
         for name, content in files.items():
             (Path(folder) / name).write_bytes(content)
         tracking.log_files(client, run_id, sorted(Path(folder).iterdir()), FOLDER)
-    return sha256(files[MANIFEST])
+    digest = sha256(files[MANIFEST])
+    client.set_tag(run_id, TAG, digest)
+    return digest
 
 
 def _files(project: Project, state: CodeState) -> dict[str, bytes]:
