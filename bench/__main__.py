@@ -1,5 +1,5 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
-under load, monitoring, the graph, reliability, abuse, leaks, why, versions built again (`reproduce`).
+under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`).
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -25,6 +25,7 @@ from bench import (
     scale,
     service,
     swaps,
+    verification,
     why,
 )
 
@@ -34,6 +35,7 @@ PARTS = {
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
 PARTS |= {"reproduce": reproduce}
+PARTS |= {"verification": verification}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))

@@ -18,6 +18,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import lineage
 import numpy as np
 import polars as pl
 import psutil
@@ -228,6 +229,30 @@ def test_a_build_asks_for_no_name_outside_and_leaves_nothing_at_home(original):
     assert asked_for(original) == ([], [])
 
 
+def test_the_events_of_a_build_tell_the_graph_of_the_plan_and_the_versions_of_its_rows(built):
+    told = lineage.events(built)
+    for event in told:
+        lineage.check(event)
+    plan = json.loads(loopbook(built, "plan").stdout)
+    planned = {
+        f"build.{task['name']}": {f"build.{name}" for name in task["upstream"]} for task in plan
+    }
+    assert lineage.graph(told) == planned
+    assert lineage.ended(told) == {name: ["START", "COMPLETE"] for name in ["build", *planned]}
+    snapshot = json.loads((built / "var/build/snapshot.json").read_text())["sha256"]
+    (validate,) = [e for e in told if e["job"]["name"] == "build.validate" if e.get("outputs")]
+    assert lineage.versions(validate, "inputs")["var/build/snapshot.json"] == snapshot
+
+
+def test_all_that_a_build_leaves_is_sealed_and_is_as_it_was_written(built):
+    done = loopbook(built, "verify", "--json")
+    report = json.loads(done.stdout)
+    assert (report["findings"], done.returncode) == ([], 0)
+    assert not [note for note in report["notes"] if "not sealed" in note]
+    assert report["looked_at"]["products of tasks"] > 3 * len(ALL)
+    assert report["looked_at"]["executed notebooks"] > len(ALL) - 2
+
+
 @pytest.mark.parametrize("width", [1200, 390])
 def test_the_build_is_shown_by_its_candidates_and_the_models_card(built, pages, chrome, width):
     """What the gate said and where the version comes from, as `voila reports` shows it."""
@@ -427,6 +452,11 @@ def test_a_failing_notebook_is_reported_in_one_block_and_its_old_stamp_is_gone(o
     assert "jupyter lab 'var/build/validate.ipynb'" in done.stderr
     assert "Traceback" not in done.stderr
     assert would_run(own)[:2] == ["validate", "build_features"]
+    told = lineage.events(own)
+    assert {name: states[-1] for name, states in lineage.ended(told).items()}["build"] == "FAIL"
+    failed = [e for e in told if e["job"]["name"] == "build.validate"][-1]
+    lineage.check(failed)
+    assert "age outside [0, 50]" in failed["run"]["facets"]["errorMessage"]["message"]
 
 
 def start(folder: Path, **options) -> subprocess.Popen:

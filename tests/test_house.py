@@ -47,6 +47,7 @@ def imports(code: str) -> set[str]:
         ("dvc", "data/dataset_versions.py"),
         ("evidently", "monitoring/evidently_report.py"),
         ("duckdb", "data/queries.py"),
+        ("openlineage", "pipeline/lineage_events.py"),
     ],
 )
 def test_a_heavy_library_has_one_door(library, module):

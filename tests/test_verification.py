@@ -69,8 +69,8 @@ def flip(path: Path, place: int = -1) -> None:
 
 def files(project: Project) -> dict[str, Path]:
     """Every sealed file, by its name."""
-    ledger, shelf = seals.read(project), verification._kept(project).shelf
-    return {name: shelf.place(name) for name in names_of(ledger)}
+    with verification._opened(project) as there:
+        return {name: there.shelf.place(name) for name in names_of(there.ledger)}
 
 
 def test_what_nobody_touched_is_as_it_was_and_everything_is_sealed(project):

@@ -23,7 +23,7 @@ from loopbook.models.evaluation import Confidence
 from loopbook.models.margins import Scale
 from loopbook.models.task import task_of
 from loopbook.monitoring import notifications
-from loopbook.pipeline import graph, runs
+from loopbook.pipeline import graph, lineage_events, runs
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import BuildRunning, LoopbookError, LoopError
@@ -64,7 +64,9 @@ def turn(
     try:
         with runs.only_run(project, "loop"):
             record = journal.begin(project, as_of)
-            record |= _taken(project, contract, knobs, changes or {}, record)
+            with lineage_events.told(project, "turn") as told:
+                record |= _taken(project, contract, knobs, changes or {}, record)
+                told.failure = record["reason"] if record.get("outcome") == ERROR else None
             record["ended_at"] = utc_now().isoformat()
             turn_records.keep(project, record)
             with suppress(LoopbookError, OSError, tracking.MlflowException):

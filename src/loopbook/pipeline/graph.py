@@ -26,7 +26,7 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
-from loopbook.pipeline import digests, graph_files, kernels, notebooks
+from loopbook.pipeline import digests, graph_files, kernels, lineage_events, notebooks
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
@@ -70,16 +70,18 @@ class NotebookExecutor(Executor):
             if any(digests.logs(project, Path(task.source.loc)) for task in todo):
                 refuse_unusable(tracking_address(project), name)
             refuse_anothers(project, name)
+            folder = _folder(dag, project)
             with (
-                only_run(project, _folder(dag, project)),
+                only_run(project, folder),
                 _quiet_ploomber(),
                 terminated_like_interrupted(),
+                lineage_events.told(project, folder) as run,
             ):
-                return self._run(dag, todo)
+                return self._run(dag, todo, run)
         except LoopbookError as error:
             raise DAGBuildError(str(error)) from None
 
-    def _run(self, dag: DAG, todo: list) -> list:
+    def _run(self, dag: DAG, todo: list, run: lineage_events.Run) -> list:
         progress = Progress([task.name for task in todo])
         papermill_engines.register(None, ReportingEngine)
         kernels.start_from_nursery(_sources_of(todo), but=_not_needed(todo))
@@ -96,7 +98,7 @@ class NotebookExecutor(Executor):
                             and task.exec_status in RUNNABLE
                             and task not in running.values()
                         ):
-                            running[pool.submit(_build_task, task, progress)] = task
+                            running[pool.submit(_build_task, task, progress, run)] = task
                     if not running:
                         break
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
@@ -131,14 +133,15 @@ def _not_needed(todo: list) -> set[str]:
     return {p for p, knob in SWITCHED.items() if not any(some.get(knob) for some in parameters)}
 
 
-def _build_task(task, progress: Progress):
+def _build_task(task, progress: Progress, run: lineage_events.Run):
     """Run one task in this thread; its stamp is gone until it has succeeded."""
     threading.current_thread().name = task.name
     task.product.metadata.delete()
     seals.forget(*_products(task), why=f"task {task.name} begins")  # what it leaves if it fails
     progress.started(task.name)
     try:
-        report, _metadata = task._build(catch_exceptions=True)
+        with lineage_events.of_task(run, task):
+            report, _metadata = task._build(catch_exceptions=True)
     except BaseException:
         progress.failed(task.name)
         raise

@@ -1,8 +1,9 @@
 """Kept files: everything that was written to last, held against its seal.
 
 It decides where a sealed file is now (in the project, in a run, with a fitted
-pipeline) and what follows from a difference. Quick looks at every file's size and
-at the bytes of small records and of what serves; whole reads every byte.
+pipeline) and what follows from a difference. Quick looks at the size of the
+files of the project and of its versions, and at the bytes of small records and of
+what serves; whole reads every byte of everything.
 """
 
 from collections import Counter
@@ -136,6 +137,8 @@ def check(
         The runs whose versions have an alias: their files are read whole in any case.
     """
     names = names_of(ledger)
+    if quick:  # of other runs nobody asked where they are
+        names = [name for name in names if name.startswith("var/") or shelf.is_known(name)]
     gone = {name for name in names if not shelf.is_known(name)}
     findings = _lost_runs(gone)
     read = [n for n in names if n not in gone and _is_read(shelf, n, quick=quick, served=served)]

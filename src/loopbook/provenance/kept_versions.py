@@ -40,7 +40,8 @@ def check(
     for sealed_name, sealed in ledger.below(f"{NAME}{name}").items():
         findings += _differs(sealed_name, sealed, there.get(sealed_name))
     for run, said in shelf.logged.runs.items():
-        if sealed := ledger.seals.get(f"{RUN}{run}/{FACTS}"):
+        sealed = ledger.seals.get(f"{RUN}{run}/{FACTS}")
+        if sealed and said.facts is not None:
             findings += _differs(f"{RUN}{run}", sealed, said.facts)
     return findings + _of_the_champion(client, name) + _of_the_ledger(ledger, tags)
 

@@ -7,13 +7,15 @@ says so. What was never sealed is said to be so.
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.database import shown
 from loopbook.project.errors import VerificationError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
@@ -96,8 +98,7 @@ def verify(project: Project, *, quick: bool = False) -> Report:
         If the contract cannot be read, or the registry or the log is away.
     """
     started, report = time.monotonic(), Report(QUICK if quick else WHOLE)
-    kept = _kept(project)
-    try:
+    with _opened(project, quick=quick) as kept:
         served = kept.served
         runs = {version.run_id for version in served}
         files, counts = kept_files.check(kept.shelf, kept.ledger, quick=quick, served=runs)
@@ -113,28 +114,31 @@ def verify(project: Project, *, quick: bool = False) -> Report:
         _check_log(kept, report, quick=quick)
         if not quick:
             _check_wholly(kept, report, served)
-        _note(kept, report)
-    finally:
-        if kept.log:
-            kept.log.close()
+            _note(kept, report)
     report.seconds = time.monotonic() - started
     return report
 
 
-def _kept(project: Project) -> _Kept:
-    contract, client = read_contract(project.contract), tracking.connect(project)
-    registry = reader.connect(tracking_address(project))
+@contextmanager
+def _opened(project: Project, *, quick: bool = False) -> Iterator[_Kept]:
+    """What the checks share; a registry that is away is told as one of our errors."""
+    contract, log = read_contract(project.contract), None
     try:
-        logged = sealing.logged(client, contract.name)
+        client = tracking.connect(project)
+        registry = reader.connect(tracking_address(project))
         versions = registry.versions(contract.name)
+        logged = sealing.logged_of(versions) if quick else sealing.logged(client, contract.name)
+        log = prediction_log.connect_if_there(project, contract)
+        shelf = Shelf(project, logged, registry)
+        yield _Kept(project, contract, client, seals.read(project), shelf, versions, log)
     except tracking.MlflowException as reason:
         raise VerificationError(
-            f"registry {tracking_address(project)}: cannot be asked ({str(reason).splitlines()[0]}). "
-            "Start it, or correct MLFLOW_TRACKING_URI."
+            f"registry {shown(tracking_address(project))}: cannot be asked "
+            f"({str(reason).splitlines()[0]}). Start it, or correct MLFLOW_TRACKING_URI."
         ) from None
-    log = prediction_log.connect_if_there(project, contract)
-    shelf = Shelf(project, logged, registry)
-    return _Kept(project, contract, client, seals.read(project), shelf, versions, log)
+    finally:
+        if log is not None:
+            log.close()
 
 
 def _check_log(kept: _Kept, report: Report, *, quick: bool) -> None:
@@ -171,8 +175,7 @@ def _check_wholly(kept: _Kept, report: Report, served: Sequence[Version]) -> Non
 
 
 def _note(kept: _Kept, report: Report) -> None:
-    """Say what is kept and has no seal, and of it each thing once that was found twice."""
-    report.findings = list(dict.fromkeys(report.findings))
+    """Say what is kept and has no seal."""
     open_files = kept_files.not_sealed(kept.shelf, kept.ledger, _runs(kept.versions))
     if open_files:
         report.notes.append(
@@ -187,8 +190,7 @@ def _runs(versions: Sequence[Version]) -> list[str]:
 
 def seal_rest(project: Project) -> list[str]:
     """Seal all that is kept and has no seal, as it is now; what was sealed, for people."""
-    kept = _kept(project)
-    try:
+    with _opened(project) as kept:
         files = kept_files.not_sealed(kept.shelf, kept.ledger, _runs(kept.versions))
         sealed = {name: Seal.of_file(path) for name, path in files.items()}
         for version in kept.versions:
@@ -199,9 +201,6 @@ def seal_rest(project: Project) -> list[str]:
         rows = kept_rows.seal(project, kept.log) if kept.log else 0
         kept_stores.seal(project, kept.contract)
         kept_versions.tell_head(project, kept.client, kept.contract.name)
-    finally:
-        if kept.log:
-            kept.log.close()
     return [f"Sealed {len(sealed):,} files and versions, and {rows:,} rows of the prediction log."]
 
 
@@ -213,14 +212,14 @@ def accept(project: Project, names: Sequence[str], reason: str, by: str) -> list
     VerificationError
         If a name is not sealed, or is of something that cannot be accepted; nothing is changed.
     """
-    kept = _kept(project)
-    known = set(kept_files.names_of(kept.ledger))
-    if wrong := [name for name in names if name not in known]:
-        raise VerificationError(
-            f"--accept {wrong[0]}: no sealed file has that name, so nothing was changed. Type a "
-            "name as it is listed by: loopbook verify"
-        )
-    now: Mapping[str, Seal | None] = {name: kept.shelf.seal(name) for name in names}
+    with _opened(project) as kept:
+        known = set(kept_files.names_of(kept.ledger))
+        if wrong := [name for name in names if name not in known]:
+            raise VerificationError(
+                f"--accept {wrong[0]}: no sealed file has that name, so nothing was changed. Type "
+                "a name as it is listed by: loopbook verify"
+            )
+        now: Mapping[str, Seal | None] = {name: kept.shelf.seal(name) for name in names}
     there = {name: seal for name, seal in now.items() if seal}
     gone = [name for name, seal in now.items() if seal is None]
     seals.put(project, there, gone=gone, why=f"accepted by {by}: {reason}")

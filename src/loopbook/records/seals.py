@@ -7,6 +7,7 @@ differs later was changed by somebody else. It never judges what it finds: that
 is `verification`'s, and how digests are taken of rows is `kept_rows`'.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -148,7 +149,8 @@ def put(
     with _alone(project) as ledger:
         payload = json.dumps(entry, separators=(",", ":")).encode()
         line = f"{_linked(_last(ledger), payload)} ".encode() + payload + b"\n"
-        os.write(ledger, line)
+        if os.write(ledger, line) < len(line):  # the next one cuts the half line off
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(file_of(project)))
 
 
 def read(project: Project) -> Ledger:

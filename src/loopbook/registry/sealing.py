@@ -5,7 +5,7 @@ and under which names. MLflow's client is given; what MLflow itself adds to a
 run is nobody's record.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from loopbook.records import seals
 from loopbook.records.seals import Seal
+from loopbook.registry.reader import Version
 
 RUN, MODEL, VERSION, NAME, FACTS = "run/", "model/", "version/", "name/", "#facts"
 HEAD = "seals_"  # tag of a registered model: how long a ledger is, and how it ends
@@ -21,10 +22,10 @@ MLFLOWS_OWN = "mlflow."
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What a run says beside its files."""
+    """What a run says beside its files; `facts` is None where nobody asked."""
 
     artifacts: str
-    facts: Mapping[str, Any]
+    facts: Mapping[str, Any] | None
 
 
 def facts_of_run(run: Any) -> RunFacts:
@@ -102,6 +103,11 @@ class Logged:
 
     runs: Mapping[str, RunFacts]
     models: Mapping[str, str]
+
+
+def logged_of(versions: Sequence[Version]) -> Logged:
+    """The runs of versions alone, without what they say: what the registry tells at once."""
+    return Logged({one.run_id: RunFacts(one.artifacts, None) for one in versions}, {})
 
 
 def logged(client: Any, name: str) -> Logged:
