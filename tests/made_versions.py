@@ -1,5 +1,6 @@
 """Versions of a project in git, registered without a build: each by one edit of the project."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -111,7 +112,8 @@ def register(
     before = {name: (project.root / name).read_text() for name in edits or {}}
     write(project.root, edits or {})
     try:
-        return _register(project, rows(table_rows()), seed, keeps=keeps)
+        with contextlib.chdir(project.root):  # what lasts is sealed in the project around us
+            return _register(project, rows(table_rows()), seed, keeps=keeps)
     finally:
         write(project.root, before)
 
@@ -172,9 +174,10 @@ def _as_ran(project: Project, build: Path) -> dict[str, Path]:
     knobs = read_knobs(project.knobs)
     given = {"as_of": knobs.as_of, "random_seed": knobs.random_seed, "test_days": knobs.test_days}
     found = {}
+    # a grid's notebook has its place there in its name, which differs from build to build
     for task, name, file in (
         ("ingest", "ingest", "notebooks/01_ingest.ipynb"),
-        ("train", "linear", "notebooks/05_train.ipynb"),
+        ("train", f"linear-{knobs.test_days}", "notebooks/05_train.ipynb"),
     ):
         told = json.loads((project.root / file).read_text())
         injected = {"cell_type": "code", "metadata": {"tags": ["injected-parameters"]}}

@@ -403,6 +403,8 @@ def test_of_a_key_that_stands_twice_each_row_has_its_twin():
     found = row_changes.compare(before, before.with_columns(v=pl.Series(["a", "x", "c"])), ["id"])
     assert (found.added, found.removed, found.corrected) == (0, 0, 1)
     assert row_changes.compare(before, before[:1], ["id"]).removed == 2
+    as_text = before.with_columns(pl.col("id").cast(pl.String))
+    assert row_changes.compare(before, as_text, ["id"]).are_none
 
 
 def test_a_tree_is_a_commit_with_its_patch_and_leaves_the_repository_as_it_is(pairs, tmp_path):

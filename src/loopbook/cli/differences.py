@@ -135,4 +135,6 @@ def _print_table(table: Any, console: Console) -> None:
 
 def _plain(text: str) -> str:
     """A text of the data in one line of a terminal: nothing in it moves the cursor."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
+    from loopbook.pages.formats import one_line
+
+    return one_line(text, "\N{REPLACEMENT CHARACTER}")

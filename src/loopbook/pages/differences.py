@@ -70,7 +70,10 @@ def sections(found: Differences) -> list[Section]:
 
 def _overview(found: Differences) -> Section:
     sides = (found.before, found.after)
-    rows = [(name, *(_about(side)[name] for side in sides)) for name in _about(found.before)]
+    one, other = (_about(side) for side in sides)
+    rows = [(name, one[name], other[name]) for name in one]
+    if found.before.processor != found.after.processor:
+        rows.append(("processor", found.before.processor, found.after.processor))
     states = [(part, found.states[part]) for part in (*MADE_OF, *CAME_OUT)]
     tables = [
         Table(("", *(side.label for side in sides)), rows),

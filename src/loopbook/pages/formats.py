@@ -62,3 +62,8 @@ def cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return count(value)
     return "" if value is None else str(value)
+
+
+def one_line(text: str, stand_in: str = " ") -> str:
+    """A text in one line: a stand-in for each sign that breaks it, or moves a cursor."""
+    return "".join(sign if sign.isprintable() else stand_in for sign in text)

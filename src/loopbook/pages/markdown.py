@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loopbook.pages.formats import Amount, cell
+from loopbook.pages.formats import Amount, cell, one_line
 
 if TYPE_CHECKING:
     from loopbook.pages.differences import Lines, Section, Table
@@ -40,17 +40,13 @@ def comment(title: str, sections: Sequence["Section"]) -> str:
 
 def escaped(text: str) -> str:
     """A text in one line, of which nothing is markup: each sign that could be is escaped."""
-    plain = _SPECIAL.sub(r"\\\1", _one_line(text)).replace(r"\<", "&lt;")
+    plain = _SPECIAL.sub(r"\\\1", one_line(text)).replace(r"\<", "&lt;")
     return _CALLS.sub(rf"\1{BETWEEN}", plain)
 
 
 def _html(text: str) -> str:
     """The same within HTML, where Markdown is not read."""
-    return _CALLS.sub(rf"\1{BETWEEN}", html.escape(_one_line(text), quote=False))
-
-
-def _one_line(text: str) -> str:
-    return "".join(sign if sign.isprintable() else " " for sign in str(text))
+    return _CALLS.sub(rf"\1{BETWEEN}", html.escape(one_line(text), quote=False))
 
 
 def _open(section: "Section") -> list[str]:

@@ -179,8 +179,11 @@ def _graph(parts: VersionParts) -> str:
 
 
 def _candidate(before: VersionParts, after: VersionParts) -> tuple[list[FieldChange], str]:
-    """The kind of model and its settings, as its run has them."""
-    sides = [{"candidate": p.card["candidate"], **p.settings} for p in (before, after)]
+    """The kind of model and its settings, as its run has them, and from where on it says yes."""
+    sides = [
+        {"candidate": p.card["candidate"], **p.settings, "decision": p.card.get("decision") or {}}
+        for p in (before, after)
+    ]
     found = field_changes.compare(*sides)
     return found, DIFFERS if found else SAME
 

@@ -14,7 +14,7 @@ import polars as pl
 from loopbook.project.contract import Contract
 from loopbook.project.files import sha256_of
 from loopbook.project.knobs import Knobs
-from loopbook.provenance import code_changes, field_changes, row_changes
+from loopbook.provenance import code_changes, field_changes, git_trees, row_changes
 from loopbook.provenance import reached_code as reached
 from loopbook.provenance.code_changes import CodeChange
 from loopbook.provenance.field_changes import CHANGED, REORDERED, FieldChange
@@ -108,7 +108,9 @@ def modules(before: VersionParts, after: VersionParts) -> tuple[list[CodeChange]
     with tell whether the library differs, and not in what.
     """
     if before.tree is not None and after.tree is not None:
-        sides = [_reached(side) for side in (before, after)]
+        differing = git_trees.differing(before.tree, after.tree)
+        is_any = any(path.endswith(".py") for path in differing)
+        sides = [_reached(side) if is_any else {} for side in (before, after)]
         found = code_changes.compare_modules(*sides)
         found += _installed_library(before, after)
         return found, DIFFERS if found else SAME

@@ -71,7 +71,7 @@ def compare(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> Ro
         Columns that both have. A missing part equals a missing part.
     """
     by = [*key, _NTH]
-    one, other = (_numbered(rows, key) for rows in (before, after))
+    one, other = (_numbered(rows, key) for rows in _alike(before, after, key))
     shared = [n for n in before.columns if n in after.columns and n not in key]
     how = {"on": by, "nulls_equal": True, "maintain_order": "left"}
     added, removed = other.join(one, how="anti", **how), one.join(other, how="anti", **how)
@@ -92,6 +92,14 @@ def compare(before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]) -> Ro
         added_columns=[name for name in after.columns if name not in before.columns],
         removed_columns=[name for name in before.columns if name not in after.columns],
     )
+
+
+def _alike(
+    before: pl.DataFrame, after: pl.DataFrame, key: Sequence[str]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Both with keys of one type: as text, where a column is held otherwise in each."""
+    texts = [pl.col(n).cast(pl.String) for n in key if before[n].dtype != after[n].dtype]
+    return before.with_columns(texts), after.with_columns(texts)
 
 
 def _numbered(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:

@@ -5,6 +5,7 @@ the commit. What is not there is a finding, with how to get it; nothing stands
 in for it.
 """
 
+import re
 import tempfile
 import zipfile
 from collections.abc import Mapping
@@ -31,6 +32,7 @@ from loopbook.registry.reference import TAG as REFERENCE_TAG
 from loopbook.registry.service_files import digest_mismatch
 
 LIBRARY = "src/loopbook"
+TRAIN = "train"  # what the notebook of every candidate is called here
 BUILD_AGAIN = "Versions that are built from now on keep it: loopbook build"
 
 
@@ -233,8 +235,9 @@ def _notebooks(of: _Reading) -> dict[str, Mapping[str, Any]]:
                 of.miss(f"notebooks/{path.name}", str(error), "a notebook", remedy, CHANGED)
     if not found:
         of.miss("its executed notebooks", "none", "notebooks/ in its run", BUILD_AGAIN)
-    candidate = of.version.tags.get("candidate", "")
-    return {"train" if name == candidate else name: told for name, told in found.items()}
+    # a member of a grid is called by its candidate and by its place in the grid
+    trained = re.compile(rf"{re.escape(of.version.tags.get('candidate', ''))}(-\d+)?")
+    return {TRAIN if trained.fullmatch(name) else name: told for name, told in found.items()}
 
 
 def _knobs(held: _Held) -> Mapping[str, Any] | None:

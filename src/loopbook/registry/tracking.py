@@ -229,10 +229,13 @@ def told_of_run(client: MlflowClient, run_id: str) -> tuple[dict[str, str], dict
 
 
 def downloaded(client: MlflowClient, run_id: str, folder: str, into: Path) -> list[Path]:
-    """The files that a run has in a folder, brought to `into`; none where it has no such folder."""
-    if not client.list_artifacts(run_id, folder):
+    """The files that a run has in a folder, brought to `into`; none where these are gone."""
+    try:
+        if not client.list_artifacts(run_id, folder):
+            return []
+        there = Path(client.download_artifacts(run_id, folder, str(into)))
+    except (MlflowException, OSError):
         return []
-    there = Path(client.download_artifacts(run_id, folder, str(into)))
     return [path for path in there.iterdir() if path.is_file()]
 
 
