@@ -90,6 +90,14 @@ def test_the_end_of_a_stretch_is_no_part_of_it_and_an_empty_one_says_so(project)
     assert line.startswith("Nothing happened as of 2016-01-01 00:00 UTC or later.")
 
 
+def test_a_loop_that_has_not_turned_says_so_beside_the_ledger(project):
+    for path in (project.var / "loop" / "turns").glob("*.json"):
+        path.unlink()
+    text = history.lines(project, None, None)
+    assert text[-1] == "The loop has not turned yet. Next: make loop"
+    assert len(text) == 4
+
+
 def test_turns_are_told_where_the_registry_is_away(project, monkeypatch):
     def away(_):
         raise RegistryError("registry x: is away")

@@ -34,7 +34,8 @@ def lines(project: Project, since: datetime | None, to: datetime | None) -> list
     ]
     text = [line for _, some in sorted(told, key=lambda pair: pair[0]) for line in some]
     if not text:
-        text = [_nothing(since, to)] if since or to else turns.lines([])
+        text = [_nothing(since, to)] if since or to else []
+    text += [] if every or since or to else turns.lines([])
     return [*text, *_paid(project, every, records), *note]
 
 

@@ -227,7 +227,7 @@ def _version(place: Place, logged: LoggedAnswer, findings: list[Finding]) -> Ver
     except ProvenanceError as error:
         where = f"{logged['model']} v{logged['version']}"
         restore = "Restore the registry's database from a backup"
-        findings.append(Finding(MISSING, where, str(error), "the version that answered", restore))
+        findings.append(Finding(MISSING, where, _line(error), "the version that answered", restore))
         return None
 
 
@@ -251,7 +251,7 @@ def _servable(
         restore = f"Restore the files of run {version.run_id} from a backup"
         expected = "the graph and the card that answered"
         findings.append(
-            Finding(what, f"{version.label}, service files", str(error), expected, restore)
+            Finding(what, f"{version.label}, service files", _line(error), expected, restore)
         )
         return None
 
@@ -302,8 +302,8 @@ class _Told:
             facts = self._facts(contract, entity, row.at, until)
         except LoopbookError as error:
             expected = f"the facts that were known at {until:%Y-%m-%d %H:%M} UTC"
-            restore = "Bring the source back to where contract.yaml says it is"
-            self._say(row, UNREPRODUCIBLE, "earlier facts", str(error), expected, restore)
+            restore = "Correct that; the facts are read from the source that contract.yaml names"
+            self._say(row, UNREPRODUCIBLE, "earlier facts", _line(error), expected, restore)
             return None, row
         values = dict(facts.values)
         if row.at < until:  # a store keeps no past: before its first point it knows nothing
@@ -357,6 +357,11 @@ class _Told:
     @staticmethod
     def _say(row: Row, what: str, where: str, found: str, expected: str, remedy: str) -> None:
         row.findings.append(Finding(what, where, found, expected, remedy))
+
+
+def _line(error: Exception) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def _iso(micros: int) -> str:

@@ -180,7 +180,7 @@ class _Looked:
                 )
             except LoopbookError as error:
                 restore = "Restore the artifacts of its run from a backup"
-                self.say(MISSING, file, str(error), "the file of its run", restore)
+                self.say(MISSING, file, str(error).splitlines()[0], "the file of its run", restore)
                 continue
             if digest_mismatch(self.version, file, content):
                 expected = f"SHA-256 {self.version.tags.get(DIGEST_TAGS[file], 'none')[:12]}"
