@@ -1,7 +1,7 @@
 """Why: how long it takes to trace an answer, with a million of them in the log.
 
 The log is that of the example's project: an answer of the service, copied a million
-times over two years, each under its own id and key. Every hundredth, and then every
+times over two years, each under its own id and key. Every two-hundredth, and then every
 one, has ground truth, and so is a fact for later rows. An answer is traced ten times
 in one process, and once by the command. Processor seconds stand beside seconds, since a
 machine may be busy.
@@ -93,7 +93,7 @@ def run() -> Iterator[str]:
         log = project / "var" / "predictions.db"
         filled(log)
         os.environ |= Project(project).environment()
-        for every in (100, 1):
+        for every in (200, 1):
             count = told(log, every)
             with explained_answers.looked_up(Project(project)) as place:
                 found = explained_answers.explain(place, name)

@@ -22,7 +22,9 @@ from loopbook.project.contract import Contract
 from loopbook.project.paths import Project
 
 SHOWN = 5
-MOST_TRUTHS = 20_000  # served rows with ground truth that are walked without being asked to
+MOST_TRUTHS = (
+    5_000  # served rows with ground truth that are walked without being asked to: half a second
+)
 MARGIN = timedelta(days=2)  # a change point before the row's instant is always among those made
 
 
