@@ -18,15 +18,16 @@ import numpy as np
 import polars as pl
 
 from bench.swaps import ROOT
+from loopbook.project.contract import read_contract
 
 VERSIONS, CANDIDATES, TURNS, ANSWERS = 50, 7, 365, 100_000
 NOTEBOOK, MODEL = 400_000, 4_000_000  # bytes: of an executed notebook, of a candidate's files
 START = datetime(2015, 3, 2, tzinfo=UTC)
-NAME = "house-prices"
+NAME = read_contract(ROOT / "contract.yaml").name
 
 
 def run() -> list[str]:
-    with tempfile.TemporaryDirectory() as folder, _project(Path(folder) / "house") as project:
+    with tempfile.TemporaryDirectory() as folder, _project(Path(folder) / "project") as project:
         megabytes = _fill(project) / 1e6
         rows = [_timed(project, quick=quick) for quick in (False, True)]
         _break(project)
@@ -69,7 +70,7 @@ def _fill(project) -> int:
     draw, client, size = np.random.default_rng(7), tracking.connect(project), 0
     for number in range(VERSIONS):
         rows = pl.DataFrame(
-            {"id": draw.integers(0, 2**62, 20_000), "price": draw.normal(size=20_000)}
+            {"id": draw.integers(0, 2**62, 20_000), "rent": draw.normal(size=20_000)}
         )
         snapshot = snapshots.write_snapshot(rows, project.snapshots, None, now=START)
         size += snapshot.bytes + _version(client, draw, snapshot, number)

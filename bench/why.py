@@ -84,7 +84,7 @@ def run() -> Iterator[str]:
 
     folder = Path(tempfile.mkdtemp(prefix="loopbook-why-"))
     try:
-        project = make_project(folder / "house")
+        project = make_project(folder / "project")
         give(project, 1, "champion")
         loopbook(project, "features", "materialize", "--as-of", "2015-03-01")
         with Running(project) as service:

@@ -255,7 +255,7 @@ def register(task: str, seed: str, alias: str) -> None:
     run = candidate_run.CandidateRun("linear", model, graph, card, {}, {}, {}, {})
     experiment = tracking.experiment_id(client, about.name)
     logged = tracking.log_candidate(client, experiment, run, snapshot)
-    tags = {"gate_reason": "a test", "candidate": "linear"}
+    tags = {"gate_reason": "a test", "candidate": "linear", "snapshot_sha256": snapshot.sha256}
     number = tracking.register(client, about.name, logged, tags)
     if alias == tracking.CHAMPION:
         tracking.make_champion(client, number, {})

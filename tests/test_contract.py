@@ -100,9 +100,9 @@ def test_every_knob_is_in_env_yaml_with_a_comment_and_in_the_graph():
     graph = "".join((ROOT / f"pipeline{n}.yaml").read_text() for n in ("", ".monitor"))
     for name in Knobs.model_fields:
         assert any(line.startswith(f"{name}:") and "#" in line for line in lines), name
-        assert f"{{{{{name}}}}}" in graph or name.startswith(("serve_", "loop_", "calibration")), (
-            name
-        )
+        assert f"{{{{{name}}}}}" in graph or name.startswith(
+            ("serve_", "loop_", "calibration", "require_signature")
+        ), name
 
 
 def test_every_key_of_the_contract_is_documented():

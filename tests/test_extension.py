@@ -66,7 +66,7 @@ ROUTE = '@app.{method}("{path}")\n    async def own(request: Request): ...'
         ("post", "/{action}", "POST /predict"),
         ("get", "/v2/models/mine", "GET /v2/models/{name}"),
         ("get", "/v2/models/{number:int}", "GET /v2/models/{name}"),
-        ("get", "/{page:path}", "14 of loopbook's routes"),
+        ("get", "/{page:path}", "15 of loopbook's routes"),
         ("get", "/docs", "GET /docs"),
         ("get", "/openapi.json", "/openapi.json"),
         ("get", "/static-offline-docs/mine", "/static-offline-docs/{path:path}"),

@@ -112,7 +112,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
         *((loops.champions, "roll_back", made.roll_back), (loops.graph, "build", made.build)),
         *((loops.materialize, "materialize", silent), (loops.probation, "judge", made.judge)),
         *((loops.upkeep, "look", lambda *_: {}), (loops.upkeep, "tell_head", silent)),
-        (loops.probation, "read", silent),
+        (loops.probation, "read", lambda *_, **__: (pl.DataFrame(), 1.0)),
         (loops.probation, "paired", lambda *_: pl.DataFrame()),
         *((confirmation, "CONNECTING_S", 0), (confirmation, "POLLED_S", 0.05)),
     ):

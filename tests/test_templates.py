@@ -10,11 +10,13 @@ from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
 from reading import Reads
 
-from loopbook.pages import dossier, formats, rendering
+from loopbook.pages import differences, dossier, formats, rendering, why
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
+from loopbook.provenance import told
+from loopbook.provenance.told import Told
 
 ROOT = Path(__file__).parents[1]
 TEMPLATES = sorted(path.name for path in files("loopbook.pages").joinpath("templates").iterdir())
@@ -25,7 +27,7 @@ OURS = {
     *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code"),
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
-ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download"}
+ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download", "open"}
 FIGURES = {
     "errors.svg",
     "trend.svg",
@@ -160,6 +162,28 @@ def pages() -> dict[str, str]:
         "candidates": version_pages.candidates({"number": MARKUP}, decision()),
         "model_card": version_pages.model_card(version, card(), decision(), (b"<p>", MARKUP)),
         "dossier": dossier.page(dossier_record()),
+        "why": why.page(
+            Told(
+                *(
+                    MARKUP,
+                    MARKUP,
+                    [told.Section(MARKUP, MARKUP, (MARKUP, MARKUP), [(MARKUP, MARKUP)])],
+                ),
+                record={MARKUP: MARKUP},
+                is_well=False,
+            )
+        ),
+        "differences": rendering.render(
+            "differences",
+            title=MARKUP,
+            sections=[
+                differences.Section(
+                    *(MARKUP, MARKUP, [differences.Table((MARKUP,), [(MARKUP,)], 3)]),
+                    code=[differences.Lines(MARKUP, [MARKUP])],
+                    notes=[MARKUP],
+                )
+            ],
+        ),
         "what_if": window_pages.what_if(),
         "answer": window_pages.answer(5.0, MARKUP, explanation, {MARKUP: MARKUP}, [MARKUP]),
         "a class": window_pages.answer(

@@ -18,6 +18,7 @@ HONEST = {
     ("src/loopbook/cli/projects.py", "houses"): "the name of an example: --example houses",
     ("bench/league.py", "houses"): "the name of one of its four tables",
     ("bench/levels.py", "houses"): "the name of one of its tables",
+    ("bench/reproduce.py", "houses"): "the name of one of its tables",
     ("bench/monitoring.py", "sales"): "the tests' helper that answers rows of the example",
     **{
         ("bench/leaks.py", word): "the example is one of the tables in which leaks are planted"
