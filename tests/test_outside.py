@@ -209,7 +209,7 @@ class Store:
         if not self.gate.is_set():
             self.gate.wait()
             raise FeatureStoreError("feature store: cannot be used (Timeout)")
-        return SimpleNamespace(values={"count_30d": 3.0}, is_known=True)
+        return SimpleNamespace(values={"count_30d": 3.0}, is_known=True, facts_us=0)
 
 
 def test_a_feature_store_that_hangs_is_waited_for_once_and_asked_again_in_the_background(
