@@ -1,11 +1,13 @@
 """What a scored file holds beside its rows, for a number, yes or no, and one of several."""
 
 import json
+import shutil
 
 import polars as pl
 import pytest
 from pydantic import ValidationError
 from small_classes import NUMBER, SEVERAL, TASKS, Shelf, as_yaml, rows, serving, table
+from small_house import ROOT
 
 from loopbook.project import paths
 from loopbook.project.contract import Contract, read_contract
@@ -23,6 +25,7 @@ def task(request) -> str:
 def score(folder, task, source, target, about=None):
     """Score a file by the first version of the shelf of a task."""
     (folder / "contract.yaml").write_text(as_yaml(about or table(task)), encoding="utf-8")
+    shutil.copy(ROOT / "env.yaml", folder)
     here = paths.Project(folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scoring, "connect", lambda address: Shelf(task))
