@@ -20,21 +20,31 @@ def describe_failure(task, error: BaseException) -> str:
     """One readable block: notebook, cell, error, the executed notebook, how to go on."""
     notebook = _relative(task.source.loc or "")
     executed = _relative(str(task.product["nb"]))
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, PapermillExecutionError):
-        cause = cause.__cause__
+    cause = _of_a_cell(error)
     if cause is None:
-        where, reason = f"{task.name} failed in {notebook}", _root_cause(error)
+        where = f"{task.name} failed in {notebook}"
     else:
         heading = _heading_above(Path(str(task.product["nb"])), cause.cell_index)
         where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
-        reason = _reason(cause)
     return (
-        f"{where}\n\n{reason}\n\n"
+        f"{where}\n\n{reason_of(error)}\n\n"
         f"What it did until then:  {executed}\n"
         f"Open it:                 jupyter lab '{executed}'\n"
         "Then build again: what was built stays valid, and the build resumes here."
     )
+
+
+def reason_of(error: BaseException) -> str:
+    """Why a task or a run has failed: what its failing cell said, or the first cause."""
+    cause = _of_a_cell(error)
+    return _root_cause(error) if cause is None else _reason(cause)
+
+
+def _of_a_cell(error: BaseException) -> PapermillExecutionError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, PapermillExecutionError):
+        cause = cause.__cause__
+    return cause
 
 
 def _root_cause(error: BaseException) -> str:

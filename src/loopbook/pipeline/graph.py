@@ -89,15 +89,13 @@ class NotebookExecutor(Executor):
         reports, failures = [], []
         with progress, ThreadPoolExecutor(self.workers) as pool:
             running: dict[Future, Any] = {}
+            begun: set[str] = set()  # one that fails before it runs stays runnable
             try:
                 while True:
                     for task in todo:
                         is_free = len(running) < self.workers
-                        if (
-                            is_free
-                            and task.exec_status in RUNNABLE
-                            and task not in running.values()
-                        ):
+                        if is_free and task.exec_status in RUNNABLE and task.name not in begun:
+                            begun.add(task.name)
                             running[pool.submit(_build_task, task, progress, run)] = task
                     if not running:
                         break

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from loopbook.pipeline.failures import reason_of
 from loopbook.project.contract import read_contract
 from loopbook.project.database import shown
 from loopbook.project.files import read_json, sha256_of
@@ -169,7 +170,7 @@ def _ended(run: Run) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        run.failure = str(error) or type(error).__name__
+        run.failure = reason_of(error)
         raise
     finally:
         run.telling.tell(run, FAIL if run.failure else COMPLETE)
