@@ -92,7 +92,9 @@ def test_a_task_that_fails_and_the_build_around_it_say_why(project):
     assert lineage.ended(told) == {name: ["START", "FAIL"] for name in ("build", "build.ingest")}
     for event in told:
         lineage.check(event)
-    assert told[-2]["run"]["facets"]["errorMessage"]["message"] == "RuntimeError: the lights went out"
+    assert (
+        told[-2]["run"]["facets"]["errorMessage"]["message"] == "RuntimeError: the lights went out"
+    )
 
 
 def test_the_events_of_a_run_are_one_file_that_is_sealed(project):
