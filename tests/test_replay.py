@@ -59,19 +59,11 @@ def test_steps_end_where_weeks_and_months_do():
 
 TRIED = {"attempt": "promoted"}
 LATE = {"verdict_reasons": ["ground truth is late: 0 of 9"]}
-BIASED = turn("promoted", numbers={"bias": -0.14})
-LEVELLED = turn("nothing", numbers={"bias": -0.12, "raw_bias": -0.14})
+MOVED = turn("nothing", 14, numbers={"bias": -0.12, "raw_bias": -0.14})
+OVER = turn("nothing", 56, numbers={"bias": 0.01, "raw_bias": -0.14})
 # of each scenario: turns that are right, and some of each kind that are wrong
 CASES = {
-    "concept": (
-        [BIASED, turn("nothing", numbers={"bias": 0.05})],
-        [
-            [LEVELLED, turn("nothing", 14, numbers={"bias": -0.1, "raw_bias": -0.14})],
-            [BIASED, turn("nothing", numbers={"bias": -0.1})],  # not healed
-            [turn("nothing", numbers={"bias": -0.14}), turn("promoted", 50, numbers={"bias": 0})],
-            [turn("nothing")],
-        ],
-    ),
+    "concept": ([MOVED, OVER], [[MOVED], [turn("nothing", 56)]]),  # too short; no bias
     "covariate": ([turn("nothing")], [[turn("promoted", **TRIED)], [turn("investigate")]]),
     "broken-unit": (
         [turn("investigate")],
@@ -100,19 +92,36 @@ def test_every_scenario_has_its_cases():
     assert CASES.keys() == SCENARIOS.keys() == DISTURBED.keys()
 
 
-def test_a_bias_that_calibration_takes_away_is_healed_without_a_new_version():
-    healed = [LEVELLED, turn("nothing", 14, numbers={"bias": -0.02, "raw_bias": -0.14})]
-    assert SCENARIOS["concept"].is_right(healed, START)
-    late = [LEVELLED, turn("nothing", 50, numbers={"bias": -0.02, "raw_bias": -0.14})]
-    assert not SCENARIOS["concept"].is_right(late, START)
+def answered(*, in_time: float | None, at_the_end: float | None):
+    """The bias of two weeks by the day they end on; of others it is too large."""
+    biases = {(28, 42): in_time, (42, 56): at_the_end}
+    return lambda *ends: biases.get(tuple((end - START).days for end in ends), 0.5)
+
+
+@pytest.mark.parametrize(
+    ("in_time", "at_the_end", "right"),
+    [
+        (-0.07, 0.07, True),
+        (-0.071, 0.0, False),  # late
+        (0.0, 0.071, False),  # it came back
+        (None, 0.0, False),
+        (0.0, None, False),
+    ],
+)
+def test_half_of_the_bias_is_gone_from_the_answers_in_time_and_at_the_end(
+    in_time, at_the_end, right
+):
+    bias = answered(in_time=in_time, at_the_end=at_the_end)
+    assert SCENARIOS["concept"].is_right([MOVED, OVER], START, bias) is right
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_scenario_tells_right_from_wrong(name):
     right, wrongs = CASES[name]
-    assert SCENARIOS[name].is_right(right, START)
+    healed = answered(in_time=0.01, at_the_end=0.01)
+    assert SCENARIOS[name].is_right(right, START, healed)
     for wrong in wrongs:
-        assert not SCENARIOS[name].is_right(wrong, START), wrong
+        assert not SCENARIOS[name].is_right(wrong, START, healed), wrong
 
 
 # -- what each scenario does to the rows from a moment on -----------------------

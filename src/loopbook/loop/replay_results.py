@@ -7,6 +7,7 @@ month and over the last three months, with what each had retrained.
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,17 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
     }
     if scenario:
         later = [t for t in turns if parse_instant(t["as_of"]) >= since]
-        result |= {"right": scenario.is_right(later, since), "expected": scenario.expected}
+        bias = partial(_bias, judged[LOOP], task, contract, of)
+        result |= {"right": scenario.is_right(later, since, bias), "expected": scenario.expected}
     return result
+
+
+def _bias(
+    rows: pl.DataFrame, task: Task, contract: Contract, of: str, since: datetime, until: datetime
+) -> float | None:
+    """Of what was answered from one instant to another; None where nothing was."""
+    some = rows.filter(pl.col("as_of_ts").is_between(since, until, closed="left"))
+    return None if some.is_empty() else _errors(*_pairs(some, task, contract), task, of)["bias"]
 
 
 def _retrained(project: Project, state: Mapping[str, Any], policy: str) -> int:

@@ -21,9 +21,10 @@ from loopbook.project.errors import ReplayError
 from loopbook.records.turns import INVESTIGATE, PROMOTED, REFUSED, ROLLED_BACK
 
 Turns = Sequence[Mapping[str, Any]]
+Bias = Callable[[datetime, datetime], float | None]  # of what was answered between two instants
 OTHER_UNIT = 0.09290304  # as between two units of area that clients do mix up
 TOLD_TS = "told_ts"
-HEALS = timedelta(weeks=6)
+HEALS, JUDGED = timedelta(weeks=6), timedelta(weeks=2)
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,13 @@ class Scenario:
     by_hand : whether that version is then promoted by a person
     needs_number : whether it disturbs the first required number
     expected : what the loop should do, in words
-    is_right : whether these turns (from the moment on), with the moment, are that
+    is_right : whether these turns (from the moment on), with the moment and the bias of what
+        was answered between two instants, are that
     """
 
     meaning: str
     expected: str
-    is_right: Callable[[Turns, datetime], bool]
+    is_right: Callable[[Turns, datetime, Bias], bool]
     change: Callable[[pl.DataFrame, Contract], pl.DataFrame] = lambda rows, _: rows
     moves: Callable[[pl.DataFrame, datetime], np.ndarray] | None = None
     late_days: float = 0
@@ -98,27 +100,21 @@ def _mostly_above_median(rows: pl.DataFrame, contract: Contract) -> pl.DataFrame
     return rows.filter(is_above | (pl.int_range(pl.len()) % 4 == 0))
 
 
-def _healed(turns: Turns, since: datetime) -> bool:
+def _healed(turns: Turns, since: datetime, bias: Bias) -> bool:
     """Half of the bias of the model is gone from the answers in time, and at the end.
 
-    By calibration or by a new version: who is answered does not care which.
+    By calibration or by a new version: who is answered does not care which. What
+    was answered in the two weeks before is judged, with all ground truth: a
+    turn's window begins where the target moved, when nothing could know of it.
     """
-    told = [t for t in turns if t.get("numbers", {}).get("bias") is not None]
-    answered = [abs(t["numbers"]["bias"]) for t in told]
-    raw = [abs(t["numbers"].get("raw_bias") or t["numbers"]["bias"]) for t in told]
-    if len(told) < 2:
-        return False
-    half = max(raw + answered) / 2
-    seen = next(place for place, one in enumerate(raw) if one >= half)
-    in_time = [
-        bias <= half
-        for turn, bias in list(zip(told, answered, strict=True))[seen:]
-        if datetime.fromisoformat(turn["as_of"]) - since <= HEALS
-    ]
-    return any(in_time) and answered[-1] <= half
+    told = [t["numbers"] for t in turns if t.get("numbers", {}).get("bias") is not None]
+    half = max((abs(n.get("raw_bias") or n["bias"]) for n in told), default=0) / 2
+    in_time, end = since + HEALS, max(datetime.fromisoformat(t["as_of"]) for t in turns)
+    left = [bias(until - JUDGED, until) for until in (in_time, end)]
+    return in_time <= end and all(one is not None and abs(one) <= half for one in left)
 
 
-def _limited(turns: Turns) -> bool:
+def _limited(turns: Turns, *_) -> bool:
     tried = [datetime.fromisoformat(turn["as_of"]) for turn in turns if turn.get("attempt")]
     return all(b - a >= timedelta(days=6) for a, b in pairwise(tried))
 
@@ -156,21 +152,21 @@ SCENARIOS: dict[str, Scenario] = {
     "covariate": Scenario(
         "mostly rows with a large first number are sent, and the target is what it was",
         "it does not retrain",
-        lambda turns, _: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
+        lambda turns, *_: not _retrained(turns) and INVESTIGATE not in outcomes(turns),
         change=_mostly_above_median,
         needs_number=True,
     ),
     "broken-unit": Scenario(
         "a client sends the first number in another unit",
         "it investigates and does not retrain",
-        lambda turns, _: INVESTIGATE in outcomes(turns) and not _retrained(turns),
+        lambda turns, *_: INVESTIGATE in outcomes(turns) and not _retrained(turns),
         change=_in_another_unit,
         needs_number=True,
     ),
     "late-labels": Scenario(
         "ground truth is two months late",
         "it waits",
-        lambda turns, _: (
+        lambda turns, *_: (
             not _retrained(turns)
             and any("ground truth is late" in r for t in turns for r in t["verdict_reasons"])
         ),
@@ -179,20 +175,20 @@ SCENARIOS: dict[str, Scenario] = {
     "bad-candidate": Scenario(
         "the source was exported with shuffled labels, and a retraining is asked for",
         "the gate refuses the challenger",
-        lambda turns, _: REFUSED in outcomes(turns) and PROMOTED not in outcomes(turns),
+        lambda turns, *_: REFUSED in outcomes(turns) and PROMOTED not in outcomes(turns),
         spoils_source=True,
     ),
     "bad-champion": Scenario(
         "a version that the gate refused is promoted by hand",
         "it is rolled back",
-        lambda turns, _: ROLLED_BACK in outcomes(turns) and PROMOTED not in outcomes(turns),
+        lambda turns, *_: ROLLED_BACK in outcomes(turns) and PROMOTED not in outcomes(turns),
         spoils_source=True,
         by_hand=True,
     ),
     "storm": Scenario(
         "the target moves up by a quarter and down by a fifth, every two weeks",
         "it keeps its limits: no retraining within six days of another",
-        lambda turns, _: _retrained(turns) > 0 and _limited(turns),
+        lambda turns, *_: _retrained(turns) > 0 and _limited(turns),
         moves=_up_and_down,
     ),
 }

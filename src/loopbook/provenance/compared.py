@@ -175,7 +175,7 @@ def _answers(recipe: Recipe, again: Built, registry: Registry) -> Part:
         return Part("answers", UNCOMPARED, str(error))
     if mismatch := digest_mismatch(version, REFERENCE, content):
         return Part("answers", UNCOMPARED, mismatch)
-    return of_rows(pl.read_parquet(path), pl.read_parquet(BytesIO(content)))
+    return of_rows(pl.read_parquet(path, glob=False), pl.read_parquet(BytesIO(content)))
 
 
 def of_rows(now: pl.DataFrame, then: pl.DataFrame) -> Part:
