@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -109,10 +110,22 @@ def kill_family(parent: psutil.Process) -> None:
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[str]:
-    """The address of a real PostgreSQL server with an empty database."""
+def postgresql_server() -> Iterator[str]:
+    """The address of a real PostgreSQL server, for every test of this process."""
     with PostgreSQL() as server:
         yield server.address
+
+
+@pytest.fixture
+def postgresql(postgresql_server) -> Iterator[str]:
+    """The address of an empty database of this test's own."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgresql_server, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield postgresql_server.removesuffix("postgres") + name
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")

@@ -191,8 +191,6 @@ def store(request, tmp_path, monkeypatch) -> Iterator[StateStore]:
     if request.param == "postgresql":
         monkeypatch.setenv(prediction_log.ADDRESS, request.getfixturevalue("postgresql"))
     found = store_of(tmp_path, NUMBER)
-    with found.database.transaction() as cursor:
-        cursor.execute("DELETE FROM calibration_states")
     yield found
     found.close()
 

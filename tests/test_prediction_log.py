@@ -54,9 +54,6 @@ def address(request, tmp_path, monkeypatch):
 @pytest.fixture
 def log(address, tmp_path):
     opened = prediction_log.connect(Project(tmp_path), contract())
-    with opened.database.transaction() as cursor:
-        for table in ("predictions", "ground_truth", "inputs", "classes"):
-            cursor.execute(f"DELETE FROM {table}")
     opened.know_inputs("layout", ["size", "rooms"])
     yield opened
     opened.close()

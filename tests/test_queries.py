@@ -445,7 +445,6 @@ def test_a_table_that_a_role_may_not_read_is_told_with_its_part(place, postgresq
     engine = sa.create_engine(address)
     with engine.begin() as connection:
         for line in (
-            "DROP TABLE IF EXISTS hidden",
             "CREATE TABLE hidden (town TEXT)",
             "DROP ROLE IF EXISTS guest",
             "CREATE ROLE guest LOGIN",

@@ -313,7 +313,6 @@ def test_a_query_to_a_real_database_lands_in_batches(tmp_path, monkeypatch, requ
         sa.Column("price", sa.Float),
     )
     with engine.begin() as connection:
-        table.drop(connection, checkfirst=True)
         table.create(connection)
         connection.execute(table.insert(), ROWS.to_dicts())
     where = {"database": "${SALES_DATABASE}", "query": "SELECT * FROM sales ORDER BY id DESC"}
