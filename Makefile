@@ -51,6 +51,15 @@ $(VENV)/.dvc: $(READY) requirements-dvc.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --require-hashes --requirement requirements-dvc.lock
 	@touch $(VENV)/.dvc
 
+# Airflow wants other versions of our packages, so it never goes into .venv.
+.PHONY: airflow
+airflow: .venv-airflow/.ready ## make .venv-airflow, where the exported DAGs are tested
+
+.venv-airflow/.ready: $(READY) requirements-airflow.lock
+	@test -x .venv-airflow/bin/python || $(PYTHON) -m venv --without-pip .venv-airflow
+	@$(BIN)/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements-airflow.lock
+	@touch .venv-airflow/.ready
+
 # <<<
 .PHONY: build
 build: $(READY) ## run the notebooks that are out of date; ends with a champion
@@ -124,11 +133,12 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 EXTRAS  = postgresql redis dask openlineage dev bench
 
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml to the four locks
+lock: $(READY) ## choose versions anew: pyproject.toml to the five locks
 	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
 	@$(COMPILE) --constraint requirements.lock --extra project --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
 	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
+	@$(COMPILE) --upgrade --group airflow --output-file requirements-airflow.lock
 
 # <<<
 # >>> project

@@ -38,6 +38,16 @@ def test_dvcs_lock_changes_no_version_of_the_environment_and_has_a_hash_for_each
     assert text.count("--hash=sha256") >= len(added)
 
 
+def test_airflow_is_in_no_environment_of_ours_and_its_lock_has_a_hash_for_each_pin():
+    """It wants other versions, and lives in one of its own, by `make airflow`."""
+    for ours in ("requirements.lock", "requirements-dvc.lock", "deploy/service.lock"):
+        assert not {name for name, _ in pins(ours) if name.startswith("apache-airflow")}
+    text, own = (ROOT / "requirements-airflow.lock").read_text(), pins("requirements-airflow.lock")
+    assert {"apache-airflow-core", "apache-airflow-providers-standard"} <= dict(own).keys()
+    assert "index-url" not in text
+    assert text.count("--hash=sha256") >= len(own)
+
+
 def test_what_the_service_imports_is_in_the_container():
     """Every distribution behind a module of a loaded service has its pin."""
     code = (
