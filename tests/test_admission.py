@@ -20,12 +20,13 @@ from loopbook.serving.metrics import Metrics
 from loopbook.serving.refusals import Refusal, without_places
 
 KNOBS = SimpleNamespace(serve_timeout_s=5, serve_body_bytes=1_000)
-RIGHT = "lb_right"
+RIGHT, SCRAPING = "lb_right", "lb_scraping"
+KNOWN = {RIGHT: ("a1", frozenset({"predict"})), SCRAPING: ("b2", frozenset({"metrics"}))}
 NOTHING = SimpleNamespace(servable=None, record=None, at=None)
 
 
 class Store:
-    """A store of one key, that counts how often it was asked."""
+    """A store of two keys, that counts how often it was asked."""
 
     def __init__(self):
         self.asked, self.error = [], None
@@ -34,7 +35,7 @@ class Store:
         self.asked.append((secret, threading.current_thread()))
         if self.error:
             raise self.error
-        return ("a1", frozenset({"predict"})) if secret == RIGHT else None
+        return KNOWN.get(secret)
 
 
 async def here(request):
@@ -47,6 +48,7 @@ async def elsewhere(request):
 
 def guard(store=None, *, bound_to="127.0.0.1", rate=0.0, needs_keys=False) -> Guard:
     routes = [Route("/here", here, methods=["GET", "POST"]), Route("/go", elsewhere)]
+    routes += [Route("/metrics", here), Route("/feedback", here)]
     metrics = Metrics()
     admission = Admission(lambda: store, metrics, needs_keys=needs_keys, requests_per_second=rate)
     return Guard(
@@ -270,3 +272,20 @@ def test_a_client_with_many_addresses_is_one():
     assert network_of("2001:db8::1") == network_of("2001:db8::ffff:2")
     assert network_of("2001:db8::1") != network_of("2001:db8:0:1::1")
     assert network_of("::ffff:10.0.0.7") == network_of("10.0.0.7") != network_of("10.0.0.8")
+
+
+@pytest.mark.parametrize(
+    ("path", "key", "outcome"),
+    [
+        ("/metrics", SCRAPING, (200, "here")),
+        ("/metrics", RIGHT, (200, "here")),
+        ("/here", SCRAPING, (403, "wrong_scope")),
+        ("/feedback", SCRAPING, (403, "wrong_scope")),
+        ("/metrics", None, (401, "no_key")),
+    ],
+)
+def test_a_key_for_metrics_opens_the_counts_and_nothing_else(path, key, outcome):
+    """Prometheus holds it, on a disk that others read; a key that predicts sees the counts too."""
+    bearer = key and f"Bearer {key}"
+    status, _, told = asked(guard(Store(), needs_keys=True), path, authorization=bearer)
+    assert (status, told) == outcome

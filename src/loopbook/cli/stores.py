@@ -3,6 +3,7 @@
 It decides words, as `cli` does for the rest.
 """
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +25,7 @@ def create(
         list[str] | None,
         typer.Option(
             metavar="SCOPE",
-            help="predict, feedback or admin; may be repeated. Without it: predict and feedback.",
+            help="predict, feedback, metrics or admin; may be repeated. Without it: predict and feedback.",
         ),
     ] = None,
 ) -> None:
@@ -33,8 +34,9 @@ def create(
 
     store = api_keys.connect(paths.current())
     secret, key = store.create(owner, frozenset(scope or ["predict", "feedback"]))
-    print(f"{secret}")
-    print(f"Key {key.id} of {owner} ({', '.join(sorted(key.scopes))}). It is not shown again.")
+    print(secret)  # alone on stdout, so that a shell can put it into a file
+    scopes = ", ".join(sorted(key.scopes))
+    print(f"Key {key.id} of {owner} ({scopes}). It is not shown again.", file=sys.stderr)
 
 
 @keys_app.command(name="list", epilog="Revoke one: loopbook keys revoke ID")

@@ -52,9 +52,9 @@ class Admission:
         path = scope["path"]
         if path.startswith(OPEN):
             return NOBODY
-        scope_needed = _scope_of(path)
+        opening = _scopes_for(path)
         caller = client = client_of(scope)
-        if self.needs_keys or scope_needed == "admin":
+        if self.needs_keys or "admin" in opening:
             secret = _secret(headers)
             if secret is None:
                 raise Refusal(
@@ -65,12 +65,12 @@ class Admission:
                     headers={"WWW-Authenticate": "Bearer"},
                 )
             caller, scopes = await self._holder(secret, network_of(client))
-            if scope_needed not in scopes:
+            if scopes.isdisjoint(opening):
                 raise Refusal(
                     403,
                     "wrong_scope",
-                    f"the API key may not do this; it needs the scope {scope_needed}",
-                    hint=f"loopbook keys create NAME --scope {scope_needed}",
+                    f"the API key may not do this; it needs the scope {opening[0]}",
+                    hint=f"loopbook keys create NAME --scope {opening[0]}",
                 )
         if not self.rates.allows(caller if caller != client else network_of(client), _now()):
             raise Refusal(
@@ -132,10 +132,13 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _scope_of(path: str) -> str:
+def _scopes_for(path: str) -> tuple[str, ...]:
+    """The scopes of which any opens a path, the narrowest first."""
     if needs_admin(path):
-        return "admin"
-    return "feedback" if path.startswith("/feedback") else "predict"
+        return ("admin",)
+    if path.startswith("/feedback"):
+        return ("feedback",)
+    return ("metrics", "predict") if path == "/metrics" else ("predict",)
 
 
 def _secret(headers: Mapping[bytes, bytes]) -> str | None:

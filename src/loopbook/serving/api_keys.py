@@ -14,7 +14,7 @@ from loopbook.project.database import Database, connect_database
 from loopbook.project.errors import KeyStoreError
 from loopbook.project.paths import Project
 
-SCOPES = ("predict", "feedback", "admin")
+SCOPES = ("predict", "feedback", "metrics", "admin")
 PREFIX = "lb_"
 
 
