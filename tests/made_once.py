@@ -3,6 +3,7 @@
 import os
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -52,6 +53,12 @@ def copied(source: Path, target: Path) -> Path:
             for table, column in ARTIFACTS:
                 change = f"UPDATE {table} SET {column} = replace({column}, ?, ?)"
                 database.execute(change, (source.as_uri(), target.as_uri()))
+    if (
+        "mlflow" in sys.modules
+    ):  # it remembers by run where artifacts are, and a copy has the same runs
+        from mlflow.tracking._tracking_service import utils
+
+        utils._artifact_repos_cache.clear()
     return target
 
 

@@ -12,20 +12,31 @@ import kept
 import pytest
 from made_once import copied, made_once
 from out_of_date import inside
+from small_house import set_knobs
 from typer.testing import CliRunner
 
 from loopbook.cli import main as cli
 from loopbook.data import prediction_log
 from loopbook.loop import upkeep
+from loopbook.models.inference import sha256
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import VerificationError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
-from loopbook.provenance import kept_rows, verification
+from loopbook.provenance import (
+    dossier_files,
+    dossiers,
+    kept_rows,
+    signatures,
+    statements,
+    verification,
+)
+from loopbook.provenance.dossiers import Sources
 from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE
 from loopbook.provenance.kept_files import KINDS, kind_of, names_of
 from loopbook.records import seals, turns
 from loopbook.registry import calibration, champions, tracking
+from loopbook.registry.service_files import DIGEST_TAGS
 
 
 @pytest.fixture(scope="session")
@@ -197,6 +208,65 @@ def test_what_the_registry_says_is_sealed(what, project):
     run = tracking.holder(tracking.connect(project), kept.NAME, tracking.CHAMPION).run_id
     change(project.mlflow / "mlflow.db", statement.format(run=run))
     assert where.format(run=run) in found(project)
+
+
+@pytest.fixture
+def signed(project, monkeypatch, tmp_path) -> Sources:
+    """The project with a dossier of its version, signed by its key."""
+    monkeypatch.setenv(signatures.VARIABLE, str(tmp_path / "signing.pem"))
+    signatures.create(project, kept.NAME, now=kept.START, by="ana")
+    sources = dossiers.sources_of(project, read_contract(project.contract))
+    assert dossiers.keep(sources, "1", lambda record: "<p>a page</p>", now=kept.START).signer
+    return sources
+
+
+def alter(sources: Sources, file: str, before: bytes, after: bytes) -> None:
+    """Another file in the place of one: by somebody who can write the run, its tag and the ledger."""
+    (version,) = sources.registry.versions(kept.NAME)
+    folder, _, name = file.rpartition("/")
+    other = sources.project.root / name
+    other.write_bytes(sources.registry.content(version, name, folder).replace(before, after))
+    tracking.log_files(sources.client, version.run_id, [other], folder)
+    if tag := {**DIGEST_TAGS, **dossier_files.TAGS}.get(name):
+        tracking.set_version_tag(sources.client, version, tag, sha256(other.read_bytes()))
+
+
+ALTERED = {
+    "digest of dossier/dossier.html": ("dossier/dossier.html", b"a page", b"another"),
+    "digest of service/card.json": ("service/card.json", b"{", b"{ "),
+    "dossier/statement.dsse.json": ("dossier/statement.dsse.json", b'"sig": "', b'"sig": "AAAA'),
+}
+
+
+@pytest.mark.parametrize("where", ALTERED)
+def test_what_was_signed_and_altered_is_found_though_its_tag_and_its_seal_are_altered_too(
+    where, signed
+):
+    for quick in (True, False):
+        report = verification.verify(signed.project, quick=quick)
+        assert (report.findings, report.looked_at["signatures"]) == ([], 1)
+    alter(signed, *ALTERED[where])
+    for quick in (True, False):
+        assert found(signed.project, quick=quick)[f"{kept.NAME} v1, {where}"] == CHANGED
+
+
+def test_what_a_key_signed_that_is_trusted_no_longer_or_nobody_signed_is_found(signed):
+    envelope = f"{kept.NAME} v1, dossier/statement.dsse.json"
+    signed.project.signers.unlink()
+    assert found(signed.project, quick=True) == {envelope: CHANGED}
+    signed.client.delete_model_version_tag(kept.NAME, "1", statements.SIGNED_BY)
+    set_knobs(signed.project.root, require_signature="true")
+    assert found(signed.project, quick=True)[envelope] == MISSING
+
+
+def test_an_altered_dossier_that_nobody_signed_is_found_by_the_registrys_digest(project):
+    sources = dossiers.sources_of(project, read_contract(project.contract))
+    dossiers.keep(sources, "1", lambda record: "<p>a page</p>", now=kept.START)
+    (version,) = sources.registry.versions(kept.NAME)
+    page = project.root / dossier_files.PAGE
+    page.write_text("<p>another page</p>")
+    tracking.log_files(sources.client, version.run_id, [page], dossier_files.FOLDER)
+    assert found(project) == {f"{kept.NAME} v1, dossier/dossier.html": CHANGED}
 
 
 def test_a_tag_that_somebody_adds_is_no_change_of_what_was_sealed(project):

@@ -1,8 +1,7 @@
 """Kept versions: what the registry says of versions and runs, held against its seals.
 
-It decides what of a version may not differ: its run, its tags, the digests of its
-files, who serves by the ledger of champions, and how far the ledger of seals
-itself had come. What somebody added is not sealed; what was sealed is still there.
+It decides what of a version may not differ: its run, its tags, who serves by the
+ledger of champions, and how far the ledger of seals itself had come. What somebody added is not sealed; what was sealed is still there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,6 @@ from loopbook.records.seals import Ledger, Seal
 from loopbook.registry import champions, sealing, servable, tracking
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.sealing import FACTS, HEAD, NAME, RUN, VERSION
-from loopbook.registry.service_files import DIGEST_TAGS
 
 REMEDY = "Put it right in MLflow, or restore the registry from a backup"
 REMEDY_OF_A_LEDGER = (
@@ -101,26 +99,6 @@ def tell_head(project: Project, client: Any, name: str) -> None:
     ledger = seals.read(project)
     if ledger.chain and tracking.versions(client, name):
         tracking.set_model_tag(client, name, f"{HEAD}{ledger.name}", ledger.head)
-
-
-def files_differ(shelf: Shelf, ledger: Ledger, versions: Sequence[Version]) -> list[Finding]:
-    """Which files of versions are not what their tags say; those that are sealed are looked at there."""
-    findings = []
-    for version in versions:
-        for file, tag in DIGEST_TAGS.items():
-            expected = version.tags.get(tag)
-            name = f"{RUN}{version.run_id}/service/{file}"
-            if expected is None or name in ledger.seals or not shelf.is_known(name):
-                continue
-            now = shelf.seal(name)
-            if now is None or now.sha256 != expected:
-                what = MISSING if now is None else CHANGED
-                found = f"SHA-256 {now.sha256[:12]}…" if now else "no such file"
-                told = f"SHA-256 {expected[:12]}…, as the registry says"
-                findings.append(
-                    Finding(what, f"{version.label}, {file}", found, told, REMEDY_OF_A_RUN)
-                )
-    return findings
 
 
 def without_snapshot(project: Project, versions: Sequence[Version]) -> list[Finding]:

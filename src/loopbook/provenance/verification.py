@@ -20,7 +20,14 @@ from loopbook.project.errors import VerificationError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
 from loopbook.provenance import findings as found_things
-from loopbook.provenance import kept_files, kept_rows, kept_states, kept_stores, kept_versions
+from loopbook.provenance import (
+    kept_files,
+    kept_rows,
+    kept_signatures,
+    kept_states,
+    kept_stores,
+    kept_versions,
+)
 from loopbook.provenance.findings import Finding
 from loopbook.provenance.kept_files import Shelf
 from loopbook.records import roles, seals
@@ -109,7 +116,11 @@ def verify(project: Project, *, quick: bool = False) -> Report:
         )
         report.findings += kept_versions.without_snapshot(project, kept.versions)
         looked = served if quick else kept.versions
-        report.findings += kept_versions.files_differ(kept.shelf, kept.ledger, looked)
+        signed, count = kept_signatures.check(kept.shelf, kept.ledger, looked, quick=quick)
+        report.findings += signed
+        report.looked_at["signatures"] = count
+        if read_knobs(project.knobs).require_signature:
+            report.findings += kept_signatures.unsigned(served)
         report.findings += kept_stores.check(project, kept.contract, kept.ledger)
         _check_log(kept, report, quick=quick)
         if not quick:
