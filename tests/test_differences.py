@@ -13,13 +13,17 @@ import made_versions
 import numpy as np
 import polars as pl
 import pytest
+import small_classes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_versions import FILES, NAME, make_project, notebook, register
+from small_classes import NUMBER
 from small_house import ROOT
 from typer.testing import CliRunner
 
 from loopbook.cli import main as cli
+from loopbook.features.rows import model_matrix
+from loopbook.models.inference import predict, session
 from loopbook.models.task import task_of
 from loopbook.pages import differences as page
 from loopbook.pages import markdown
@@ -118,6 +122,26 @@ def test_rows_are_told_by_key_and_what_is_sensitive_is_not_shown(pairs):
     assert rows.removed_keys == [{"id": "thing-0"}]
     (only,) = rows.corrections
     assert (only.key, only.column, only.after) == ({"id": "thing-5"}, "width", 9.0)
+
+
+def test_a_version_answers_by_the_order_of_its_inputs_and_not_of_its_contracts_keys():
+    """A card is written with its keys sorted."""
+    _, graph, card = small_classes.version(NUMBER)
+    about, some = small_classes.table(NUMBER), small_classes.rows(NUMBER)
+    turned = about.model_copy(update={"features": dict(reversed(about.features.items()))})
+    said = answer_changes.Answerer("v1", graph, card, turned).answers(some)
+    expected = predict(session(graph), model_matrix(some, about, card["categories"]))
+    assert np.array_equal(said, expected)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "shown"),
+    [(8.574342793025345, 23.574342793025345, ("8.57434", "23.5743")), (None, 9.0, ("", "9")),
+     (1.0000000001, 1.0000000002, ("1.0000000001", "1.0000000002")), ("a", "b", ("a", "b")),
+     (2e6, 2015.0, ("2000000", "2015")), (1234567.25, 1234568.5, ("1234567", "1234568"))],
+)  # fmt: skip
+def test_a_corrected_value_has_as_many_digits_as_tell_it_from_the_one_before(before, after, shown):
+    assert page._apart(before, after) == shown
 
 
 def test_the_cell_the_module_the_field_the_knob_and_the_package_are_named(pairs):

@@ -176,6 +176,7 @@ def pages() -> dict[str, str]:
         "differences": rendering.render(
             "differences",
             title=MARKUP,
+            is_identical=False,
             sections=[
                 differences.Section(
                     *(MARKUP, MARKUP, [differences.Table((MARKUP,), [(MARKUP,)], 3)]),
@@ -254,6 +255,16 @@ def test_a_template_has_no_way_around_the_escaping(name):
 )  # fmt: skip
 def test_an_input_is_shown_as_people_write_it_and_a_year_has_no_comma(value, shown):
     assert formats.asked(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(2e6, "2,000,000"), (1_651_359, "1,651,359"), (2015.0, "2015"), (-122.519, "-122.519"),
+     (1_000_000.5, "1,000,000.5"), (0.00001, "1e-05"), (float("inf"), "inf")],
+)  # fmt: skip
+def test_an_end_of_a_range_has_all_its_digits_and_a_year_no_comma(value, shown):
+    assert formats.range_end(value) == shown
+    assert version_pages._range([0, value]) == f"0 to {shown}"
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.12344, "0.1234"), (634_000.4, "634,000")])

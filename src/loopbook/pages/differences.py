@@ -10,7 +10,7 @@ from typing import Any
 
 from loopbook.models.measures import Measure
 from loopbook.pages import metrics
-from loopbook.pages.formats import Amount, asked, changed
+from loopbook.pages.formats import Amount, asked, changed, number
 from loopbook.pages.rendering import render
 from loopbook.provenance.answer_changes import AnswerChanges, ChangedAnswer
 from loopbook.provenance.code_changes import CodeChange
@@ -53,7 +53,8 @@ class Section:
 
 def page(found: Differences) -> str:
     """The HTML of two versions beside each other."""
-    return render("differences", found=found, title=title(found), sections=sections(found))
+    told = {"title": title(found), "sections": sections(found)}
+    return render("differences", is_identical=found.is_identical, **told)
 
 
 def title(found: Differences) -> str:
@@ -87,7 +88,7 @@ def _about(side: Side) -> dict[str, Any]:
     return {
         "candidate": side.candidate,
         "data as of": side.as_of[:16].replace("T", " ") + " UTC" if side.as_of else "no time",
-        "rows fitted on": Amount(f"{side.rows:,}"),
+        "rows fitted on": f"{side.rows:,}",
         "snapshot": side.snapshot_sha256[:12],
         "contract": side.contract_sha256[:12],
         "commit": commit,
@@ -136,12 +137,23 @@ def _rows(rows: RowChanges | None) -> Section:
     shown = [("added", _key(key), "", "", "") for key in rows.added_keys]
     shown += [("removed", _key(key), "", "", "") for key in rows.removed_keys]
     shown += [
-        ("corrected", _key(c.key), c.column, _short(c.before), _short(c.after))
-        for c in rows.corrections
+        ("corrected", _key(c.key), c.column, *_apart(c.before, c.after)) for c in rows.corrections
     ]
     if shown:
         tables.append(_table(("", "key", "column", "before", "after"), shown))
     return Section("Rows", said, tables, notes=notes)
+
+
+def _apart(before: Any, after: Any) -> tuple[str, str]:
+    """A value of a row before and after; numbers in as few digits, from six on, as tell them apart."""
+    for digits in range(6, 18):
+        one, other = (
+            number(value, digits).replace(",", "") if isinstance(value, float) else _short(value)
+            for value in (before, after)
+        )
+        if one != other:
+            break
+    return one, other
 
 
 def _key(values: Mapping[str, Any]) -> str:
@@ -214,7 +226,7 @@ def _answers(found: Differences, told: AnswerChanges) -> Iterator[Section]:
     ]
     yield Section("Metrics", said, tables, notes=told.notes)
     said = (
-        f"{told.changed:,} of {told.rows:,} answers changed, by up to {told.largest:.3g} "
+        f"{told.changed:,} of {told.rows:,} answers changed, by up to {number(told.largest)} "
         f"{told.apart_words}."
         if told.changed
         else f"No answer changed, of {told.rows:,}."

@@ -11,7 +11,7 @@ from typing import Any
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages import dossier_judging, dossier_making
 from loopbook.pages.blocks import Part, Person, Row, Section, Table, interval, knobs, text
-from loopbook.pages.formats import Amount, instant
+from loopbook.pages.formats import instant, range_end
 from loopbook.pages.recorded import Records
 from loopbook.pages.rendering import render
 
@@ -144,13 +144,10 @@ def _input(told: Records, name: str) -> Row:
         told(*way, key) if told.get(*way, key) is not None else "" for key in ("alias", "unit")
     ]
     ends = [
-        told(*way, "range", place, form=_end) if told.get(*way, "range") else "" for place in (0, 1)
+        told(*way, "range", place, form=range_end) if told.get(*way, "range") else ""
+        for place in (0, 1)
     ]
     return name, optional[0], told(*way, "type"), optional[1], *ends, told(*way, "meaning")
-
-
-def _end(value: float) -> Amount:
-    return Amount(f"{value:,g}" if abs(value) >= 10_000 else f"{value:g}")
 
 
 # -- 5 to 9 and the lineage ----------------------------------------------------

@@ -43,9 +43,9 @@ def changed(value: float | None, measure: "Measure") -> Amount:
     return Amount("not known" if value is None else measure.said_change(value))
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int = 4) -> str:
     """Four significant digits, all of them before the point where there are more."""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:,.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:,.{digits}g}"
 
 
 def asked(value: Any) -> Amount | str:
@@ -55,6 +55,14 @@ def asked(value: Any) -> Amount | str:
     return Amount(f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}")
 
 
+def range_end(value: float) -> Amount:
+    """An end of a range with all its digits: four have no comma, since they may be a year."""
+    if abs(value) >= 1e15:
+        return Amount(f"{value:g}")
+    told = f"{value:,.0f}" if value == int(value) else f"{value:,.10g}"
+    return Amount(told if abs(value) >= 10_000 else told.replace(",", ""))
+
+
 def cell(value: Any) -> str:
     """A value of a table's cell."""
     if isinstance(value, float):
@@ -62,6 +70,11 @@ def cell(value: Any) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         return count(value)
     return "" if value is None else str(value)
+
+
+def in_terminal(text: str) -> str:
+    """A text of the data in one line of a terminal: nothing in it moves the cursor."""
+    return one_line(text, "\N{REPLACEMENT CHARACTER}")
 
 
 def one_line(text: str, stand_in: str = " ") -> str:

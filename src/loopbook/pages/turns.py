@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import Measure, of_record
-from loopbook.pages.formats import changed, count, instant, said, share
+from loopbook.pages.formats import changed, count, instant, number, said, share
 from loopbook.pages.rendering import render
 
 Record = Mapping[str, Any]
@@ -158,7 +158,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, int):
         return count(value)
     if isinstance(value, float):
-        return f"{value:,.4g}"
+        return number(value)
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

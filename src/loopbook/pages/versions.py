@@ -10,7 +10,7 @@ from typing import Any
 
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import Amount, changed, said
+from loopbook.pages.formats import Amount, changed, range_end, said
 from loopbook.pages.rendering import render
 from loopbook.project.clock import both_clocks
 
@@ -212,6 +212,4 @@ def _promoted(version: Mapping[str, str]) -> str:
 
 
 def _range(ends: Sequence[float] | None) -> str:
-    """A range; a year has no comma."""
-    low, high = (f"{end:,g}" if abs(end) >= 10_000 else f"{end:g}" for end in ends or (0, 0))
-    return f"{low} to {high}" if ends else ""
+    return " to ".join(map(range_end, ends)) if ends else ""

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.splits import PART
-from loopbook.features.rows import model_matrix
+from loopbook.features.rows import encode, with_derived
 from loopbook.models import evaluation
 from loopbook.models.evaluation import Confidence, Interval
 from loopbook.models.inference import predict, session
@@ -37,7 +37,9 @@ class Answerer:
 
     def answers(self, rows: pl.DataFrame) -> np.ndarray:
         """What it says by itself, as `task` has it."""
-        matrix = model_matrix(rows, self.contract, self.card["categories"])
+        # the contract came out of a card, whose keys are sorted: it does not tell the inputs' order
+        inputs, known = self.card["inputs"], self.card["categories"]
+        matrix = encode(with_derived(rows, self.contract), inputs, known)
         return predict(session(self.onnx), matrix)
 
 
