@@ -169,6 +169,16 @@ def half_built(line, tmp_path_factory) -> Path:
     return made_once(tmp_path_factory, "half built", lambda f: half_build(copied(line, f)))
 
 
+@pytest.fixture(scope="session")
+def containers():
+    """buildah and podman, which build and run this repository's images."""
+    from containers import opened
+
+    here = opened()
+    yield here
+    here.close()
+
+
 @pytest.fixture
 def house(half_built, tmp_path):
     """A copy of that project, to disturb."""

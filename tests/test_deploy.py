@@ -7,7 +7,10 @@ import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import pytest
 import yaml
+
+from loopbook.project.template import adapted
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,12 +79,36 @@ def test_the_compose_file_keeps_its_schema_and_the_image_its_promises():
     assert service["read_only"]
     lines = (ROOT / "deploy/Dockerfile").read_text().splitlines()
     last = lines[max(i for i, line in enumerate(lines) if line.startswith("FROM")) :]
-    assert "USER service" in last
+    assert "USER 10001:10001" in last  # a name would be refused where nobody may be root
     assert any(line.startswith("HEALTHCHECK") for line in last)
     for line in lines:
         if line.startswith("COPY ") and "--from" not in line:
-            *sources, _ = line.split()[1:]
+            *sources, _ = [word for word in line.split()[1:] if not word.startswith("--")]
             needed = [
                 source for source in sources if "[" not in source
             ]  # a pattern may match nothing
             assert all((ROOT / source).exists() for source in needed), line
+
+
+@pytest.mark.parametrize("whose", ["loopbook", "a project"])
+def test_hadolint_finds_nothing_in_the_dockerfile(whose, tmp_path):
+    """That of this repository, and what `loopbook new` makes of it."""
+    text = (ROOT / "deploy/Dockerfile").read_text()
+    (tmp_path / "Dockerfile").write_text(text if whose == "loopbook" else adapted(text))
+    words = [Path(sys.executable).parent / "hadolint", "--no-color", tmp_path / "Dockerfile"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, ""), done.stdout + done.stderr
+
+
+def test_a_projects_dockerfile_has_the_wheel_of_its_vendor_folder_and_no_source_of_ours():
+    text = adapted((ROOT / "deploy/Dockerfile").read_text())
+    assert "COPY src" not in text
+    assert "/build/vendor/loopbook-*.whl" in text
+    assert re.findall(r"^FROM \S+ AS (\S+)$", text, re.MULTILINE)[-1] == "service"
+    assert "--editable" not in text
+
+
+def test_no_image_gets_what_runs_and_tools_leave():
+    """Gigabytes that would be sent for each build, and what is nobody else's to read."""
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv*", "var", "**/__pycache__", ".env"} <= set(ignored)

@@ -1,0 +1,191 @@
+"""The images of this repository, built and run without a registry and without a daemon.
+
+The base comes from Debian by mmdebstrap, under the name that the Dockerfile's
+FROM asks for. It and every layer stay in one folder below the temporary one, so
+that the next session builds what has changed only; delete that folder to begin
+anew. Where a machine cannot do this, a test is skipped and says why.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from conftest import program
+from filelock import FileLock
+
+ROOT = Path(__file__).parents[1]
+BASE = "docker.io/library/python:3.11-slim"
+PACKAGES = "buildah, podman, crun, mmdebstrap and netavark: apt-get install --no-install-recommends"
+# What a registry's python:3.11-slim has, and Debian has under other names.
+LIKE_THE_REGISTRYS = 'ln -s /usr/bin/python3.11 "$1/usr/local/bin/python"'
+INCLUDED = "python3.11,python3-venv,python3-pip,ca-certificates"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
+# cgroups of a container are nothing that a test asks, and no machine of CI lends them
+WITHOUT_CGROUPS = ("--cgroups=disabled", "--no-healthcheck")
+
+
+def folder() -> Path:
+    """Where images and containers are, for every session of this user."""
+    return Path(tempfile.gettempdir()) / f"loopbook-images-{os.getuid()}"
+
+
+class Containers:
+    """podman and buildah on one storage, in one mount namespace, so that `exec` finds `run`."""
+
+    def __init__(self):
+        self.storage = folder()
+        self.storage.mkdir(exist_ok=True)
+        for name in ("buildah", "podman", "crun", "mmdebstrap", "unshare", "nsenter"):
+            program(name, PACKAGES)
+        # crun wants a cgroup2 tree where there may be one of the first version
+        prepared = "mount -t cgroup2 none /sys/fs/cgroup && echo ready && exec sleep infinity"
+        self.held = subprocess.Popen(
+            ["unshare", "-m", "sh", "-c", prepared], stdout=subprocess.PIPE, text=True
+        )
+        if self.held.stdout.readline().strip() != "ready":
+            self.held.wait()
+            pytest.skip("no mount namespace can be made here: run as root, on Linux")
+        # each has its own network and containers' state, and all have the same images
+        self.base_words = (
+            *("--root", str(self.storage / "storage")),
+            *("--runroot", str(self.storage / "run")),
+        )
+
+    def close(self) -> None:
+        self.held.kill()
+        self.held.wait()
+
+    def podman(
+        self, *words: str, check: bool = True, **more: object
+    ) -> subprocess.CompletedProcess:
+        """A command of podman, in the namespace; its output as text."""
+        command = [
+            *("nsenter", "-m", "-t", str(self.held.pid), "--", "podman", *self.base_words),
+            *("--storage-driver", "overlay", "--cgroup-manager", "cgroupfs", *words),
+        ]
+        return self._done(command, check, **more)
+
+    def buildah(self, *words: str, **more: object) -> subprocess.CompletedProcess:
+        command = ["buildah", *self.base_words, "--storage-driver", "overlay", *words]
+        return self._done(command, True, **more)
+
+    @staticmethod
+    def _done(command: Sequence[str], check: bool, **more: object) -> subprocess.CompletedProcess:
+        done = subprocess.run(command, text=True, capture_output=True, **more)
+        if check and done.returncode:
+            last = f"{done.stdout[-2000:]}\n{done.stderr[-3000:]}"
+            raise AssertionError(f"{' '.join(command)} ended with {done.returncode}:\n{last}")
+        return done
+
+    def make_base(self) -> None:
+        """The base, from Debian's packages, unless an earlier session made it."""
+        with FileLock(self.storage / "base.lock"):
+            if BASE in self.podman("images", "--format", "{{.Repository}}:{{.Tag}}").stdout:
+                return
+            tar = self.storage / "base.tar"
+            debian = Path("/etc/apt/sources.list.d/debian.sources")
+            sources = [str(debian)] if debian.exists() else []
+            made = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={INCLUDED}"]
+            hook = f"--customize-hook={LIKE_THE_REGISTRYS}"
+            self._done([*made, hook, "bookworm", str(tar), *sources], True)
+            self.podman("import", "--quiet", str(tar), BASE)  # its user is root, as a registry's is
+            tar.unlink()
+
+    def build(self, target: str, context: Path = ROOT) -> str:
+        """An image of a Dockerfile's target; its name. What has not changed is not built again."""
+        self.make_base()
+        whose = hashlib.sha256(str(context).encode()).hexdigest()[:8]
+        name = f"localhost/loopbook-{target}:{whose}"
+        certified = {  # of a machine whose way out has a certificate of its own
+            CERTIFICATES: CERTIFICATES,
+            self._kept("uv.toml", "system-certs = true\n"): "/etc/uv/uv.toml",
+            self._kept("pip.conf", f"[global]\ncert = {CERTIFICATES}\n"): "/etc/pip.conf",
+        }
+        with FileLock(self.storage / f"build-{whose}.lock"):
+            self.buildah(
+                *("bud", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers"),
+                *(word for a, b in certified.items() for word in ("--volume", f"{a}:{b}:ro")),
+                *("--file", str(context / "deploy" / "Dockerfile"), "--target", target),
+                *("--tag", name, str(context)),
+            )
+        return name
+
+    def _kept(self, name: str, text: str) -> Path:
+        path = self.storage / name
+        path.write_text(text)
+        return path
+
+    def size(self, image: str) -> int:
+        """Bytes of an image, with its base."""
+        return int(self.podman("image", "inspect", "--format", "{{.Size}}", image).stdout)
+
+    def settings(self, image: str) -> dict:
+        """What an image says of how it is run: user, environment, health check."""
+        return json.loads(self.podman("image", "inspect", image).stdout)[0]["Config"]
+
+    @contextlib.contextmanager
+    def running(
+        self, image: str, *arguments: str, options: Sequence[str] = ()
+    ) -> Iterator["Container"]:
+        """A container in the background; it is removed at the end, whatever happens."""
+        name = f"loopbook-{uuid.uuid4().hex[:12]}"
+        words = ("--detach", "--name", name, *LIMITS, *WITHOUT_CGROUPS)
+        try:
+            self.podman("run", *words, *options, image, *arguments)
+            yield Container(self, name)
+        finally:
+            self.podman("rm", "--force", "--time", "2", name, check=False)
+
+    def run(
+        self, image: str, *arguments: str, options: Sequence[str] = ()
+    ) -> subprocess.CompletedProcess:
+        """A container to its end: code, output, errors."""
+        words = ("--rm", *LIMITS, *WITHOUT_CGROUPS)
+        return self.podman("run", *words, *options, image, *arguments, check=False)
+
+
+class Container:
+    """One that runs."""
+
+    def __init__(self, containers: Containers, name: str):
+        self.containers, self.name = containers, name
+
+    def exec(
+        self, *words: str, options: Sequence[str] = (), check: bool = True
+    ) -> subprocess.CompletedProcess:
+        """A command inside, by its user."""
+        return self.containers.podman("exec", *options, self.name, *words, check=check)
+
+    def logs(self) -> str:
+        done = self.containers.podman("logs", self.name, check=False)
+        return done.stdout + done.stderr
+
+    def pid(self) -> int:
+        """Its first process, as this machine numbers it."""
+        told = self.containers.podman("inspect", "--format", "{{.State.Pid}}", self.name)
+        return int(told.stdout)
+
+    def wait_for(self, *words: str, seconds: float = 120) -> None:
+        """Until a command inside ends well."""
+        deadline = time.monotonic() + seconds
+        while self.exec(*words, check=False).returncode:
+            assert time.monotonic() < deadline, self.logs()[-3000:]
+            time.sleep(0.1)
+
+
+def opened() -> Containers:
+    """Containers of this session; a skip that says why where there can be none."""
+    if platform.system() != "Linux" or os.getuid() != 0 or not shutil.which("apt-get"):
+        pytest.skip("images are built as root on a Debian machine only")
+    return Containers()
