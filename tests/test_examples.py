@@ -197,6 +197,23 @@ def spoken(service: Running, row: dict) -> str:
     return "\n".join(f"{answer.url} {answer.status_code}\n{answer.text}" for answer in answers)
 
 
+TRIED = """
+hist_gradient_boosting:
+  model__max_iter: [40, 80, 120]
+  model__min_samples_leaf: [5, 30]
+"""
+
+
+def tuned(folder: Path) -> list[subprocess.CompletedProcess]:
+    """Search settings, and build with the candidate that came of it."""
+    (folder / "tune.yaml").write_text(TRIED)
+    searched = loopbook(folder, "tune", "hist_gradient_boosting", "--trials", "6")
+    grid = (folder / "pipeline.yaml").read_text()
+    more = grid.replace("boosting]", "boosting, hist_gradient_boosting_tuned]")
+    (folder / "pipeline.yaml").write_text(more)
+    return [searched, loopbook(folder, "build")]
+
+
 def live(folder: Path, name: str) -> None:
     """Build with two candidates, serve, answer, hear what came true, monitor."""
     life = LIVES[name]
@@ -222,6 +239,8 @@ def live(folder: Path, name: str) -> None:
     assert done[0].returncode == 0, done[0].stdout[-2000:] + done[0].stderr[-4000:]
     if life.has_time:
         done.append(loopbook(folder, "features", "materialize", "--as-of", life.as_of))
+    else:
+        done += tuned(folder)
     table, rows = read_contract(folder / "contract.yaml"), asked_rows(folder, life)
     with Running(folder) as service:
         batch = {"rows": [request for request, _ in rows]}
@@ -335,3 +354,18 @@ def test_all_that_an_example_says_is_about_its_own_table(lived):
             read_contract(lived / "contract.yaml").target.name in t for t in texts.values()
         )
     assert about > len(SPOKEN) / 3
+
+
+@pytest.mark.slow
+def test_settings_that_a_search_finds_are_trained_and_judged_like_any_candidate(tmp_path_factory):
+    """On the rows of the build: as it is, the candidate has the loss that the build gave it."""
+    folder = made_once(tmp_path_factory, "lived penguins", lambda f: live(f, "penguins"))
+    found = json.loads((folder / "var/tune/hist_gradient_boosting.json").read_text())
+    products = (folder / "var/build/train").glob("*.json")
+    runs = [run for run in map(json.loads, map(Path.read_text, products)) if "validation" in run]
+    loss = {run["candidate"]: run["validation"]["log_loss"] for run in runs}
+    assert found["as_is"] == pytest.approx(loss["hist_gradient_boosting"], rel=1e-9)
+    assert found["best"]["loss"] == pytest.approx(loss["hist_gradient_boosting_tuned"], rel=1e-9)
+    assert found["best"]["loss"] < found["as_is"]
+    ranked = json.loads((folder / "var/build/evidence.json").read_text())["ranked"]
+    assert "hist_gradient_boosting_tuned" in {one["candidate"] for one in ranked}

@@ -17,6 +17,13 @@ Changes = Annotated[
         help="Set a knob of env.yaml for this run; may be repeated.",
     ),
 ]
+Scheduler = Annotated[
+    str,
+    typer.Option(
+        metavar="ADDRESS",
+        help="Compute on a Dask scheduler: tcp://…; local starts two workers here.",
+    ),
+]
 
 
 def changes_of(pairs: list[str] | None) -> dict[str, str]:

@@ -17,9 +17,10 @@ from loopbook.cli import projects
 from loopbook.cli import quarantine as quarantine_commands
 from loopbook.cli import reproduce as reproduce_commands
 from loopbook.cli import stores as store_commands
+from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
-from loopbook.cli.loop import Changes, changes_of
+from loopbook.cli.loop import Changes, Scheduler, changes_of
 from loopbook.project import paths
 from loopbook.project.errors import LoopbookError
 
@@ -145,12 +146,7 @@ def score(
             help="Predict every row as of this day; without it as of the row's own event time.",
         ),
     ] = "",
-    scheduler: Annotated[
-        str,
-        typer.Option(
-            metavar="ADDRESS", help="Address of a Dask scheduler; local starts one on this machine."
-        ),
-    ] = "",
+    scheduler: Scheduler = "",
     prediction_set: Annotated[
         bool,
         typer.Option(
@@ -207,6 +203,7 @@ ours |= difference_commands.COMMANDS
 ours |= verify_commands.COMMANDS
 ours |= reproduce_commands.COMMANDS
 ours |= dossier_commands.COMMANDS
+ours |= tune_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

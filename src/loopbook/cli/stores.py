@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli.loop import Scheduler
 from loopbook.cli.signing import sign
 from loopbook.project import paths
 
@@ -118,6 +119,7 @@ def materialize(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="Empty the store first and fill it from all rows.")
     ] = False,
+    scheduler: Scheduler = "",
 ) -> None:
     """Fill the feature store and make calibration states.
 
@@ -133,7 +135,8 @@ def materialize(
     contract, moment = read_contract(here.contract), read_moment(as_of, "--as-of")
     rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
     if contract.history or rule is None:
-        print("\n".join(feature_table.materialize(here, as_of, rebuild=rebuild)))
+        done = feature_table.materialize(here, as_of, rebuild=rebuild, scheduler=scheduler or None)
+        print("\n".join(done))
     print("\n".join(calibration.lines(calibration.made(here, contract, rule, moment))))
 
 

@@ -5,6 +5,7 @@ become facts; others are set aside, and if they are many, nothing is changed.
 """
 
 from datetime import datetime
+from functools import partial
 
 import polars as pl
 
@@ -14,7 +15,8 @@ from loopbook.data.single_values import category
 from loopbook.data.usable_rows import TABLE
 from loopbook.features import history
 from loopbook.features import store as feature_store
-from loopbook.project import clock
+from loopbook.features.change_points import Spread
+from loopbook.project import clock, workers
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
@@ -53,13 +55,27 @@ def known_facts(
     return history.facts(validation.typed(found.rows, contract), contract), meant
 
 
-def materialize(project: Project, as_of: str, *, rebuild: bool) -> list[str]:
-    """Bring the store to `as_of`, and say in a few lines what was done."""
+def materialize(
+    project: Project, as_of: str, *, rebuild: bool, scheduler: str | None = None
+) -> list[str]:
+    """Bring the store to `as_of`, and say in a few lines what was done.
+
+    With the address of a Dask `scheduler`, its workers compute the change
+    points; this process alone reads the rows and writes the store.
+    """
+    with workers.connected(scheduler) as client:
+        spread = partial(workers.results, client) if client else None
+        return _materialized(project, as_of, rebuild=rebuild, spread=spread)
+
+
+def _materialized(
+    project: Project, as_of: str, *, rebuild: bool, spread: Spread | None
+) -> list[str]:
     contract = read_contract(project.contract)
     store = feature_store.connect(project, contract)
     try:
         facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
-        done = store.materialize(facts, moment, rebuild=rebuild)
+        done = store.materialize(facts, moment, rebuild=rebuild, spread=spread)
         if (digest := store.backend.digest()) is not None:
             name = feature_store.name_of_seal(contract)
             seals.put(project, {name: Seal(digest)}, why=f"features as of {moment}")

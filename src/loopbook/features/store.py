@@ -13,8 +13,6 @@ PostgreSQL or Redis server instead. A materialisation is one transaction.
 import hashlib
 import json
 import os
-import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isnan
@@ -24,9 +22,10 @@ from urllib.parse import urlsplit
 import polars as pl
 
 from loopbook.data.landing import sum_of_hashes
-from loopbook.features import history
-from loopbook.features.backends import Backend, Point, RedisBackend, SqlBackend
-from loopbook.features.history import ENTITY, VALID_FROM
+from loopbook.features import change_points, history
+from loopbook.features.backends import Backend, RedisBackend, SqlBackend
+from loopbook.features.change_points import EVERYONE
+from loopbook.features.history import ENTITY
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import KINDS, connect_database, shown, told_as
@@ -36,7 +35,6 @@ from loopbook.project.paths import Project
 ADDRESS = "LOOPBOOK_FEATURE_STORE"
 REDIS = ("redis", "rediss", "unix")
 AHEAD = timedelta(days=35)
-EVERYONE = ""  # the key of what is over all: no entity has an empty name
 REBUILD = "loopbook features materialize --rebuild"
 
 
@@ -71,7 +69,7 @@ class FeatureStore:
         self.contract = contract
         self.names = {s: history.names_over(contract, s) for s in history.SCOPES}
         self._counts = {n for n, t in contract.trailing.items() if t.aggregate == "count"}
-        self._codes = {s: struct.Struct(f"<{len(names)}d") for s, names in self.names.items()}
+        self._codes = {s: change_points.code(names) for s, names in self.names.items()}
 
     def _refusing(self):
         return told_as(FeatureStoreError, f"feature store of '{self.contract.name}'", ADDRESS)
@@ -131,7 +129,12 @@ class FeatureStore:
         return Looked(values, is_known, None if moment is None else int(moment))
 
     def materialize(
-        self, known_facts: pl.DataFrame, as_of: datetime, *, rebuild: bool = False
+        self,
+        known_facts: pl.DataFrame,
+        as_of: datetime,
+        *,
+        rebuild: bool = False,
+        spread: change_points.Spread | None = None,
     ) -> Materialized:
         """Bring the store to what was known at `as_of`.
 
@@ -144,6 +147,8 @@ class FeatureStore:
         ----------
         known_facts : polars.DataFrame
             All facts known by `as_of`, as `history.facts` gives them.
+        spread : function, optional
+            Computes groups of entities side by side, as `workers.results` does.
 
         Raises
         ------
@@ -154,7 +159,9 @@ class FeatureStore:
         if since == as_of:
             return Materialized(as_of, since, 0, 0, "it is up to date")
         changed = None if since is None else self._changed(known_facts, since, as_of)
-        points = list(self._points(known_facts, changed, since, as_of))
+        span = change_points.Span(since, as_of, as_of + AHEAD)
+        parts = change_points.parts(self.contract, known_facts, changed, span, is_whole=not spread)
+        points = change_points.of_parts(parts, spread)
         about = {
             "declaration": declaration(self.contract),
             "as_of": str(to_micros(as_of)),
@@ -207,36 +214,6 @@ class FeatureStore:
             left = pl.col(EVENT_TS) + timedelta(days=days)
             came |= left.is_between(since + AHEAD - timedelta(seconds=1), as_of + AHEAD)
         return known_facts.filter(came)[ENTITY].drop_nulls().unique().sort().to_list()
-
-    def _points(
-        self,
-        known_facts: pl.DataFrame,
-        changed: list[str] | None,
-        since: datetime | None,
-        as_of: datetime,
-    ) -> Iterable[Point]:
-        """Change points to write: after `since`, or the one that holds at `as_of` and on."""
-        if since is not None:
-            horizon = since - history.reach(self.contract)
-            known_facts = known_facts.filter(pl.col(EVENT_TS) >= horizon)
-        for scope in history.SCOPES:
-            if not self.names[scope]:
-                continue
-            some = known_facts
-            if scope == "entity" and changed is not None:
-                some = known_facts.filter(pl.col(ENTITY).is_in(changed))
-            until = as_of + AHEAD
-            steps = history.timeline(some, self.contract, scope, since=since, until=until)
-            key = pl.col(ENTITY) if scope == "entity" else pl.lit(EVERYONE)
-            steps = steps.with_columns(key.alias(ENTITY))
-            if since is None:
-                newest = pl.col(VALID_FROM).filter(pl.col(VALID_FROM) <= as_of).max().over(ENTITY)
-                steps = steps.filter((pl.col(VALID_FROM) >= newest) | newest.is_null())
-            code = self._codes[scope]
-            micros = steps[VALID_FROM].dt.epoch("us").to_list()
-            values = steps.select(self.names[scope]).fill_null(float("nan")).rows()
-            for entity, instant, row in zip(steps[ENTITY], micros, values, strict=True):
-                yield entity, instant, code.pack(*row)
 
     def close(self) -> None:
         self.backend.close()

@@ -57,6 +57,17 @@ def pipeline(
 def fitted(model: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
     """Fit a model in place, on the columns of `X` that have a value there.
 
+    Raises
+    ------
+    CandidateError
+        As `prepared` does.
+    """
+    return prepared(model, X, y).fit(X, y)
+
+
+def prepared(model: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
+    """Fit the first steps of a model in place to what these rows have, and fit nothing.
+
     A column without any is nothing to learn from, and gradient boosting cannot
     bin one. It is left out of the first step, so that scikit-learn and ONNX see
     the same. A category of more than `MOST_VALUES` values that was to have a
@@ -86,7 +97,7 @@ def fitted(model: BaseEstimator, X: np.ndarray, y: np.ndarray) -> BaseEstimator:
                 f"none of {X.shape[0]:,} rows has a value in any of the columns that this model "
                 "uses, so there is nothing to learn. Fill them, or leave the candidate out."
             )
-    return model.fit(X, y)
+    return model
 
 
 def _affordable(part: tuple, X: np.ndarray, y: np.ndarray) -> Iterator[tuple]:

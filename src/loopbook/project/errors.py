@@ -11,11 +11,13 @@
     ├── PredictionLogError   the log cannot be read or written
     ├── SplitError           too few rows in a window to learn or to judge from
     ├── CandidateError       candidates.py, or a name in the grid of pipeline.yaml, is wrong
+    ├── TuningError          settings cannot be searched as tune.yaml says
     ├── ExportError          a model cannot be served as it was fitted
     ├── TrackingError        the registry holds something else than it says
     ├── RegistryError        the service cannot ask the registry
     │   └── VersionRefused   a version's files are not what the registry says
     ├── ScoringError         a file cannot be scored
+    ├── WorkersError         a Dask scheduler or its workers cannot compute for us
     ├── ExtensionError       the project's own routes cannot be served
     ├── MonitorError         a version cannot be monitored
     ├── VerificationError    what is kept cannot be looked at, or not be accepted as it is
@@ -80,6 +82,10 @@ class CandidateError(LoopbookError):
     """A candidate is unknown, or cannot be trained or served."""
 
 
+class TuningError(LoopbookError):
+    """The settings of a candidate cannot be searched, or not be kept."""
+
+
 class ExportError(LoopbookError):
     """A fitted model and its served form are not the same model."""
 
@@ -94,6 +100,10 @@ class RegistryError(LoopbookError):
 
 class ScoringError(LoopbookError):
     """A file cannot be scored."""
+
+
+class WorkersError(LoopbookError):
+    """A Dask scheduler or its workers cannot compute for this process."""
 
 
 class ExtensionError(LoopbookError):
@@ -118,6 +128,9 @@ class VersionRefused(RegistryError):
     def __init__(self, message: str, code: str):
         super().__init__(message)
         self.code = code
+
+    def __reduce__(self) -> tuple:
+        return type(self), (str(self), self.code)  # a worker's refusal comes to us as it is
 
 
 class LoopError(LoopbookError):

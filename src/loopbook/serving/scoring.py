@@ -8,11 +8,11 @@ at all. The numbers are the service's: the same graph, features and encoding.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 import pyarrow.parquet as pq
@@ -25,6 +25,7 @@ from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
 from loopbook.models.calibration_states import State
 from loopbook.pipeline.progress import counted
+from loopbook.project import workers
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError, ScoringError
@@ -67,15 +68,20 @@ class Scored:
     unknown: list[Unknown]
 
 
-def champion(project: Project, contract: Contract) -> Servable:
+def champion(project: Project, contract: Contract, tracking: str = "") -> Servable:
     """The version that serves, checked as the service checks it.
+
+    Parameters
+    ----------
+    tracking : str
+        Where the registry is, if this process was started for another project.
 
     Raises
     ------
     ScoringError
         If there is none.
     """
-    registry = connect(tracking_address(project))
+    registry = connect(tracking or tracking_address(project))
     held = registry.held(contract.name, CHAMPION)
     if held is None:
         raise ScoringError(f"{contract.name}: there is no champion yet. Make one: make build")
@@ -142,12 +148,13 @@ def score(
         parts stay in `var/scoring` and are reused by the next call.
     """
     form = scored_columns.set_form(contract, target) if how.prediction_set else ""
-    work, total, unknown = _begun(project, contract, source, target, (as_of, form))
-    todo = [place for place in range(0, total, PART_ROWS) if not work.part(place).exists()]
-    resumed = total - sum(min(PART_ROWS, total - place) for place in todo)
-    with counted("scoring", total, resumed) as advance:
-        for done in _computed(work, todo, how.scheduler):
-            advance(done)
+    with workers.connected(how.scheduler, shared=project.root) as client:
+        work, total, unknown = _begun(project, contract, source, target, (as_of, form))
+        todo = [place for place in work.places(total) if not work.part(place).exists()]
+        resumed = total - sum(min(work.part_rows, total - place) for place in todo)
+        with counted("scoring", total, resumed) as advance:
+            for _, done in workers.results(client, score_part, [(work, place) for place in todo]):
+                advance(done)
     _put_together(work.folder, target)
     shutil.rmtree(work.folder)
     return Scored(total, work.version, target, resumed, unknown)
@@ -155,14 +162,21 @@ def score(
 
 @dataclass(frozen=True)
 class Work:
-    """What a worker needs to score a part, wherever it runs: paths of a shared disk."""
+    """What a worker needs to score a part, wherever it runs: paths of a shared disk.
+
+    `call` differs from call to call: a worker of a scheduler lives on, and must not
+    take the facts of an earlier call for those of this one.
+    """
 
     root: Path
+    tracking: str
     folder: Path
     version: str
     as_of: datetime | None
     shape: Shape
     set_form: str
+    part_rows: int
+    call: str
 
     @property
     def rows(self) -> Path:
@@ -175,6 +189,9 @@ class Work:
     @property
     def states(self) -> Path:
         return self.folder / "rows" / "states.json"
+
+    def places(self, total: int) -> range:
+        return range(0, total, self.part_rows)
 
     def part(self, place: int) -> Path:
         return self.folder / f"{place:012d}.parquet"
@@ -193,12 +210,15 @@ def _begun(
     rows, shape = rows_to_score.opened(source, contract)
     scored_columns.check_target(rows.collect_schema(), source, target)
     folder = project.var / "scoring" / _work_name(source, servable, asked)
-    work = Work(project.root, folder, servable.number, as_of, shape, set_form)
+    work = Work(
+        *(project.root, tracking_address(project), folder, servable.number),
+        *(as_of, shape, set_form, PART_ROWS, uuid4().hex),
+    )
     try:
         total = _keep_rows(work, rows, source)
         if total == 0:
             raise ScoringError(f"{source}: found 0 rows, expected at least one.")
-        parts = ((place, _part_of(work, place)) for place in range(0, total, PART_ROWS))
+        parts = ((place, _part_of(work, place)) for place in work.places(total))
         vocabulary, with_time = servable.card["categories"], as_of is None
         unknown = rows_to_score.check(
             parts, shape, contract, vocabulary, source=source, with_time=with_time
@@ -211,7 +231,6 @@ def _begun(
     except LoopbookError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    _ready.cache_clear()  # the champion may be another one than at the last call
     return work, total, unknown
 
 
@@ -227,7 +246,7 @@ def _keep_rows(work: Work, rows: pl.LazyFrame, source: Path) -> int:
 
 
 def _part_of(work: Work, place: int) -> pl.DataFrame:
-    return pl.scan_parquet(work.rows, glob=False).slice(place, PART_ROWS).collect()
+    return pl.scan_parquet(work.rows, glob=False).slice(place, work.part_rows).collect()
 
 
 def _keep_facts(work: Work, project: Project, contract: Contract) -> None:
@@ -253,7 +272,7 @@ def _ready(work: Work) -> Ready:
     """What every part needs, once a process."""
     project = Project(work.root)
     contract = read_contract(project.contract)
-    servable = champion(project, contract)
+    servable = champion(project, contract, work.tracking)
     if servable.number != work.version:
         raise ScoringError(
             f"{contract.name}: the champion changed from v{work.version} to v{servable.number} "
@@ -306,22 +325,6 @@ def _answered(rows: pl.DataFrame, ready: Ready, work: Work, before: int) -> pl.D
     if work.set_form:
         said.append(scored_columns.of_sets(servable, contract, calibrated, work.set_form))
     return rows_to_score.as_output(rows, work.shape, contract).with_columns(said)
-
-
-def _computed(work: Work, todo: list[int], scheduler: str | None) -> Iterator[int]:
-    """Each part's number of rows as it is done, here or on Dask."""
-    if scheduler is None:
-        yield from (score_part(work, place) for place in todo)
-        return
-    try:
-        from distributed import Client, as_completed
-    except ImportError:
-        raise ScoringError("--scheduler: needs Dask: pip install 'loopbook[dask]'") from None
-    options = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with Client(**options) if scheduler == "local" else Client(scheduler) as client:
-        futures = [client.submit(score_part, work, place, pure=False) for place in todo]
-        for future in as_completed(futures):
-            yield future.result()
 
 
 def _put_together(folder: Path, target: Path) -> None:
