@@ -60,6 +60,14 @@ airflow: .venv-airflow/.ready ## make .venv-airflow, where the exported DAGs are
 	@$(BIN)/uv pip sync --quiet --python .venv-airflow/bin/python --require-hashes requirements-airflow.lock
 	@touch .venv-airflow/.ready
 
+.PHONY: engines
+engines: .venv-engines/.ready ## make .venv-engines, where other exports are tested
+
+.venv-engines/.ready: $(READY) requirements-engines.lock
+	@test -x .venv-engines/bin/python || $(PYTHON) -m venv --without-pip .venv-engines
+	@$(BIN)/uv pip sync --quiet --python .venv-engines/bin/python --require-hashes requirements-engines.lock
+	@touch .venv-engines/.ready
+
 # <<<
 .PHONY: build
 build: $(READY) ## run the notebooks that are out of date; ends with a champion
@@ -133,12 +141,13 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 EXTRAS  = postgresql redis dask openlineage dev bench
 
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml to the five locks
+lock: $(READY) ## choose versions anew: pyproject.toml to the six locks
 	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
 	@$(COMPILE) --constraint requirements.lock --extra project --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
 	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
 	@$(COMPILE) --upgrade --group airflow --output-file requirements-airflow.lock
+	@$(COMPILE) --upgrade --group engines --output-file requirements-engines.lock
 
 # <<<
 # >>> project

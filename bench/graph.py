@@ -20,10 +20,10 @@ RUNS = 5
 COPIED = ("contract.yaml", "env.yaml", "pipeline.yaml", "requirements.lock")
 FLOOR = """
 import json, os, pathlib
-from loopbook.pipeline import graph
+from loopbook.pipeline import tasks
 from loopbook.project import paths
 from IPython.display import display
-for task in graph.plan(paths.current()):
+for task in tasks.plan(paths.current()):
     for path in task["products"].values():
         pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     cells = json.loads(pathlib.Path(task["notebook"]).read_text())["cells"]

@@ -51,6 +51,14 @@ def test_airflow_is_in_no_environment_of_ours_and_its_lock_has_a_hash_for_each_p
     assert text.count("--hash=sha256") >= len(own)
 
 
+def test_the_lock_of_other_engines_has_a_hash_for_each_pin_and_fastapi_of_our_series():
+    text, own = (ROOT / "requirements-engines.lock").read_text(), pins("requirements-engines.lock")
+    assert {"kfp", "hera", "dagster", "flyte"} <= dict(own).keys()
+    series = [dict(p)["fastapi"].rsplit(".", 1)[0] for p in (own, pins("requirements.lock"))]
+    assert series[0] == series[1]
+    assert text.count("--hash=sha256") >= len(own)
+
+
 def test_what_the_service_imports_is_in_the_container():
     """Every distribution behind a module of a loaded service has its pin."""
     code = (

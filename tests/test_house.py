@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from loopbook.cli import main
-from loopbook.pipeline import graph as pipeline_graph
 from loopbook.pipeline import picture
+from loopbook.pipeline import tasks as pipeline_tasks
 from loopbook.pipeline.digests import modules_of
 from loopbook.project import paths
 
@@ -144,7 +144,7 @@ def test_libraries_see_that_telemetry_is_off():
 
 
 def test_the_readmes_picture_and_table_are_the_graph():
-    plan = pipeline_graph.plan(paths.Project(ROOT))
+    plan = pipeline_tasks.plan(paths.Project(ROOT))
     assert (ROOT / "docs/graph.svg").read_text() == picture.draw(plan)
     readme = (ROOT / "README.md").read_text()
     linked = re.findall(r"\(notebooks/(\w+)\.ipynb\)", readme)

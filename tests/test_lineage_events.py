@@ -5,13 +5,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 
 import lineage
 import pytest
 from small_house import ROOT
 
 from loopbook.pipeline import lineage_events
+from loopbook.pipeline.tasks import Task
 from loopbook.project.files import sha256_of, write_json
 from loopbook.project.paths import Project
 from loopbook.records import seals
@@ -26,26 +26,20 @@ def project(tmp_path, monkeypatch) -> Project:
     return Project(tmp_path)
 
 
-def task(project: Project, name: str, upstream=(), **products: str) -> SimpleNamespace:
+def task(project: Project, name: str, upstream=(), **products: str) -> Task:
     files = {key: str(project.var / "build" / file) for key, file in products.items()}
     source = {} if upstream else {"source": "0123abcd"}
-    return SimpleNamespace(
-        name=name,
-        upstream={one.name: one for one in upstream},
-        product=SimpleNamespace(to_json_serializable=lambda: files),
-        params=SimpleNamespace(to_json_serializable=lambda: {"depends_on": source}),
-        source=SimpleNamespace(loc=f"notebooks/{name}.ipynb"),
-        files=files,
-    )
+    needs = {one.name: one.products for one in upstream}
+    return Task(name, f"notebooks/{name}.ipynb", {"depends_on": source}, needs, files)
 
 
-def run(parent, one: SimpleNamespace, **content) -> None:
+def run(parent, one: Task, **content) -> None:
     with lineage_events.of_task(parent, one):
-        for key, path in one.files.items():
+        for key, path in one.products.items():
             write_json(path, content or {"sha256": "f" * 64, "of": key})
 
 
-def tasks(project: Project) -> list[SimpleNamespace]:
+def tasks(project: Project) -> list[Task]:
     ingest = task(project, "ingest", snapshot="snapshot.json")
     split = task(project, "split", [ingest], rows="rows.json", bounds="bounds.json")
     return [ingest, split, task(project, "train-0", [ingest, split], run="run.json")]

@@ -3,7 +3,7 @@
 import json
 import re
 
-from loopbook.pipeline import graph
+from loopbook.pipeline import tasks
 
 
 def cells(path):
@@ -23,7 +23,7 @@ def test_every_notebook_has_one_cell_of_parameters(project):
 
 
 def test_the_training_graph_can_be_loaded_and_ends_with_a_promotion(project):
-    plan = graph.plan(project)
+    plan = tasks.plan(project)
     assert plan[-1]["name"] == "promote"
     assert all((project.root / task["notebook"]).exists() for task in plan)
 

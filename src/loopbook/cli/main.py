@@ -11,6 +11,7 @@ import typer
 
 from loopbook.cli import differences as difference_commands
 from loopbook.cli import dossier as dossier_commands
+from loopbook.cli import export as export_commands
 from loopbook.cli import init as init_commands
 from loopbook.cli import loop as loop_commands
 from loopbook.cli import projects
@@ -104,32 +105,6 @@ def monitor(
     graph.build(here, changes_of(changes) | {"as_of": as_of}, graph=here.monitor_graph)
 
 
-@app.command(
-    epilog="Run one task without the graph: loopbook plan train > p.json, then papermill "
-    "IN.ipynb OUT.ipynb -f p.json"
-)
-def plan(
-    task: Annotated[
-        str, typer.Argument(metavar="TASK", help="Print only this task's parameters.")
-    ] = "",
-    changes: Changes = None,
-) -> None:
-    """Print the resolved tasks as JSON, for any engine."""
-    import json
-
-    from loopbook.pipeline import graph
-    from loopbook.project.errors import KnobError
-
-    tasks = graph.plan(paths.current(), changes_of(changes))
-    if not task:
-        print(json.dumps(tasks, indent=2))
-        return
-    by_name = {resolved["name"]: resolved for resolved in tasks}
-    if task not in by_name:
-        raise KnobError(f"no task {task!r}; there are {', '.join(by_name)}.")
-    print(json.dumps(by_name[task]["parameters"], indent=2))
-
-
 @app.command(epilog="Interrupted? Type the same command again: finished parts are reused.")
 def score(
     rows: Annotated[
@@ -180,12 +155,12 @@ def picture(
     """Draw the graph of pipeline.yaml as an SVG file."""
     from pathlib import Path
 
-    from loopbook.pipeline import graph
+    from loopbook.pipeline import tasks
     from loopbook.pipeline.picture import draw
     from loopbook.project.files import replacing
 
     with replacing(Path(path)) as target:
-        target.write_text(draw(graph.plan(paths.current())), encoding="utf-8")
+        target.write_text(draw(tasks.plan(paths.current())), encoding="utf-8")
     print(f"Wrote {path}.")
 
 
@@ -204,6 +179,7 @@ ours |= verify_commands.COMMANDS
 ours |= reproduce_commands.COMMANDS
 ours |= dossier_commands.COMMANDS
 ours |= tune_commands.COMMANDS
+ours |= export_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

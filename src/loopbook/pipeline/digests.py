@@ -163,11 +163,25 @@ def _forget_what_the_registry_lost(project: Project, contract: Contract) -> None
         return
     if stamp.get("tracking") != _tracking(project):
         return
-    there = connect(tracking_address(project)).versions(contract.name)
-    if made not in {(version.number, version.run_id) for version in there}:
+    if not _is_registered(project, contract, made):
         stamps = [folder / f".{name}.metadata" for name in PRODUCTS_OF_LOGGING]
         for path in (*stamps, *(folder / "train").glob(".*.metadata")):
             path.unlink(missing_ok=True)
+
+
+def has_registry_lost_the_challenger(project: Project) -> bool:
+    """Whether the version that the last build registered is not at the tracking address."""
+    try:
+        challenger = read_json(project.var / "build" / "decision.json")["challenger"]
+        made = (challenger["version"], challenger["run_id"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    return not _is_registered(project, _contract(project.contract), made)
+
+
+def _is_registered(project: Project, contract: Contract, made: tuple[str, str]) -> bool:
+    there = connect(tracking_address(project)).versions(contract.name)
+    return made in {(version.number, version.run_id) for version in there}
 
 
 def depends_on_log(notebook: str) -> dict[str, str]:

@@ -10,21 +10,22 @@ from pathlib import Path
 
 from papermill.exceptions import PapermillExecutionError
 
+from loopbook.pipeline.tasks import EXECUTED, Task
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
 
-def describe_failure(task, error: BaseException) -> str:
+def describe_failure(task: Task, error: BaseException) -> str:
     """One readable block: notebook, cell, error, the executed notebook, how to go on."""
-    notebook = _relative(task.source.loc or "")
-    executed = _relative(str(task.product["nb"]))
+    notebook, product = task.notebook, Path(task.products[EXECUTED])
+    executed = _relative(product)
     cause = _of_a_cell(error)
     if cause is None:
         where = f"{task.name} failed in {notebook}"
     else:
-        heading = _heading_above(Path(str(task.product["nb"])), cause.cell_index)
+        heading = _heading_above(product, cause.cell_index)
         where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
     return (
         f"{where}\n\n{reason_of(error)}\n\n"

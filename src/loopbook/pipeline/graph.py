@@ -1,7 +1,7 @@
-"""The pipeline: the graph of notebooks, run and resolved. The only Ploomber importer.
+"""The pipeline: the graph of notebooks, run by Ploomber. Its only importer.
 
-It decides how tasks run side by side, what becomes of a task that fails, and
-what a task is to other engines (`plan`). It knows no model and no table.
+It decides how tasks run side by side and what becomes of a task that fails.
+What a task is to other engines is `tasks`'. It knows no model and no table.
 
 Three things differ from Ploomber's own parallel executor: waiting does not
 burn a core; a task's "up to date" stamp is taken away before it runs and only
@@ -10,7 +10,6 @@ half-written product that counts as whole; and one build runs at a time.
 """
 
 import logging
-import os
 import threading
 import traceback
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
+from loopbook.pipeline.tasks import Task, inside, relative
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
@@ -102,7 +102,7 @@ class NotebookExecutor(Executor):
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         task = running.pop(future)
                         if error := future.exception():
-                            failures.append(describe_failure(task, error))
+                            failures.append(describe_failure(_planned(task), error))
                         else:
                             reports.append(future.result())
             except KeyboardInterrupt:
@@ -138,7 +138,7 @@ def _build_task(task, progress: Progress, run: lineage_events.Run):
     seals.forget(*_products(task), why=f"task {task.name} begins")  # what it leaves if it fails
     progress.started(task.name)
     try:
-        with lineage_events.of_task(run, task):
+        with lineage_events.of_task(run, _planned(task)):
             report, _metadata = task._build(catch_exceptions=True)
     except BaseException:
         progress.failed(task.name)
@@ -146,6 +146,15 @@ def _build_task(task, progress: Progress, run: lineage_events.Run):
     seals.keep(*_products(task), why=f"task {task.name}")
     progress.finished(task.name)
     return report
+
+
+def _planned(task) -> Task:
+    """A task of Ploomber's as other engines know it."""
+    needs = {name: one.product.to_json_serializable() for name, one in task.upstream.items()}
+    notebook = relative(current(), str(Path(task.source.loc).resolve()))
+    products = task.product.to_json_serializable()
+    parameters = {"upstream": None} | task.params.to_json_serializable() | {"product": products}
+    return Task(task.name, notebook, parameters, needs, products)
 
 
 def _products(task) -> list[Path]:
@@ -191,13 +200,8 @@ def load_graph(
         The contract, env.yaml, a knob or the source is wrong: nothing has run.
     """
     knobs = read_knobs(project.knobs, changes)
-    if absent := graph_files.absent_names(graph or project.graph):
-        raise BuildFailed(
-            f"{(graph or project.graph).name}: names {', '.join(absent)}, which this loopbook does "
-            "not have. Nothing was run. Take these names from the file of the same name that "
-            "comes with this version; your grid and your knobs can stay."
-        )
-    with _in_folder(project.root):
+    graph_files.refuse_absent_names(graph or project.graph)
+    with inside(project.root):
         try:
             spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
             graph_files.give_kernels(spec["tasks"], project)
@@ -243,16 +247,6 @@ def _loopbook_error(error: BaseException | None) -> LoopbookError | None:
     return None
 
 
-@contextmanager
-def _in_folder(folder: Path) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
-
-
 def build(
     project: Project,
     changes: Mapping[str, Any] | None = None,
@@ -267,7 +261,7 @@ def build(
         With one readable block a failed task.
     """
     dag = load_graph(project, changes, graph)
-    with _in_folder(project.root):
+    with inside(project.root):
         try:
             dag.build(force=force, show_progress=False)
         except DAGBuildError as error:
@@ -291,34 +285,6 @@ def tell_verdict(dag: DAG) -> None:
     """Ploomber's `on_finish` of the monitoring graph: the verdict and where to look."""
     record = read_json(Path(str(dag["decide"].product["record"])))
     print("\n".join([*window_lines(record), "next        make reports"]))
-
-
-def plan(project: Project, changes: Mapping[str, Any] | None = None) -> list[dict[str, Any]]:
-    """The resolved tasks, in an order in which they can run, for any engine.
-
-    Returns
-    -------
-    list of dict
-        `name`, `notebook` (from the project's folder), `parameters` for
-        Papermill (with `upstream` and `product`, paths absolute), `upstream`
-        names and `products`; JSON all through.
-    """
-    dag = load_graph(project, changes)
-    tasks = []
-    for name, task in dag.items():
-        parameters = task.params.to_json_serializable()
-        parameters["product"] = task.product.to_json_serializable()
-        parameters.setdefault("upstream", None)
-        tasks.append(
-            {
-                "name": name,
-                "notebook": str(Path(task.source.loc).resolve().relative_to(project.root)),
-                "parameters": parameters,
-                "upstream": sorted(task.upstream),
-                "products": parameters["product"],
-            }
-        )
-    return tasks
 
 
 def stale_tasks(project: Project, changes: Mapping[str, Any] | None = None) -> list[str]:

@@ -5,7 +5,7 @@ never runs or resolves a graph.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,14 +31,31 @@ def give_kernels(tasks: Iterable[Any], project: Project) -> None:
             task.data.setdefault("kernelspec_name", notebooks.kernel_of(notebook))
 
 
-def absent_names(graph: Path) -> list[str]:
+def refuse_absent_names(graph: Path, but: Collection[str] = ()) -> None:
+    """Refuse a graph's file that names what this loopbook does not have, `but` some modules.
+
+    Raises
+    ------
+    BuildFailed
+        With the names, and where to take them from.
+    """
+    if absent := absent_names(graph, but):
+        raise BuildFailed(
+            f"{graph.name}: names {', '.join(absent)}, which this loopbook does "
+            "not have. Nothing was run. Take these names from the file of the same name that "
+            "comes with this version; your grid and your knobs can stay."
+        )
+
+
+def absent_names(graph: Path, but: Collection[str] = ()) -> list[str]:
     """The dotted names of loopbook in a graph's file that this version does not have.
 
     A file of an earlier version names modules where they were then.
     """
     text = re.sub(r"#.*", "", _text_of(graph))
     names = re.findall(r"\bloopbook(?:\.\w+)+(?:::\w+)?", text)
-    return [name for name in dict.fromkeys(names) if not _exists(name)]
+    asked = [n for n in dict.fromkeys(names) if n.replace("::", ".").rpartition(".")[0] not in but]
+    return [name for name in asked if not _exists(name)]
 
 
 def _text_of(graph: Path) -> str:

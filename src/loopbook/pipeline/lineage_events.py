@@ -22,6 +22,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from loopbook.pipeline.failures import reason_of
+from loopbook.pipeline.tasks import Task
 from loopbook.project.contract import read_contract
 from loopbook.project.database import shown
 from loopbook.project.files import read_json, sha256_of
@@ -143,25 +144,42 @@ def told(project: Project, job: str, kind: str = "DAG") -> Iterator[Run]:
 
 
 @contextmanager
-def of_task(parent: Run, task: Any) -> Iterator[Run]:
+def of_task(parent: Run, task: Task) -> Iterator[Run]:
     """Tell of a task of the graph; `parent` is the run of the graph."""
-    telling = parent.telling
+    with _told_of(parent.telling, f"{parent.job}.{task.name}", task, parent) as run:
+        yield run
+
+
+@contextmanager
+def alone(project: Project, graph: str, task: Task) -> Iterator[Run]:
+    """Tell of a task of a graph that another engine runs, task by task."""
+    name = f"{graph}.{task.name}"
+    telling = Telling(project, name)
+    try:
+        with _told_of(telling, name, task, None) as run:
+            yield run
+    finally:
+        telling.close()
+
+
+@contextmanager
+def _told_of(telling: Telling, name: str, task: Task, parent: Run | None) -> Iterator[Run]:
     if not telling.transports:
         yield Run(telling, "", "TASK")
         return
     inputs = [
         dataset
-        for upstream in task.upstream.values()
-        for dataset in datasets(telling.project, upstream.product.to_json_serializable())
+        for products in task.needs.values()
+        for dataset in datasets(telling.project, products)
     ]
-    depends_on = task.params.to_json_serializable().get("depends_on")
+    depends_on = task.parameters.get("depends_on")
     if isinstance(depends_on, Mapping) and "source" in depends_on:
         inputs.insert(0, Dataset("source", depends_on["source"]))
-    run = Run(telling, f"{parent.job}.{task.name}", "TASK", inputs, parent=parent)
-    run.about = f"The notebook {Path(task.source.loc).name}."
+    run = Run(telling, name, "TASK", inputs, parent=parent)
+    run.about = f"The notebook {Path(task.notebook).name}."
     with _ended(run):
         yield run
-        run.outputs = datasets(telling.project, task.product.to_json_serializable())
+        run.outputs = datasets(telling.project, task.products)
 
 
 @contextmanager

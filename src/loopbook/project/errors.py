@@ -28,6 +28,7 @@
     ├── SignatureError       a signing key or a signature cannot be made, found or trusted
     ├── TemplateError        a project cannot be made or upgraded
     ├── NotebookError        a notebook's file cannot be read, or is no Python
+    ├── EngineError          an engine is unknown, or its file cannot be written
     ├── BuildRunning         another build holds the lock
     └── BuildFailed          a notebook stopped, or may not go on
 
@@ -159,6 +160,10 @@ class TemplateError(LoopbookError):
 
 class NotebookError(LoopbookError):
     """The file of a notebook cannot be read."""
+
+
+class EngineError(LoopbookError):
+    """The graph cannot be written for an engine."""
 
 
 class BuildRunning(LoopbookError):
