@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from loopbook.engines import argo, dvc, kubeflow
+from loopbook.engines import airflow, argo, dvc, kubeflow
 from loopbook.engines.plans import Plan
 from loopbook.project.errors import EngineError
 
@@ -23,6 +23,11 @@ class Engine:
 
 
 ENGINES = {
+    "airflow": Engine(
+        airflow.write,
+        "deploy/airflow",
+        "give deploy/airflow to Airflow as a folder of DAGs: AIRFLOW__CORE__DAGS_FOLDER",
+    ),
     "argo": Engine(argo.write, "deploy/argo", "argo submit --watch deploy/argo/workflow.yaml"),
     "dvc": Engine(dvc.write, ".", "dvc init (once; without git: --no-scm), then dvc repro"),
     "kubeflow": Engine(
