@@ -1,4 +1,8 @@
-"""OpenLineage events as they were told, checked against what their package makes of the schema."""
+"""OpenLineage events as they were told, held against the standard: version 2-0-2 of its core.
+
+No package has its schema, so what it says of the fields that are told stands here
+(each type and format, and what may not be absent), beside the classes of its Python client.
+"""
 
 import importlib
 import json
@@ -10,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 import attr
+from jsonschema import Draft202012Validator
 from openlineage.client import event_v2, generated
 
 MODULES = [
@@ -23,6 +28,56 @@ CLASSES = {
     if isinstance(made, type) and hasattr(made, "_get_schema")
 }
 ENDS = {"COMPLETE", "FAIL"}
+TEXT = {"type": "string", "minLength": 1}
+ADDRESS = {"type": "string", "pattern": r"^[A-Za-z][A-Za-z0-9+.-]*:\S+$"}
+INSTANT = {
+    "type": "string",
+    "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)$",
+}
+NUMBERED = {"type": "string", "pattern": "^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"}
+
+
+def _of(fields: Mapping[str, Any], optional: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """An object that has all of these fields, perhaps the optional ones, and no others."""
+    every = {**fields, **(optional or {})}
+    return {"type": "object", "properties": every, "required": list(fields)} | {
+        "additionalProperties": False
+    }
+
+
+def _faceted(fields: Mapping[str, Any], **facets: Mapping[str, Any]) -> dict[str, Any]:
+    """An object with facets, each of which says who made it and by which schema."""
+    made_by = {"_producer": ADDRESS, "_schemaURL": ADDRESS}
+    return _of(fields, {"facets": _of({}, {n: _of({**made_by, **f}) for n, f in facets.items()})})
+
+
+JOB = {"namespace": TEXT, "name": TEXT}
+# who is named as a parent may say more of itself, and its client sends that it says nothing
+MORE = {"facets": {"type": "object"}}
+PLACE = {"run": _of({"runId": NUMBERED}, MORE), "job": _of(JOB, MORE)}
+DATASET = _faceted(JOB, version={"datasetVersion": TEXT})
+DATASET["properties"] |= {"inputFacets": _of({}), "outputFacets": _of({})}
+DATASETS = {"type": "array", "items": DATASET}
+EVENT = Draft202012Validator(
+    _of(
+        {
+            **{"eventTime": INSTANT, "producer": ADDRESS, "schemaURL": ADDRESS},
+            "eventType": {"enum": ["START", "COMPLETE", "FAIL"]},
+            "run": _faceted(
+                {"runId": NUMBERED},
+                parent={**PLACE, "root": _of(PLACE)},
+                errorMessage={"message": TEXT, "programmingLanguage": TEXT},
+                processing_engine={"version": TEXT, "name": TEXT},
+            ),
+            "job": _faceted(
+                JOB,
+                jobType={"processingType": TEXT, "integration": TEXT, "jobType": TEXT},
+                documentation={"description": TEXT},
+            ),
+        },
+        {"inputs": DATASETS, "outputs": DATASETS},
+    )
+)
 
 
 def events(folder: Path) -> list[dict[str, Any]]:
@@ -33,7 +88,8 @@ def events(folder: Path) -> list[dict[str, Any]]:
 
 
 def check(event: Mapping[str, Any]) -> None:
-    """Raise if an event is not as the schema's own classes have it: each name, each type, each facet."""
+    """Raise if an event is not as the standard and its client's classes have it, each facet too."""
+    EVENT.validate(event)
     UUID(event["run"]["runId"])
     assert datetime.fromisoformat(event["eventTime"]).tzinfo
     made = _made(event_v2.RunEvent, event)

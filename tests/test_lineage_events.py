@@ -8,6 +8,7 @@ from pathlib import Path
 
 import lineage
 import pytest
+from jsonschema import ValidationError
 from small_house import ROOT
 
 from loopbook.pipeline import lineage_events
@@ -89,6 +90,28 @@ def test_a_task_that_fails_and_the_build_around_it_say_why(project):
     assert (
         told[-2]["run"]["facets"]["errorMessage"]["message"] == "RuntimeError: the lights went out"
     )
+
+
+WRONG = {
+    "a time without a zone": lambda e: e | {"eventTime": "2025-01-01T00:00:00"},
+    "a producer that is no address": lambda e: e | {"producer": "loopbook"},
+    "a run without a number": lambda e: e | {"run": e["run"] | {"runId": "1"}},
+    "datasets that are none": lambda e: e | {"inputs": None},
+    "a state of another kind": lambda e: e | {"eventType": "ENDED"},
+    "a facet of nobody": lambda e: e | {
+        "job": e["job"] | {"facets": {"documentation": {"description": "A task."}}}
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_event_that_is_not_as_the_standard_wants_it_is_seen(what, project):
+    with lineage_events.told(project, "build") as build:
+        run(build, tasks(project)[0])
+    for event in lineage.events(project.root):
+        lineage.check(event)
+        with pytest.raises(ValidationError):
+            lineage.check(WRONG[what](event))
 
 
 def test_the_events_of_a_run_are_one_file_that_is_sealed(project):

@@ -18,6 +18,7 @@ from loopbook.features import history
 from loopbook.features import store as feature_store
 from loopbook.features.materialize import known_facts
 from loopbook.pages import why as why_page
+from loopbook.project.contract import Contract
 from loopbook.project.errors import ProvenanceError
 from loopbook.project.paths import Project
 from loopbook.provenance import explained_answers, lineage, told
@@ -286,13 +287,19 @@ def test_a_version_that_the_registry_lost_is_missing(tmp_path):
     assert "there are v2" in found.findings[0].found
 
 
-def test_a_sensitive_value_is_asked_for_and_held_against_its_hash(tmp_path):
-    """Nothing is turned back; who has the value gets the answer computed again."""
+def sensitive() -> tuple[Shelf, Contract]:
+    """A version whose contract has a sensitive column, and that contract."""
     shelf, about = Shelf(YES_OR_NO), table(YES_OR_NO)
     zone = about.features["zone"].model_copy(update={"sensitive": "hash"})
     about = about.model_copy(update={"features": {**about.features, "zone": zone}})
     card = json.loads(shelf.files["1"][CARD]) | {"contract": about.model_dump(mode="json")}
     shelf.files["1"] = shelf.files["1"] | {CARD: json.dumps(card).encode()}
+    return shelf, about
+
+
+def test_a_sensitive_value_is_asked_for_and_held_against_its_hash(tmp_path):
+    """Nothing is turned back; who has the value gets the answer computed again."""
+    shelf, about = sensitive()
     with serving(tmp_path, shelf, about) as http:
         name = http.post("/predict", json=ROW).json()["prediction_id"]
     log = prediction_log.connect(Project(tmp_path), about)
@@ -350,6 +357,32 @@ def test_a_commit_that_a_shallow_clone_lacks_is_named_with_how_to_get_it(tmp_pat
 
 
 # -- for people -----------------------------------------------------------------
+
+
+def test_the_service_takes_a_sensitive_value_in_a_body_and_never_in_an_address(tmp_path):
+    """An address is written into the logs of proxies."""
+    shelf, about = sensitive()
+    admin, _ = api_keys.connect(Project(tmp_path)).create("somebody", frozenset({"admin"}))
+    with serving(tmp_path, shelf, about) as http:
+        name = http.post("/predict", json=ROW).json()["prediction_id"]
+        ask = {"url": f"/metadata/why/{name}", "headers": {"X-API-Key": admin}}
+        told = {
+            zone: http.post(**ask, json={"values": {"zone": zone}}) for zone in ("north", "south")
+        }
+        odd = [
+            http.post(**ask, json=body) for body in ({}, [], {"values": 1}, {"values": {"a": 1}})
+        ]
+        assert http.get(**ask, params={"value": "zone=north"}).json()["verdict"] == NOT_AGAIN
+    assert told["north"].json()["verdict"] == IDENTICAL
+    assert [answer.status_code for answer in (told["south"], *odd)] == [422] * 5
+    assert "its hash is another one" in told["south"].json()["error"]["message"]
+    assert "is no sensitive column" in odd[-1].json()["error"]["message"]
+
+
+def test_what_the_gate_decided_is_said_once(tmp_path):
+    gate = {"outcome": "promoted", "sentence": "Promoted: better than the baseline"}
+    shown = told._gate(replace(traced(tmp_path, Shelf(NUMBER)), gate=gate))
+    assert ("decided", "Promoted: better than the baseline") in shown.rows
 
 
 def test_text_and_page_show_the_same_and_nothing_of_a_request_is_markup(tmp_path):

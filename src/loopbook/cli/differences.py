@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
 if TYPE_CHECKING:
@@ -102,16 +103,16 @@ def _print(found: Differences) -> None:
     console: Console = console_of()
     for section in differences.sections(found):
         console.print(Text(section.title, style="bold"))
-        console.print(Text(_plain(section.sentence)), soft_wrap=True)
+        console.print(Text(in_terminal(section.sentence)), soft_wrap=True)
         for note in section.notes:
-            console.print(Text(f"  {_plain(note)}."), soft_wrap=True)
+            console.print(Text(f"  {in_terminal(note)}."), soft_wrap=True)
         for table in section.tables:
             _print_table(table, console)
         for code in section.code:
-            console.print(Text(_plain(code.title), style="bold"))
+            console.print(Text(in_terminal(code.title), style="bold"))
             for line in code.lines:
                 style = {"+": "green", "-": "red", "@": "dim"}.get(line[:1], "")
-                console.print(Text(f"  {_plain(line)}", style=style), soft_wrap=True)
+                console.print(Text(f"  {in_terminal(line)}", style=style), soft_wrap=True)
         console.print()
 
 
@@ -127,14 +128,7 @@ def _print_table(table: Any, console: Console) -> None:
         is_number = bool(table.rows) and isinstance(table.rows[0][place], Amount | int | float)
         shown.add_column(name, overflow="fold", justify="right" if is_number else "left")
     for row in table.rows:
-        shown.add_row(*(Text(_plain(v if isinstance(v, str) else cell(v))) for v in row))
+        shown.add_row(*(Text(in_terminal(v if isinstance(v, str) else cell(v))) for v in row))
     console.print(shown)
     if table.more:
         console.print(Text(f"  and {table.more:,} more"))
-
-
-def _plain(text: str) -> str:
-    """A text of the data in one line of a terminal: nothing in it moves the cursor."""
-    from loopbook.pages.formats import one_line
-
-    return one_line(text, "\N{REPLACEMENT CHARACTER}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def table(entries: Sequence[Entry]) -> list[str]:
     lines = [f"{'id':12}  {'state':8}  {'from':8}  {'first seen':16}  row"]
     for entry in order[:LISTED]:
         row, first = entry.row, f"{entry.first_seen:%Y-%m-%d %H:%M}"
-        told = _plain(f"{row.key}: {'; '.join(row.reasons)}")
+        told = in_terminal(f"{row.key}: {'; '.join(row.reasons)}")
         lines.append(f"{row.id:12}  {entry.state:8}  {row.origin:8}  {first:16}  {told}")
     if len(order) > LISTED:
         lines.append(f"and {len(order) - LISTED:,} more: loopbook quarantine --json")
@@ -136,30 +137,25 @@ def table(entries: Sequence[Entry]) -> list[str]:
 def described(entry: Entry) -> list[str]:
     """A row of the quarantine, for people."""
     row = entry.row
-    lines = [f"{row.id}  {_plain(row.key)}, from the {row.origin}"]
-    lines += [f"breaks     {_plain(reason)}" for reason in row.reasons]
+    lines = [f"{row.id}  {in_terminal(row.key)}, from the {row.origin}"]
+    lines += [f"breaks     {in_terminal(reason)}" for reason in row.reasons]
     lines.append(f"seen       from {_at(entry.first_seen)} to {_at(entry.last_seen)}")
     if entry.decided_at:
-        why = f": {_plain(entry.why)}" if entry.why else ""
+        why = f": {in_terminal(entry.why)}" if entry.why else ""
         lines.append(f"state      {entry.state} at {_at(entry.decided_at)}{why}")
     else:
         lines.append(f"state      {entry.state}")
     lines += [
-        f"  {name}: {'no value' if value is None else _plain(value)}"
+        f"  {name}: {'no value' if value is None else in_terminal(value)}"
         for name, value in row.content.items()
     ]
     following = (
-        f"It cannot be released: {_plain(row.fixed)}. Correct it where it comes from, or "
+        f"It cannot be released: {in_terminal(row.fixed)}. Correct it where it comes from, or "
         f"leave it out: loopbook quarantine drop {row.id}"
         if row.fixed
         else f"Use it in spite of its rule: loopbook quarantine release {row.id}"
     )
     return [*lines, following]
-
-
-def _plain(text: str) -> str:
-    """A text of the data in one line of a terminal: nothing in it moves the cursor."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _at(moment: Any) -> str:

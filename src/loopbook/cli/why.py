@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def lines(told: Told) -> list[str]:
         text += ["", section.title]
         text += [section.sentence] if section.sentence else []
         text += _table(section)
-    return [_plain(line) for line in text]
+    return [in_terminal(line) for line in text]
 
 
 def _table(section: Section) -> list[str]:
@@ -102,11 +103,6 @@ def _table(section: Section) -> list[str]:
         "  " + "  ".join([f"{cell:{w}}" for cell, w in zip(row, cut, strict=False)] + [row[-1]])
         for row in rows
     ]
-
-
-def _plain(text: str) -> str:
-    """A text of the data in one line of a terminal: nothing in it moves the cursor."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in text)
 
 
 def _given(pairs: Sequence[str]) -> dict[str, str]:

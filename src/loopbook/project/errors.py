@@ -24,6 +24,7 @@
     ├── LoopError            a turn of the loop cannot be taken
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── ProvenanceError      an answer or a version that nobody can trace
+    │   └── GivenValueError  a value that somebody gave is not what the row had
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── SignatureError       a signing key or a signature cannot be made, found or trusted
     ├── TemplateError        a project cannot be made or upgraded
@@ -144,6 +145,10 @@ class ReplayError(LoopbookError):
 
 class ProvenanceError(LoopbookError):
     """An answer or a version that is not there, so that nothing can be said of it."""
+
+
+class GivenValueError(ProvenanceError):
+    """A value that somebody gave for a sensitive column is not what the row had."""
 
 
 class KeyStoreError(LoopbookError):

@@ -19,7 +19,7 @@ from loopbook.project.errors import ProvenanceError, RegistryError
 from loopbook.project.files import read_json
 from loopbook.provenance.recipes import Recipe
 from loopbook.registry.candidate_run import loggable
-from loopbook.registry.reader import CARD, REFERENCE, Registry
+from loopbook.registry.reader import CARD, REFERENCE, Registry, Version
 from loopbook.registry.service_files import digest_mismatch, most_bytes
 
 IDENTICAL, EQUAL, DIFFERENT = "identical", "equal within 1e-6", "different"
@@ -106,15 +106,19 @@ def _graph(recipe: Recipe, again: Built, answers: str) -> Part:
 
 
 def _card(recipe: Recipe, again: Built, registry: Registry) -> Part:
-    version = recipe.version
     try:
-        content = registry.content(version, CARD, most=most_bytes(version, CARD))
+        then = json.loads(_kept(recipe.version, registry, CARD))
     except RegistryError as error:
         return Part("card", UNCOMPARED, str(error))
-    if mismatch := digest_mismatch(version, CARD, content):
-        return Part("card", UNCOMPARED, mismatch)
-    then = json.loads(content)
     return _of_values("card", dict(_flat(again.card)), dict(_flat(then)))
+
+
+def _kept(version: Version, registry: Registry, file: str) -> bytes:
+    """A file of a version; a RegistryError if it is not what the registry says."""
+    content = registry.content(version, file, most=most_bytes(version, file))
+    if mismatch := digest_mismatch(version, file, content):
+        raise RegistryError(mismatch)
+    return content
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -168,13 +172,10 @@ def _answers(recipe: Recipe, again: Built, registry: Registry) -> Part:
     if challenged != recipe.candidate:
         found = f"{challenged} the best on validation"
         return Part("answers", DIFFERENT, "who challenged", found, recipe.candidate)
-    version = recipe.version
     try:
-        content = registry.content(version, REFERENCE, most=most_bytes(version, REFERENCE))
+        content = _kept(recipe.version, registry, REFERENCE)
     except RegistryError as error:
         return Part("answers", UNCOMPARED, str(error))
-    if mismatch := digest_mismatch(version, REFERENCE, content):
-        return Part("answers", UNCOMPARED, mismatch)
     return of_rows(pl.read_parquet(path, glob=False), pl.read_parquet(BytesIO(content)))
 
 

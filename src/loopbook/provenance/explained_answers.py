@@ -21,7 +21,7 @@ from loopbook.models.calibration_states import State
 from loopbook.models.truths import DAY_US
 from loopbook.project.clock import from_micros
 from loopbook.project.contract import Contract, read_contract
-from loopbook.project.errors import LoopbookError, ProvenanceError
+from loopbook.project.errors import GivenValueError, LoopbookError, ProvenanceError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.provenance import known_facts, lineage, recomputed
 from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE, Finding
@@ -195,14 +195,14 @@ def _check_given(log: PredictionLog, logged: LoggedAnswer, given: Mapping[str, A
     for name, value in given.items():
         if name not in log.hidden:
             known = ", ".join(sorted(log.hidden)) or "none"
-            raise ProvenanceError(
-                f"--value {name}: is no sensitive column of the contract; there are {known}. "
+            raise GivenValueError(
+                f"value of {name}: is no sensitive column of the contract; there are {known}. "
                 "All other values are in the log."
             )
         held = logged.request.get(name)
         if held is not None and held != log.keys.hashed(value):
-            raise ProvenanceError(
-                f"--value {name}: is not what the row had: its hash is another one than the log's."
+            raise GivenValueError(
+                f"value of {name}: is not what the row had: its hash is another one than the log's."
             )
 
 

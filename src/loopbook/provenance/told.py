@@ -214,7 +214,8 @@ def _compared(explained: ExplainedAnswer) -> Section:
 def _gate(lineage: Lineage) -> Section:
     gate = lineage.gate
     rows = [
-        ("decided", f"{gate.get('outcome') or 'not known'}: {gate.get('sentence') or 'not known'}"),
+        # the sentence begins with the outcome
+        ("decided", gate.get("sentence") or gate.get("outcome") or "not known"),
         ("done at", _instant(gate.get("decided_at"))),
         ("as of", _instant(gate.get("as_of"))),
         *(

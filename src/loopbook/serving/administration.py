@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 
-from loopbook.project.errors import ProvenanceError
+from loopbook.project.errors import GivenValueError, ProvenanceError
 from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.serving.exchange import answer_json, body_of
@@ -17,7 +17,6 @@ from loopbook.serving.service import Service
 def add_administration(app: FastAPI, service: Service, project: Project) -> None:
     """What only an administrator may do."""
     records = Outside("the loop's records", limit_s=5.0)
-    causes = Outside("an answer's cause", limit_s=20.0, most_waiting=4)
 
     @app.post("/admin/reload", tags=["administration"])
     async def reload(_: Request) -> Response:
@@ -53,12 +52,38 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
         deployment = service.versions.roll_back()
         return answer_json({"version": deployment.servable.number})
 
+
+def add_causes(app: FastAPI, service: Service, project: Project) -> None:
+    """What tells an administrator where an answer came from."""
+    causes = Outside("an answer's cause", limit_s=20.0, most_waiting=4)
+
     @app.get("/metadata/why/{prediction_id}", tags=["administration"])
     async def why(request: Request) -> Response:
         """Why an answer is what it is: traced to its cause, computed again, compared with the log."""
+        return await traced(request, {})
+
+    @app.post("/metadata/why/{prediction_id}", tags=["administration"])
+    async def why_with_values(request: Request) -> Response:
+        """The same with the values of sensitive columns, which the log does not hold."""
+        given = await body_of(request)
+        values = given.get("values") if isinstance(given, dict) else None
+        if not isinstance(values, dict) or set(given) != {"values"}:
+            raise Refusal(
+                422,
+                "invalid_value",
+                'expected {"values": {"NAME": VALUE}}',
+                field="values",
+                hint="name sensitive columns; all other values are in the log",
+            )
+        return await traced(request, values)
+
+    async def traced(request: Request, values: dict[str, Any]) -> Response:
         name = request.path_params["prediction_id"]
         try:
-            return answer_json(await causes.ask(_cause, service, project, name))
+            return answer_json(await causes.ask(_cause, service, project, name, values))
+        except GivenValueError as error:
+            hint = "send the value that the row had"
+            raise Refusal(422, "invalid_value", str(error), field="values", hint=hint) from None
         except ProvenanceError as error:
             raise Refusal(
                 404,
@@ -71,7 +96,7 @@ def add_administration(app: FastAPI, service: Service, project: Project) -> None
             raise late_refusal(late) from None
 
 
-def _cause(service: Service, project: Project, name: str) -> dict[str, Any]:
+def _cause(service: Service, project: Project, name: str, values: dict[str, Any]) -> dict[str, Any]:
     """An answer's cause as a record; what it needs is imported when somebody asks first.
 
     By a connection of its own: a long look at the log keeps no answer waiting.
@@ -79,4 +104,5 @@ def _cause(service: Service, project: Project, name: str) -> dict[str, Any]:
     from loopbook.provenance.explained_answers import explain, looked_up
 
     with looked_up(project) as place:
-        return explain(replace(place, registry=service.versions.registry), name).as_json()
+        there = replace(place, registry=service.versions.registry)
+        return explain(there, name, values).as_json()

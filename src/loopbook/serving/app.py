@@ -16,7 +16,7 @@ from loopbook.project.paths import Project, tracking_address
 from loopbook.registry import reader as registry_reader
 from loopbook.registry.state_store import StateStore
 from loopbook.serving import api_keys, extension, open_inference, origins
-from loopbook.serving.administration import add_administration
+from loopbook.serving.administration import add_administration, add_causes
 from loopbook.serving.admission import Admission
 from loopbook.serving.documentation import Document
 from loopbook.serving.feedback import add_feedback
@@ -121,6 +121,7 @@ def _application(project: Project, service: Service) -> FastAPI:
         add(app, service)
     add_feedback(app, service, project)
     add_administration(app, service, project)
+    add_causes(app, service, project)
     add_metrics(app, service, project)
     open_inference.add_routes(app, service)
     app.openapi = Document(app, service)

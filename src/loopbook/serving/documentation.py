@@ -25,6 +25,14 @@ class Wish(BaseModel):
     reason: Annotated[str, Field(min_length=1, max_length=500)]
 
 
+class Given(BaseModel):
+    """Values of sensitive columns, which the log does not hold."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    values: dict[str, str | float | bool]
+
+
 class Document:
     """The document of one application, made anew only where it would be another one.
 
@@ -91,6 +99,7 @@ def _defined(service: Service) -> dict[str, Any]:
         "Told": Told,
         "ErrorAnswer": ErrorAnswer,
         "Wish": Wish,
+        "Given": Given,
         **open_inference.MODELS,
     }
     defined: dict[str, Any] = {}
@@ -124,6 +133,7 @@ BODIES = {
     ("/predict/batch", "post"): "Batch",
     ("/feedback", "post"): "Feedback",
     ("/admin/retrain", "post"): "Wish",
+    ("/metadata/why/{prediction_id}", "post"): "Given",
     ("/v2/models/{name}/infer", "post"): "InferenceRequest",
 }
 ANSWERS = {
