@@ -6,7 +6,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import Route
@@ -197,6 +197,23 @@ def test_a_store_of_keys_that_cannot_be_read_is_a_503_and_the_log_has_the_cause(
     assert (status, code) == (503, "keys_unavailable")
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert line["cause"] == str(store.error)
+
+
+@pytest.mark.parametrize(("path", "lines"), [("/health/live", 0), ("/metrics", 0), ("/other", 1)])
+def test_a_good_answer_to_what_is_polled_has_no_log_line_and_a_bad_one_has(capsys, path, lines):
+    app, status = guard(), 200
+    app.app = FastAPI()
+
+    @app.app.get(path)
+    async def polled():
+        return Response(status_code=status)
+
+    assert asked(app, path)[0] == 200
+    assert len(capsys.readouterr().err.splitlines()) == lines
+    status = 503
+    asked(app, path)
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert (line["event"], line["status"]) == ("request", 503)
 
 
 def test_a_client_that_went_away_is_no_error_of_the_service(capsys):

@@ -22,7 +22,7 @@ from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
-from loopbook.project import paths
+from loopbook.project import paths, volumes
 from loopbook.project.errors import LoopbookError
 
 app = typer.Typer(
@@ -195,6 +195,22 @@ def main() -> None:
         app()
     except LoopbookError as error:
         print(f"\n{error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        root = paths.find_root()
+        if not (told := volumes.told(error, root and paths.Project(root))):
+            raise
+        print(f"\n{told}", file=sys.stderr)
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        if (error.name or "loopbook").partition(".")[0] == "loopbook":
+            raise
+        print(
+            f"\nThis needs the package {error.name}, which is not installed here. The service's "
+            "image has only what serving, scoring and materialising need: run this in the "
+            "workbench image, or in the project's environment (make env).",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from loopbook.project import volumes
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import make_private
 
@@ -49,6 +50,8 @@ def told_as(error: type[LoopbookError], what: str, variable: str) -> Iterator[No
         driver = type(reason).__module__.split(".")[0]
         if not isinstance(reason, OSError) and driver not in ("sqlite3", "psycopg", "redis"):
             raise
+        if isinstance(reason, OSError) and (told := volumes.told(reason, None)):
+            raise error(told) from None
         first_line = (str(reason).strip() or type(reason).__name__).splitlines()[0]
         raise error(
             f"{what}: cannot be used ({first_line}). Nothing was changed; "

@@ -70,6 +70,21 @@ def folder_of(address: str) -> Path:
     return Path(unquote(parts.path) if parts.scheme == "file" else address)
 
 
+def beside(address: str, store: Path | None) -> str:
+    """The address of a run's files; where it leads nowhere, that of the same run in `store`.
+
+    A registry that was moved, or is mounted under another path, has its files
+    beside it, and still names the place where they were written.
+    """
+    folder = folder_of(address)
+    if store is None or not address or folder.is_dir():
+        return address
+    # run and `artifacts`; before them the experiment, where MLflow chose the place
+    nearer = (store.joinpath(*folder.parts[-kept:]) for kept in (2, 3))
+    here = next((one for one in nearer if one.is_dir()), None)
+    return here.as_uri() if here else address
+
+
 def listed(address: str, folder: str) -> list[str]:
     """The names of the files in a folder of a run; none where it is not there."""
     try:

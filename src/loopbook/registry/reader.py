@@ -86,6 +86,8 @@ class SqlRegistry:
     def __init__(self, address: str):
         self.address = address
         self._engine: Any = None
+        file = sqlite_file(address)
+        self._store = file and file.absolute().parent / "artifacts"
 
     def held(self, name: str, alias: str) -> Version | None:
         """The version that holds an alias, or None."""
@@ -177,7 +179,7 @@ class SqlRegistry:
                 Version(
                     *(v.name, str(v.version), v.run_id),
                     dict(connection.execute(tags_of, {"name": v.name, "version": v.version}).all()),
-                    v.artifact_uri or "",
+                    artifacts.beside(v.artifact_uri or "", self._store),
                 )
                 for v in connection.execute(selected, about).all()
             ]

@@ -33,7 +33,7 @@ from loopbook.project.errors import TrackingError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
-from loopbook.registry import sealing
+from loopbook.registry import moved_files, sealing
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
@@ -45,7 +45,7 @@ def connect(project: Project) -> MlflowClient:
 
     The address is `MLFLOW_TRACKING_URI`; by default SQLite below `var/`. A
     SQLite file is made by one process only: eight that start on a missing file
-    break it for good.
+    break it for good. One that was moved is told where its files are now.
     """
     return connect_to(tracking_address(project))
 
@@ -56,6 +56,7 @@ def connect_to(address: str) -> MlflowClient:
     mlflow.set_registry_uri(address)
     if database := sqlite_file(address):
         _make_database_once(address, database)
+        moved_files.follow(database)
     return MlflowClient()
 
 
