@@ -97,10 +97,26 @@ monitor: $(READY) ## judge the newest answers: drift, error and one verdict
 loop: $(READY) ## monitor, retrain when it pays, gate and promote, in turns
 	@$(BIN)/loopbook loop
 
+# Promoted (10) and refused (20) are turns that went well; 30, 40 and 1 want a person.
+.PHONY: turn
+turn: $(READY) ## take one turn of the loop; fails where a person has to look
+	@$(BIN)/loopbook loop --once || case $$? in 10|20) ;; *) exit $$? ;; esac
+
 STEP ?= week
 .PHONY: replay
 replay: $(READY) ## send past rows through the loop; SCENARIO=storm STEP=month
 	@$(BIN)/loopbook replay $(SCENARIO) --step $(STEP)
+
+# Both versions are built, each in its own folder, so the clone needs its history.
+MAIN ?= origin/main
+.PHONY: diff
+diff: $(READY) ## write var/diff.md: what this commit makes of main's champion
+	@bash .ci/diff make $(MAIN) var/diff.md
+
+.PHONY: data
+data: $(READY) ## check the contract against its table, then build
+	@$(BIN)/loopbook check
+	@$(BIN)/loopbook build
 
 .PHONY: reports
 reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
@@ -111,6 +127,8 @@ reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
 # adds the four scenarios that take minutes each.
 WORKERS ?= 2
 ALL     ?=
+# PART=slow leaves out what `make check` runs.
+PART    ?=
 
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
@@ -118,10 +136,11 @@ check: $(READY) ## run the linter and the fast tests, under a minute
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -m 'not slow' -n $(WORKERS) -p no:cacheprovider
 
+MARKS = $(if $(PART),-m '$(PART)$(if $(ALL),, and not nightly)',$(if $(ALL),,-m 'not nightly'))
 .PHONY: test
 test: $(READY) ## run all tests but the four nightly ones (with them: ALL=1)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
-	@$(BIN)/python -m pytest -q $(if $(ALL),,-m 'not nightly') -n $(WORKERS) -p no:cacheprovider
+	@$(BIN)/python -m pytest -q $(MARKS) -n $(WORKERS) -p no:cacheprovider
 
 # As of this day the candidates are compared on the example; its error is in the README.
 AS_OF ?= 2014-10-01
@@ -166,6 +185,13 @@ lock: $(READY) ## choose versions anew: pyproject.toml to the six locks
 # 	@$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --all-extras --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 #
 # <<<
+# The Prometheus Operator's copy of the alerts: its head, then the rules, indented.
+ALERTS = deploy/kubernetes/monitoring/alerts.yaml
+.PHONY: alerts
+alerts:
+	@{ sed '/^spec:/q' $(ALERTS); sed -n '/^groups:/,$$s/^./  &/p' deploy/prometheus/alerts.yml; } > $(ALERTS).new
+	@mv $(ALERTS).new $(ALERTS)
+
 .PHONY: clean
 clean: ## delete var/, all that runs have made; .venv stays
 	@rm -rf var

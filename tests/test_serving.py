@@ -299,6 +299,43 @@ def test_the_open_inference_protocol_with_a_real_client(running):
     client.close()
 
 
+@pytest.mark.parametrize(
+    ("client", "more", "headers"),
+    [
+        ("KServe", {"parameters": {}}, {"Content-Type": "application/json"}),
+        ("Seldon", {}, {"Seldon-Puid": "p-1", "X-Forwarded-For": "10.0.0.9"}),
+    ],
+)
+def test_requests_as_other_platforms_clients_write_them_are_answered(
+    running, client, more, headers
+):
+    """Flat data with a shape, as KServe's InferRequest and Seldon's gateway send it."""
+    ready = running.http.get("/v2/models/house-prices/ready")
+    assert (ready.status_code, running.http.get("/v2/health/ready").status_code) == (200, 200)
+    row = {n: v for n, v in FULL.items() if n in ("size", "rooms", "neighbourhood", "as_of")}
+    kinds = {"size": "FP64", "rooms": "INT64", "neighbourhood": "BYTES", "as_of": "BYTES"}
+    metadata = running.http.get("/v2/models/house-prices").json()["inputs"]
+    known = {tensor["name"]: tensor["datatype"] for tensor in metadata}
+    aliases = contract.read_contract(ROOT / "contract.yaml").aliases
+    tensors = [
+        {
+            "name": n,
+            "shape": [2],
+            "datatype": known.get(aliases.get(n, n), kinds[n]),
+            "data": [v, v],
+        }
+        for n, v in row.items()
+    ]
+    request = {"id": f"{client}-7", "inputs": tensors, **more}
+    url = "/v2/models/house-prices/infer"
+    answer = running.http.post(url, json=request, headers=headers).json()
+    assert answer["id"] == f"{client}-7"
+    assert answer["model_name"] == "house-prices"
+    (output,) = [tensor for tensor in answer["outputs"] if tensor["name"] == "prediction"]
+    direct = running.http.post("/predict", json=row).json()["predicted_price"]
+    assert (output["shape"], output["data"]) == ([2], [direct, direct])
+
+
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 

@@ -27,7 +27,8 @@ EMPTY, SHARED = "empty", "shared"  # a form to fill in; what every project begin
 CHANGELOG = "CHANGELOG.md"
 LOCK = "requirements.lock"
 NAME = re.compile(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
-NAMED = ("environment.yml", "deploy/compose.yaml")  # have a line `name:` that is the project's
+# They have a line `name:` or `namespace:` that is the project's.
+NAMED = ("environment.yml", "deploy/compose.yaml", "kustomization.yaml")
 BLOCK = re.compile(r"^# >>> (loopbook|project)\n(.*?)^# <<<\n", re.MULTILINE | re.DOTALL)
 
 
@@ -40,8 +41,8 @@ class Facts:
 
 
 def named(text: str, name: str) -> str:
-    """A YAML file whose first line `name:` is this name."""
-    return re.sub(r"^name: .*$", f"name: {name}", text, count=1, flags=re.MULTILINE)
+    """A YAML file whose first line `name:`, or `namespace:`, is this name."""
+    return re.sub(r"^(name|namespace): .*$", rf"\1: {name}", text, count=1, flags=re.MULTILINE)
 
 
 def safe_name(text: str) -> str:
@@ -70,8 +71,8 @@ def files_of(wheel: Path, facts: Facts) -> dict[str, bytes]:
         path: adapted(content.decode()).encode() if _is_text(content) else content
         for path, content in members(wheel, FOLDER).items()
     }
-    for path in NAMED:
-        if path in files:
+    for path in files:
+        if path.endswith(NAMED):
             files[path] = named(files[path].decode(), facts.name).encode()
     words = {
         "PROJECT_NAME": facts.name,
