@@ -7,7 +7,10 @@ import shutil
 import subprocess
 from dataclasses import replace
 from functools import cache
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
+from urllib.parse import parse_qs, urlsplit
 
 import made_versions
 import numpy as np
@@ -482,3 +485,46 @@ def test_each_push_updates_the_one_comment_of_a_pull_request(tmp_path):
         subprocess.run(words, env=variables, check=True)
     comments = json.loads(kept.read_text())
     assert comments == {"0": "somebody's own words", "1": f"{markdown.MARK}\n\nsecond\n"}
+
+
+def test_each_push_updates_the_one_comment_of_a_merge_request_on_gitlab(tmp_path):
+    """Over two pages of notes, by the routes of GitLab's API."""
+    notes = {str(n): {"id": n, "body": "somebody's own words"} for n in range(150)}
+    asked = []
+
+    class Notes(BaseHTTPRequestHandler):
+        def answer(self):
+            assert self.headers["PRIVATE-TOKEN"] == "t"
+            url = urlsplit(self.path)
+            asked.append((self.command, url.path))
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or "{}")
+            if self.command == "GET":
+                page, every = int(parse_qs(url.query)["page"][0]), list(notes.values())
+                told, more = every[100 * page - 100 : 100 * page], len(every) > 100 * page
+            else:
+                name = url.path.rpartition("/")[2] if self.command == "PUT" else str(len(notes))
+                told, more = notes.setdefault(name, {"id": int(name)}), False
+                told["body"] = body["body"]
+            self.send_response(200)
+            self.send_header("X-Next-Page", str(page + 1) if more else "")
+            self.end_headers()
+            self.wfile.write(json.dumps(told).encode())
+
+        do_GET = do_POST = do_PUT = answer
+
+        def log_message(self, *_):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Notes) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        variables = {"GITLAB_CI": "true", "CI_PROJECT_ID": "3", "DIFF_TOKEN": "t"}
+        variables["CI_API_V4_URL"] = f"http://127.0.0.1:{server.server_port}/api/v4"
+        for said in ("first", "second"):
+            (tmp_path / "diff.md").write_text(f"{markdown.MARK}\n\n{said}\n")
+            words = [ROOT / ".ci/diff", "comment", tmp_path / "diff.md", "7"]
+            subprocess.run(words, env=os.environ | variables, check=True)
+        server.shutdown()
+    route = "/api/v4/projects/3/merge_requests/7/notes"
+    assert [a for a in asked if a[0] != "GET"] == [("POST", route), ("PUT", f"{route}/150")]
+    assert notes["150"]["body"] == f"{markdown.MARK}\n\nsecond\n"
+    assert sum(n["body"] == "somebody's own words" for n in notes.values()) == 150

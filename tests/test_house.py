@@ -179,26 +179,6 @@ def test_every_command_and_make_target_is_documented_and_exists():
     assert used == {"check", "dvc", "test"} <= targets
 
 
-@pytest.mark.parametrize("file", [".github/workflows/ci.yml", ".gitlab-ci.yml", "Jenkinsfile"])
-def test_each_ci_runs_the_nightly_scenarios_on_a_schedule_and_the_others_at_a_push(file):
-    text = (ROOT / file).read_text()
-    assert "schedule" in text.lower() or "cron(" in text
-    ways = set(re.findall(r"^  (\w+)\) what=", (ROOT / ".ci/run").read_text(), re.MULTILINE))
-    words = set(re.findall(r"\.ci/run ([a-z]+)", text)) | set(re.findall(r"&& '([a-z]+)'", text))
-    assert "nightly" in words <= ways
-    assert re.search(r"\.ci/run(?:'|;| \$|$)", text, re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("schema", "file"),
-    [("github-workflows", ".github/workflows/ci.yml"), ("gitlab-ci", ".gitlab-ci.yml")],
-)
-def test_ci_files_keep_their_published_schemas(schema, file):
-    words = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", f"vendor.{schema}"]
-    done = subprocess.run([*words, ROOT / file], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
 def test_every_pin_has_a_hash_and_conda_uses_the_same_uv():
     lock = (ROOT / "requirements.lock").read_text()
     pins = re.findall(r"^([a-z0-9._-]+)==(\S+)(.*(?:\n    --hash=.*)*)", lock, re.MULTILINE)
