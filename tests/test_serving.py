@@ -312,19 +312,13 @@ def test_requests_as_other_platforms_clients_write_them_are_answered(
     """Flat data with a shape, as KServe's InferRequest and Seldon's gateway send it."""
     ready = running.http.get("/v2/models/house-prices/ready")
     assert (ready.status_code, running.http.get("/v2/health/ready").status_code) == (200, 200)
-    row = {n: v for n, v in FULL.items() if n in ("size", "rooms", "neighbourhood", "as_of")}
-    kinds = {"size": "FP64", "rooms": "INT64", "neighbourhood": "BYTES", "as_of": "BYTES"}
     metadata = running.http.get("/v2/models/house-prices").json()["inputs"]
-    known = {tensor["name"]: tensor["datatype"] for tensor in metadata}
+    kinds = {tensor["name"]: tensor["datatype"] for tensor in metadata}
     aliases = contract.read_contract(ROOT / "contract.yaml").aliases
+    row = {name: FULL[name] for name in ("size", "rooms", "neighbourhood")}
     tensors = [
-        {
-            "name": n,
-            "shape": [2],
-            "datatype": known.get(aliases.get(n, n), kinds[n]),
-            "data": [v, v],
-        }
-        for n, v in row.items()
+        {"name": n, "shape": [2], "datatype": kinds[aliases.get(n, n)], "data": [value, value]}
+        for n, value in row.items()
     ]
     request = {"id": f"{client}-7", "inputs": tensors, **more}
     url = "/v2/models/house-prices/infer"
