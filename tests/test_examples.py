@@ -199,15 +199,15 @@ def spoken(service: Running, row: dict) -> str:
 
 TRIED = """
 hist_gradient_boosting:
-  model__max_iter: [40, 80, 120]
-  model__min_samples_leaf: [5, 30]
+  model__learning_rate: [0.08, 0.15]
+  model__min_samples_leaf: [5, 15]
 """
 
 
 def tuned(folder: Path) -> list[subprocess.CompletedProcess]:
     """Search settings, and build with the candidate that came of it."""
     (folder / "tune.yaml").write_text(TRIED)
-    searched = loopbook(folder, "tune", "hist_gradient_boosting", "--trials", "6")
+    searched = loopbook(folder, "tune", "hist_gradient_boosting", "--trials", "9")
     grid = (folder / "pipeline.yaml").read_text()
     more = grid.replace("boosting]", "boosting, hist_gradient_boosting_tuned]")
     (folder / "pipeline.yaml").write_text(more)
