@@ -80,12 +80,16 @@ def in_order(items: list[pytest.Item]) -> None:
     goes to whichever worker is free.
     """
     for item in items:
-        fixtures = item._fixtureinfo.name2fixturedefs.values()
-        shared = [d for d in fixtures if d[-1].scope == "module"]
+        fixtures = item._fixtureinfo.name2fixturedefs
+        shared = [d for d in fixtures.values() if d[-1].scope == "module"]
         mark = item.get_closest_marker("xdist_group")
         group = mark.args[0] if mark else item.path.stem if shared else None
         if item.path.parent.name == "project":  # what a new project has: one build for all
             group = "the tests of a project"
+        if (
+            "containers" in fixtures
+        ):  # a build beside it would lose a layer: one storage, one worker
+            group = "the tests with containers"
         if group:
             _join(item, group)
     places = {name: place for place, name in enumerate(LONGEST_FIRST)}

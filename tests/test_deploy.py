@@ -119,4 +119,4 @@ def test_a_projects_dockerfile_has_the_wheel_of_its_vendor_folder_and_no_source_
 def test_no_image_gets_what_runs_and_tools_leave():
     """Gigabytes that would be sent for each build, and what is nobody else's to read."""
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert {".git", ".venv*", "var", "**/__pycache__", ".env"} <= set(ignored)
+    assert {".git", ".venv*", "var", "deploy/secrets", "**/__pycache__", "**/.env"} <= set(ignored)
