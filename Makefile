@@ -51,6 +51,14 @@ $(VENV)/.dvc: $(READY) requirements-dvc.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --require-hashes --requirement requirements-dvc.lock
 	@touch $(VENV)/.dvc
 
+# And what Weights & Biases adds.
+.PHONY: wandb
+wandb: $(VENV)/.wandb ## add Weights & Biases to .venv, run its tests
+
+$(VENV)/.wandb: $(READY) requirements-wandb.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --compile-bytecode --require-hashes --requirement requirements-wandb.lock
+	@touch $(VENV)/.wandb
+
 # Airflow wants other versions of our packages, so it never goes into .venv.
 .PHONY: airflow
 airflow: .venv-airflow/.ready ## make .venv-airflow, where the exported DAGs are tested
@@ -160,11 +168,12 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 EXTRAS  = postgresql redis dask openlineage dev bench
 
 .PHONY: lock
-lock: $(READY) ## choose versions anew: pyproject.toml to the six locks
+lock: $(READY) ## choose versions anew: pyproject.toml to the seven locks
 	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
 	@$(COMPILE) --constraint requirements.lock --extra project --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
 	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
+	@sed -n 's/^wandb = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-wandb.lock -
 	@$(COMPILE) --upgrade --group airflow --output-file requirements-airflow.lock
 	@$(COMPILE) --upgrade --group engines --output-file requirements-engines.lock
 

@@ -30,13 +30,14 @@ def test_the_container_has_the_locks_pins_and_no_tool_for_training_or_tests():
     assert text.count("--hash=sha256") >= len(names)
 
 
-def test_dvcs_lock_changes_no_version_of_the_environment_and_has_a_hash_for_each_pin():
-    """DVC comes on top, by `make dvc`; the environment itself is without it."""
-    base, added = dict(pins("requirements.lock")), dict(pins("requirements-dvc.lock"))
-    assert "dvc" in added
-    assert "dvc" not in base
+@pytest.mark.parametrize("extra", ["dvc", "wandb"])
+def test_the_lock_of_an_extra_changes_no_version_and_has_a_hash_for_each_pin(extra):
+    """DVC and Weights & Biases come on top, by `make`; the environment itself is without them."""
+    base, added = dict(pins("requirements.lock")), dict(pins(f"requirements-{extra}.lock"))
+    assert extra in added
+    assert extra not in base
     assert {name: base[name] for name in added if name in base}.items() <= added.items()
-    text = (ROOT / "requirements-dvc.lock").read_text()
+    text = (ROOT / f"requirements-{extra}.lock").read_text()
     assert "index-url" not in text
     assert text.count("--hash=sha256") >= len(added)
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.database import shown
 from loopbook.project.errors import RegistryError
+from loopbook.registry import weights_and_biases
 
 TIMEOUT_S = 10
 API = "/api/2.0/mlflow/experiments"
@@ -23,12 +24,14 @@ def refuse_unusable(address: str, experiment: str) -> None:
 
     A server is asked for the experiment, and told its name again or for the
     first time. A SQLite file may be missing; its folder may not be read-only.
+    Weights & Biases has to be there if it is to be told as well.
 
     Raises
     ------
     RegistryError
         What was found there, and what was expected.
     """
+    weights_and_biases.refuse_unusable()
     scheme = urlsplit(address).scheme
     if scheme in ("http", "https"):
         _try_server(address.rstrip("/"), experiment)

@@ -33,7 +33,7 @@ from loopbook.project.errors import TrackingError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
-from loopbook.registry import moved_files, sealing
+from loopbook.registry import moved_files, sealing, weights_and_biases
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
@@ -130,6 +130,7 @@ def log_candidate(
         )
     sealing.seal_run(client, run_id)
     sealing.seal_model(client, model.model_id)
+    weights_and_biases.tell(current(), candidate, run_id, tags)
     return {"run_id": run_id, "model_uri": model.model_uri, **digests}
 
 
