@@ -372,7 +372,8 @@ def test_a_log_from_before_there_were_classes_loses_nothing_and_takes_them(log, 
     log.tell([Truth("id-000001", None, 7.5, FIRST, FIRST)])
     before = everything(log)
     columns = ", ".join(COLUMNS[: COLUMNS.index("answered")])
-    truth = "seq, prediction_id, key, observed, known_us, received_us"
+    truth = "prediction_id, key, observed, known_us, received_us"
+    truths = f"ground_truth ({truth})"  # `seq` is given anew, as the table counts
     with log.database.transaction() as cursor:
         for table in ("predictions", "ground_truth", "inputs"):
             cursor.execute(f"ALTER TABLE {table} RENAME TO today_{table}")
@@ -380,10 +381,10 @@ def test_a_log_from_before_there_were_classes_loses_nothing_and_takes_them(log, 
         cursor.execute("DROP TABLE classes")
         for statement in OLD_TABLES:
             cursor.execute(log.database.sql(statement))
-        for table, names in (("predictions", columns), ("ground_truth", truth), ("inputs", "*")):
-            put = f"INSERT INTO {table} SELECT {names} FROM today_{table}"
-            cursor.execute(put)
-            cursor.execute(f"DROP TABLE today_{table}")
+        for table, names in (("predictions", columns), (truths, truth), ("inputs", "*")):
+            today = f"today_{table.split()[0]}"
+            cursor.execute(f"INSERT INTO {table} SELECT {names} FROM {today}")
+            cursor.execute(f"DROP TABLE {today}")
     again = prediction_log.connect(Project(tmp_path), contract())
     assert everything(again).equals(before)
     again.append([entry(3)])

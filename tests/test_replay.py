@@ -551,6 +551,23 @@ def test_a_lane_that_does_not_end_is_killed_with_all_that_it_started():
     lane.stdout.close()
 
 
+def test_a_killed_lane_that_a_busy_machine_does_not_bury_at_once_is_no_error(monkeypatch):
+    lane = subprocess.Popen(
+        [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lane.stdout.readline()
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess.Popen, "poll", lambda _: None)
+        patched.setattr(subprocess.Popen, "wait", late)
+        replay_processes._end([lane])
+    assert lane.wait(10) == -signal.SIGKILL
+    lane.stdout.close()
+
+
+def late(lane: subprocess.Popen, timeout: float):
+    raise subprocess.TimeoutExpired(lane.args, timeout)
+
+
 def test_an_interrupted_replay_says_how_it_is_resumed(tmp_path, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
