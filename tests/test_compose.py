@@ -1,13 +1,15 @@
-"""A team's machine: deploy/compose.yaml, read, and brought up in containers."""
+"""A team's machine, as deploy/compose.yaml says it."""
 
 import re
+import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import yaml
+from conftest import program
 from small_house import ROOT
 
+SECRETS = ("POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "JUPYTER_TOKEN")
 FILE, SETTINGS = ROOT / "deploy/compose.yaml", ROOT / "deploy/.env.example"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 SECRET = re.compile(r"PASSWORD|TOKEN|_KEY$")
@@ -15,12 +17,6 @@ SECRET = re.compile(r"PASSWORD|TOKEN|_KEY$")
 
 def compose() -> dict:
     return yaml.safe_load(FILE.read_text())
-
-
-def composed(folder: Path, *words: str) -> subprocess.CompletedProcess:
-    """What podman-compose says to a copy of the file."""
-    command = [sys.executable, "-m", "podman_compose", "--podman-path", "true", *words]
-    return subprocess.run(command, cwd=folder, text=True, capture_output=True)
 
 
 def test_each_setting_of_the_compose_file_is_in_the_example_with_its_default():
@@ -46,6 +42,22 @@ def test_no_secret_stands_in_the_file_and_each_is_asked_for_by_name():
                 assert re.fullmatch(r"\$\{\w+:[-?][^}]*\}", value), name
                 assert not value.endswith(":-}") or name == "LOOPBOOK_SERVICE_KEY", name
     assert not re.findall(r"://\w+:(?!\$\{)[^@/]+@", FILE.read_text())
+
+
+def test_a_compose_that_lacks_a_secret_says_which_and_where_to_set_it(tmp_path):
+    """Nothing has started then; with all three the file is whole."""
+    program("podman", "podman")
+    shutil.copy(FILE, tmp_path)
+    command = [sys.executable, "-m", "podman_compose", "--file", tmp_path / FILE.name, "config"]
+    for lacking in (*SECRETS, None):
+        lines = [f"{name}=of-{name.lower()}\n" for name in SECRETS if name != lacking]
+        (tmp_path / ".env").write_text("".join(lines))
+        done = subprocess.run(command, capture_output=True, text=True)
+        if lacking:
+            assert done.returncode
+            assert f"{lacking} is missing a value: set it in deploy/.env" in done.stderr
+    assert done.returncode == 0, done.stderr
+    assert all(f"of-{name.lower()}" in done.stdout for name in SECRETS)
 
 
 def test_every_port_is_this_machines_own_until_somebody_says_otherwise():
