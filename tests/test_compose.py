@@ -77,3 +77,16 @@ def test_our_containers_have_no_capability_and_share_one_volume():
         volume = "mlflow" if name == "mlflow" else "var"
         assert service["volumes"] == [f"{volume}:/project/var"], name
     assert services["service"]["read_only"]
+
+
+def test_mlflows_server_hands_out_artifacts_and_tells_no_folder_of_its_own(monkeypatch):
+    """In a project's folder its environment names one, which no other machine would see."""
+    from mlflow.cli import server
+
+    monkeypatch.setenv("MLFLOW_DEFAULT_ARTIFACT_ROOT", "file:///project/var/mlflow/artifacts")
+    program_name, name, *words = compose()["services"]["mlflow"]["command"]
+    assert (program_name, name) == ("mlflow", "server")
+    told = server.make_context(name, words).params
+    assert told["default_artifact_root"] == "mlflow-artifacts:/"
+    assert told["serve_artifacts"]
+    assert told["host"] == "0.0.0.0"
