@@ -87,6 +87,8 @@ def export(
     chosen = known.engine_of(engine)
     for path in chosen.write(plans.plan_of(here), Path(to) if to else here.root / chosen.folder):
         print(f"Wrote {path}.")
+    if chosen.lacks:
+        print(chosen.lacks)
     print(f"Next: {chosen.following}")
 
 

@@ -2,7 +2,7 @@
 
 It decides that all tasks share one volume at `var/`, where notebooks pass files
 to each other, and that a failed task is tried once more. The image is the
-workbench's, with the project in it.
+workbench's, with the project in it; a secret may hold a team's addresses.
 """
 
 from pathlib import Path
@@ -17,10 +17,11 @@ from loopbook.pipeline.tasks import Task
 FILE = "workflow.yaml"
 HEAD = f"""# The training graph for Argo Workflows, {WRITTEN_BY.format(engine="argo")}; written anew
 # when pipeline.yaml changes. It needs a claim for a volume that every node can write
-# (`var`) and the workbench's image: argo submit workflow.yaml -p image=REGISTRY/IMAGE
+# (`claim`) and the workbench's image: argo submit workflow.yaml -p image=REGISTRY/IMAGE
 """
 RETRIES = 1
 PROJECT = "/project"  # where the workbench's image has the project
+USER = 10001  # of that image
 
 
 def write(plan: Plan, folder: Path) -> list[Path]:
@@ -32,7 +33,7 @@ def write(plan: Plan, folder: Path) -> list[Path]:
 def workflow(plan: Plan) -> dict[str, Any]:
     """The manifest: a DAG whose tasks all run `loopbook task`."""
     arguments = {"image": f"{plan.name}-workbench", "claim": f"{plan.name}-var"}
-    arguments["as_of"] = plan.as_of
+    arguments |= {"settings": f"{plan.name}-settings", "as_of": plan.as_of}
     claim = {"claimName": "{{workflow.parameters.claim}}"}
     return {
         "apiVersion": "argoproj.io/v1alpha1",
@@ -43,7 +44,11 @@ def workflow(plan: Plan) -> dict[str, Any]:
             "arguments": {"parameters": _parameters(arguments)},
             # two graphs at once would write the same files
             "synchronization": {"mutexes": [{"name": f"{plan.name}-train"}]},
-            "securityContext": {"runAsNonRoot": True},
+            "securityContext": {
+                "runAsNonRoot": True,
+                "fsGroup": USER,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
             "automountServiceAccountToken": False,
             "volumes": [{"name": "var", "persistentVolumeClaim": claim}],
             "templates": [_graph(plan), _template()],
@@ -72,6 +77,8 @@ def _entry(plan: Plan, task: Task, names: dict[str, str]) -> dict[str, Any]:
 
 
 def _template() -> dict[str, Any]:
+    # addresses of a team's back ends; without the secret all is below var/
+    settings = {"name": "{{workflow.parameters.settings}}", "optional": True}
     words = ["task", "{{inputs.parameters.name}}"]
     words += ["--signature", "{{inputs.parameters.signature}}"]
     words += ["--set", "as_of={{workflow.parameters.as_of}}"]
@@ -84,6 +91,7 @@ def _template() -> dict[str, Any]:
             "workingDir": PROJECT,
             "command": ["loopbook"],
             "args": words,
+            "envFrom": [{"secretRef": settings}],
             "volumeMounts": [{"name": "var", "mountPath": f"{PROJECT}/var"}],
             "securityContext": {
                 "allowPrivilegeEscalation": False,

@@ -6,6 +6,7 @@ and the command that runs it. How a file looks is the engine's own module's.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from loopbook.engines import airflow, argo, dvc, kubeflow
@@ -20,6 +21,13 @@ class Engine:
     write: Callable[[Plan, Path], list[Path]]
     folder: str  # from the project's folder
     following: str  # what to type next
+    extra: str = ""  # of loopbook, that brings the engine into this environment
+
+    @property
+    def lacks(self) -> str:
+        """What to type where the engine's extra is not installed; empty where it is, or has none."""
+        is_here = not self.extra or find_spec(self.extra) is not None
+        return "" if is_here else f"It is not installed here: pip install 'loopbook[{self.extra}]'"
 
 
 ENGINES = {
@@ -29,7 +37,7 @@ ENGINES = {
         "give deploy/airflow to Airflow as a folder of DAGs: AIRFLOW__CORE__DAGS_FOLDER",
     ),
     "argo": Engine(argo.write, "deploy/argo", "argo submit --watch deploy/argo/workflow.yaml"),
-    "dvc": Engine(dvc.write, ".", "dvc init (once; without git: --no-scm), then dvc repro"),
+    "dvc": Engine(dvc.write, ".", "dvc init (once; without git: --no-scm), then dvc repro", "dvc"),
     "kubeflow": Engine(
         kubeflow.write, "deploy/kubeflow", "python deploy/kubeflow/pipeline.py (where kfp is)"
     ),

@@ -27,6 +27,8 @@ from kfp import compiler, dsl, kubernetes
 NAME = "@NAME"
 IMAGE = os.environ.get("LOOPBOOK_IMAGE", "@NAME-workbench")
 CLAIM = os.environ.get("LOOPBOOK_CLAIM", "@NAME-var")
+SECRET = os.environ.get("LOOPBOOK_SECRET", "@NAME-settings")
+SETTINGS = ("MLFLOW_TRACKING_URI", "LOOPBOOK_FEATURE_STORE", "LOOPBOOK_PREDICTION_LOG")
 PROJECT = "/project"  # where the image has the project
 # each task's signature, and the tasks before it
 TASKS = @TASKS
@@ -60,6 +62,8 @@ def pipeline(component):
             step.set_caching_options(False)  # a build registers versions; a cache would not
             if component is in_a_container:
                 step.set_retry(1)
+                known = {setting: setting for setting in SETTINGS}
+                kubernetes.use_secret_as_env(step, SECRET, known, optional=True)
                 kubernetes.mount_pvc(step, pvc_name=CLAIM, mount_path=f"{PROJECT}/var")
             steps[name] = step
 
