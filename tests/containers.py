@@ -55,6 +55,7 @@ class Containers:
         )
         if self.held.stdout.readline().strip() != "ready":
             self.held.wait()
+            self.held.stdout.close()
             pytest.skip("no mount namespace can be made here: run as root, on Linux")
         # each has its own network and containers' state, and all have the same images
         self.base_words = (
@@ -65,6 +66,7 @@ class Containers:
     def close(self) -> None:
         self.held.kill()
         self.held.wait()
+        self.held.stdout.close()
 
     def podman(
         self, *words: str, check: bool = True, **more: object
@@ -132,7 +134,8 @@ class Containers:
 
     def settings(self, image: str) -> dict:
         """What an image says of how it is run: user, environment, health check."""
-        return json.loads(self.podman("image", "inspect", image).stdout)[0]["Config"]
+        (told,) = json.loads(self.podman("image", "inspect", image).stdout)
+        return told["Config"] | {"Healthcheck": told.get("Healthcheck")}
 
     @contextlib.contextmanager
     def running(
