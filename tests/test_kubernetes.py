@@ -256,3 +256,18 @@ def test_kserve_and_seldon_ask_the_container_and_not_something_between():
     graph, (container,) = predictor["graph"], pods("seldon")["SeldonDeployment"]["containers"]
     assert graph["name"] == container["name"]
     assert graph["endpoint"]["httpPort"] == container["ports"][0]["containerPort"]
+
+
+def test_the_loop_prometheus_and_the_policies_find_the_pods_of_kserve_and_seldon_too():
+    """By the labels that the base's Service selects, under the names that it has."""
+    wanted = one("overlays/team", "Service")["spec"]["selector"]
+    predictor = one("seldon", "SeldonDeployment")["spec"]["predictors"][0]
+    for labels, kind, folder in (
+        (one("kserve", "InferenceService")["metadata"]["labels"], "InferenceService", "kserve"),
+        (predictor["componentSpecs"][0]["metadata"]["labels"], "SeldonDeployment", "seldon"),
+    ):
+        assert labels == wanted
+        (container,) = pods(folder)[kind]["containers"]
+        hosts = {item["name"]: item.get("value", "") for item in container["env"]}
+        assert "loopbook" in hosts["LOOPBOOK_HOSTS"].split(",")
+        assert container["ports"][0]["name"] == "http"
