@@ -116,16 +116,25 @@ def postgresql_server() -> Iterator[str]:
         yield server.address
 
 
+def new_database(server_address: str) -> str:
+    """The address of one more empty database; it ends with its server."""
+    import psycopg
+
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(server_address, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+    return server_address.removesuffix("postgres") + name
+
+
 @pytest.fixture
 def postgresql(postgresql_server) -> Iterator[str]:
     """The address of an empty database of this test's own."""
     import psycopg
 
-    name = f"test_{uuid.uuid4().hex}"
+    address = new_database(postgresql_server)
+    yield address
     with psycopg.connect(postgresql_server, autocommit=True) as server:
-        server.execute(f"CREATE DATABASE {name}")
-        yield postgresql_server.removesuffix("postgres") + name
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        server.execute(f"DROP DATABASE {address.rpartition('/')[2]} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -149,6 +158,20 @@ def two_versions(one_version, tmp_path_factory) -> Path:
         give(copied(one_version, folder), 2, "challenger")
 
     return made_once(tmp_path_factory, "two versions", make)
+
+
+@pytest.fixture(scope="session")
+def everything(one_version, tmp_path_factory) -> Path:
+    """The first of them with one of every kept kind, to copy: see `kept`."""
+    import kept
+    from out_of_date import inside
+
+    def make(folder: Path) -> None:
+        copied(one_version, folder)
+        with inside(folder) as project:
+            kept.fill(project)
+
+    return made_once(tmp_path_factory, "everything that is kept", make)
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kept
 import pytest
-from made_once import copied, made_once
+from made_once import copied
 from out_of_date import inside
 from small_house import set_knobs
 from typer.testing import CliRunner
@@ -37,16 +37,6 @@ from loopbook.provenance.kept_files import KINDS, kind_of, names_of
 from loopbook.records import seals, turns
 from loopbook.registry import calibration, champions, tracking
 from loopbook.registry.service_files import DIGEST_TAGS
-
-
-@pytest.fixture(scope="session")
-def everything(one_version, tmp_path_factory) -> Path:
-    def make(folder: Path) -> None:
-        copied(one_version, folder)
-        with inside(folder) as project:
-            kept.fill(project)
-
-    return made_once(tmp_path_factory, "everything that is kept", make)
 
 
 @pytest.fixture

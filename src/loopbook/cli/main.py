@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import backups as backup_commands
 from loopbook.cli import differences as difference_commands
 from loopbook.cli import dossier as dossier_commands
 from loopbook.cli import export as export_commands
@@ -180,6 +181,7 @@ ours |= reproduce_commands.COMMANDS
 ours |= dossier_commands.COMMANDS
 ours |= tune_commands.COMMANDS
 ours |= export_commands.COMMANDS
+ours |= backup_commands.COMMANDS
 for command, following in ours.items():
     app.command(epilog=following)(command)
 app.add_typer(store_commands.keys_app, name="keys", no_args_is_help=True)

@@ -18,17 +18,39 @@ from loopbook.data.log_tables import ADDED
 from loopbook.data.row_keys import BETWEEN, ESCAPE, escaped
 from loopbook.project.contract import Contract
 from loopbook.project.database import Database
+from loopbook.project.errors import PredictionLogError
 
 FORM = 6
+TABLE = "CREATE TABLE IF NOT EXISTS log_form (form INTEGER NOT NULL)"
 DOUBTFUL = f"""SELECT id, key, request FROM predictions WHERE key IS NOT NULL AND (
     length(key) - length(replace(key, '{BETWEEN}', '')) <> ?
     OR length(key) <> length(replace(key, '{ESCAPE}', '')))"""
 
 
+def refuse_anothers(database: Database) -> None:
+    """Refuse MLflow's own database: a table of its has the name of one of the log's.
+
+    Raises
+    ------
+    PredictionLogError
+        With the database to make instead.
+    """
+    if database.kind != "postgresql":
+        return
+    asked = """SELECT 1 FROM information_schema.columns WHERE table_schema = current_schema()
+        AND table_name = 'inputs' AND column_name = 'destination_id'"""
+    if database.read(asked):
+        raise PredictionLogError(
+            f"{database.variable} ({database.what}): is MLflow's database, and both have a table "
+            "'inputs'. Nothing was changed. Give the log a database of its own on the same server: "
+            f"CREATE DATABASE loopbook; then {database.variable}=postgresql://…/loopbook"
+        )
+
+
 def migrate(database: Database, contract: Contract) -> None:
     """Bring a log to today's form, all or nothing, once; a log that has it is left alone."""
     with database.transaction() as cursor:
-        cursor.execute("CREATE TABLE IF NOT EXISTS log_form (form INTEGER NOT NULL)")
+        cursor.execute(TABLE)
         if database.kind == "postgresql":
             cursor.execute("LOCK TABLE log_form IN EXCLUSIVE MODE")
         form = cursor.execute("SELECT max(form) FROM log_form").fetchone()[0] or 1

@@ -59,6 +59,7 @@ class PredictionLog:
             for called in (name, feature.alias)
             if called and feature.sensitive != "no"
         }
+        log_migration.refuse_anothers(database)
         with database.transaction() as cursor:
             for statement in TABLES:
                 cursor.execute(database.sql(statement))

@@ -48,6 +48,7 @@ def environment() -> dict[str, str]:
     """The environment of a process in another project: nothing of this one's in it."""
     own = (
         *("LOOPBOOK_PROJECT", prediction_log.ADDRESS, "LOOPBOOK_FEATURE_STORE"),
+        "LOOPBOOK_KEY_STORE",
         *("LOOPBOOK_WEBHOOK", "LOOPBOOK_WANDB"),
     )
     return {k: v for k, v in os.environ.items() if k not in own and not k.startswith("MLFLOW_")}

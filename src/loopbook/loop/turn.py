@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from loopbook.features import materialize
-from loopbook.loop import guards, journal, probation, upkeep
+from loopbook.loop import alone, guards, journal, probation, upkeep
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
 from loopbook.models import margins
@@ -62,7 +62,7 @@ def turn(
     """
     knobs, contract = read_knobs(project.knobs, changes), read_contract(project.contract)
     try:
-        with runs.only_run(project, "loop"):
+        with runs.only_run(project, "loop"), alone.only_turn(contract):
             record = journal.begin(project, as_of)
             with lineage_events.told(project, "turn") as told:
                 record |= _taken(project, contract, knobs, changes or {}, record)

@@ -25,7 +25,7 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
-from loopbook.pipeline import digests, graph_files, kernels, lineage_events, notebooks
+from loopbook.pipeline import back_ends, digests, graph_files, kernels, lineage_events, notebooks
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
@@ -66,10 +66,12 @@ class NotebookExecutor(Executor):
         project = current()
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
-            name = read_contract(project.contract).name
+            contract = read_contract(project.contract)
+            name = contract.name
             if any(digests.logs(project, Path(task.source.loc)) for task in todo):
                 refuse_unusable(tracking_address(project), name)
             refuse_anothers(project, name)
+            back_ends.refuse_unusable(project, contract)
             folder = _folder(dag, project)
             with (
                 only_run(project, folder),

@@ -78,9 +78,8 @@ class Database:
         self._one_at_a_time, self._connecting = threading.Lock(), threading.Lock()
         with self._refusing():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
-        if self.kind == "sqlite":
-            # whoever forgets to close it is no reason for a warning, as Python 3.13 gives one
-            weakref.finalize(self, self.connection.close).atexit = False
+        # whoever forgets to close it is no reason for a warning, as psycopg and Python 3.13 give one
+        weakref.finalize(self, self.connection.close).atexit = False
 
     def _refusing(self):
         return told_as(self.error, self.what, self.variable)

@@ -25,6 +25,7 @@
     ├── ReplayError          a replay cannot begin, or one of its policies stopped
     ├── ProvenanceError      an answer or a version that nobody can trace
     │   └── GivenValueError  a value that somebody gave is not what the row had
+    ├── BackupError          a backup cannot be taken, read or put back
     ├── KeyStoreError        an API key cannot be made, found or revoked
     ├── SignatureError       a signing key or a signature cannot be made, found or trusted
     ├── TemplateError        a project cannot be made or upgraded
@@ -149,6 +150,10 @@ class ProvenanceError(LoopbookError):
 
 class GivenValueError(ProvenanceError):
     """A value that somebody gave for a sensitive column is not what the row had."""
+
+
+class BackupError(LoopbookError):
+    """A backup cannot be taken, cannot be trusted, or would write over something."""
 
 
 class KeyStoreError(LoopbookError):

@@ -130,9 +130,10 @@ def _try_database(address: str) -> None:
             return
     except ImportError as reason:
         driver = f"needs the package {reason.name}, which is not installed"
-        raise _refused(
-            address, driver, f"it in this environment: pip install {reason.name}"
-        ) from None
+        expected = f"it in this environment: pip install {reason.name}"
+        if reason.name == "psycopg2":
+            expected = "the driver that loopbook brings: postgresql+psycopg://…"
+        raise _refused(address, driver, expected) from None
     except (sa.exc.SQLAlchemyError, OSError) as reason:
         cause = str(getattr(reason, "orig", None) or reason).splitlines()[0]
         raise _refused(address, f"cannot be asked ({cause})", "a database that runs") from None

@@ -22,6 +22,7 @@ from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.models import infer_signature
+from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
 from sklearn.base import BaseEstimator
@@ -75,15 +76,21 @@ def _make_database_once(address: str, database: Path) -> None:
         mark.touch()
 
 
+def tables_of_mlflow() -> tuple[str, ...]:
+    """The tables of MLflow's database, each after the ones that it refers to."""
+    return tuple(table.name for table in Base.metadata.sorted_tables)
+
+
 def experiment_id(client: MlflowClient, name: str) -> str:
     """The experiment of that name, made where it is not there yet."""
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return experiment.experiment_id
     location = os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT")
-    is_local = mlflow.get_tracking_uri().startswith("sqlite:")
+    # a server knows its own place; without one MLflow would take a folder of whoever asks
+    is_server = mlflow.get_tracking_uri().startswith(("http:", "https:"))
     try:
-        return client.create_experiment(name, artifact_location=location if is_local else None)
+        return client.create_experiment(name, artifact_location=None if is_server else location)
     except MlflowException:  # another candidate was quicker
         return client.get_experiment_by_name(name).experiment_id
 

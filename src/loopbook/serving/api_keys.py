@@ -2,10 +2,13 @@
 
 A key is shown once, when it is made; the store holds its SHA-256 (a key is 32
 random bytes, so a slow hash would add nothing), its scopes and its dates. A
-revoked key stays in the list.
+revoked key stays in the list. The embedded default is SQLite below `var/`;
+`LOOPBOOK_KEY_STORE` names a PostgreSQL database instead, which all services of a
+team ask.
 """
 
 import hashlib
+import os
 import secrets
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +19,10 @@ from loopbook.project.paths import Project
 
 SCOPES = ("predict", "feedback", "metrics", "admin")
 PREFIX = "lb_"
+ADDRESS = "LOOPBOOK_KEY_STORE"
+TABLE = """CREATE TABLE IF NOT EXISTS keys (
+    id TEXT PRIMARY KEY, owner TEXT NOT NULL, digest TEXT NOT NULL UNIQUE, scopes TEXT NOT NULL,
+    made_at TEXT NOT NULL, revoked_at TEXT)"""
 
 
 @dataclass(frozen=True)
@@ -30,16 +37,12 @@ class Key:
 
 
 class KeyStore:
-    """Keys in SQLite below `var/`."""
+    """Keys in a database; safe for several processes."""
 
     def __init__(self, database: Database):
         self.database = database
         with database.transaction() as cursor:
-            cursor.execute(
-                "CREATE TABLE IF NOT EXISTS keys (id TEXT PRIMARY KEY, owner TEXT NOT NULL, "
-                "digest TEXT NOT NULL UNIQUE, scopes TEXT NOT NULL, made_at TEXT NOT NULL, "
-                "revoked_at TEXT)"
-            )
+            cursor.execute(database.sql(TABLE))
 
     def create(self, owner: str, scopes: frozenset[str]) -> tuple[str, Key]:
         """Make a key; the secret is given here and nowhere again.
@@ -59,7 +62,7 @@ class KeyStore:
         key = Key(secrets.token_hex(4), owner, scopes, made_at, None)
         with self.database.transaction() as cursor:
             cursor.execute(
-                "INSERT INTO keys VALUES (?, ?, ?, ?, ?, NULL)",
+                self.database.sql("INSERT INTO keys VALUES (?, ?, ?, ?, ?, NULL)"),
                 (key.id, owner, _digest(secret), " ".join(sorted(scopes)), made_at),
             )
         return secret, key
@@ -81,16 +84,15 @@ class KeyStore:
         """
         now = datetime.now(UTC).isoformat(timespec="seconds")
         with self.database.transaction() as cursor:
-            cursor.execute(
-                "UPDATE keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?", (now, key_id)
-            )
+            revoked = "UPDATE keys SET revoked_at = coalesce(revoked_at, ?) WHERE id = ?"
+            cursor.execute(self.database.sql(revoked), (now, key_id))
             if cursor.rowcount == 0:
                 raise KeyStoreError(f"key {key_id}: there is none. See: loopbook keys list")
 
     def scopes(self, secret: str) -> tuple[str, frozenset[str]] | None:
         """The id and the scopes of a key, or None if it is unknown or revoked."""
         asked = "SELECT id, scopes FROM keys WHERE digest = ? AND revoked_at IS NULL"
-        rows = self.database.read(asked, (_digest(secret),))
+        rows = self.database.read(self.database.sql(asked), (_digest(secret),))
         return (rows[0][0], frozenset(rows[0][1].split())) if rows else None
 
 
@@ -99,6 +101,15 @@ def _digest(secret: str) -> str:
 
 
 def connect(project: Project) -> KeyStore:
-    """The keys of a project."""
-    address = f"sqlite:///{project.var / 'keys.db'}"
-    return KeyStore(connect_database(address, str(project.var / "keys.db"), KeyStoreError))
+    """The keys that `LOOPBOOK_KEY_STORE` names, or SQLite below `var/`.
+
+    Raises
+    ------
+    KeyStoreError
+        If the address is of no known kind, or the server is away.
+    """
+    file = project.var / "keys.db"
+    address = os.environ.get(ADDRESS)
+    if address:
+        return KeyStore(connect_database(address, ADDRESS, KeyStoreError))
+    return KeyStore(connect_database(f"sqlite:///{file}", str(file), KeyStoreError))
