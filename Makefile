@@ -164,6 +164,11 @@ picture: $(READY) ## draw the graph of pipeline.yaml into docs/graph.svg
 screenshots: $(READY) ## take docs/*.png again, of a project made for it
 	@$(BIN)/python -m bench.screenshots
 
+IMAGES ?=
+.PHONY: release
+release: $(READY) ## write dist/VERSION: wheel, dossier, digests, signature
+	@$(BIN)/python deploy/release.py $(if $(IMAGES),--images)
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command 'make lock'
 EXTRAS  = postgresql redis dask openlineage dev bench
 
