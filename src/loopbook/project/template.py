@@ -71,9 +71,9 @@ def files_of(wheel: Path, facts: Facts) -> dict[str, bytes]:
         path: adapted(content.decode()).encode() if _is_text(content) else content
         for path, content in members(wheel, FOLDER).items()
     }
-    for path in files:
+    for path, content in files.items():
         if path.endswith(NAMED):
-            files[path] = named(files[path].decode(), facts.name).encode()
+            files[path] = named(content.decode(), facts.name).encode()
     words = {
         "PROJECT_NAME": facts.name,
         "PROJECT_ID": facts.identity,
