@@ -1,5 +1,5 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
-under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`).
+under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`), capacity.
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from bench import (
     abuse,
+    capacity,
     graph,
     joins,
     league,
@@ -34,7 +35,7 @@ PARTS = {
 }
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
-PARTS |= {"reproduce": reproduce}
+PARTS |= {"reproduce": reproduce, "capacity": capacity}
 PARTS |= {"verification": verification}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
