@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -48,7 +48,7 @@ def answer_a_month() -> int:
     return answer(asked, truth=lambda observed: observed * 1.3, keyed=True)
 
 
-def prepare(folder: Path) -> Path:
+def prepare(folder: Path, variables: Mapping[str, str] | None = None) -> Path:
     """Of a project with a champion: one that predicts too little, and the answers that show it.
 
     The graph has one candidate beside the baseline and few resamples: a turn
@@ -57,7 +57,9 @@ def prepare(folder: Path) -> Path:
     set_knobs(folder, serve_watch_s="0.3", bootstrap_resamples="200", monitor_report="false")
     graph = folder / "pipeline.yaml"
     graph.write_text(re.sub(r"names: \[[^]]*\]", "names: [baseline, ridge]", graph.read_text()))
-    with inside(folder):
+    with inside(folder), pytest.MonkeyPatch.context() as patch:
+        for name, value in (variables or {}).items():
+            patch.setenv(name, value)
         answer_a_month()
     return folder
 

@@ -1,0 +1,127 @@
+"""A team's back ends: keys, answers and ground truth are one for all services, and a wrong one is told."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+from conftest import new_database, wait_for
+from made_once import copied
+from out_of_date import inside, prepare
+from small_house import FULL, ROOT, Running, give, loopbook, make_project, set_knobs
+
+from loopbook.data import prediction_log
+from loopbook.loop import alone
+from loopbook.project.contract import read_contract
+from loopbook.project.errors import LoopError, PredictionLogError
+from loopbook.project.paths import Project
+from loopbook.serving import api_keys
+
+MATERIALIZE = ("features", "materialize", "--as-of", "2015-03-01")
+
+
+def variables(server: str, redis: str, artifacts: Path) -> dict[str, str]:
+    """Every store of a project in new databases of a server, the features in Redis."""
+    tracking, database = new_database(server), new_database(server)
+    return {
+        "MLFLOW_TRACKING_URI": tracking.replace("postgresql://", "postgresql+psycopg://"),
+        "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts.as_uri(),
+        "LOOPBOOK_PREDICTION_LOG": database,
+        "LOOPBOOK_KEY_STORE": database,
+        "LOOPBOOK_FEATURE_STORE": redis,
+    }
+
+
+@contextmanager
+def standing_in(folder: Path, named: dict[str, str]) -> Iterator[Project]:
+    with inside(folder) as project, pytest.MonkeyPatch.context() as patch:
+        for name, value in named.items():
+            patch.setenv(name, value)
+        yield project
+
+
+@pytest.fixture(scope="module")
+def team(postgresql_server, redis_address, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+    """A project on servers, with a champion that is out of date and the answers that show it."""
+    place = tmp_path_factory.mktemp("team")
+    named = variables(postgresql_server, redis_address, place / "artifacts")
+    folder = make_project(place / "house")
+    give(folder, 1, "champion", "ridge", **named)
+    done = loopbook(folder, *MATERIALIZE, **named)
+    assert done.returncode == 0, done.stderr
+    return prepare(folder, named), named
+
+
+@pytest.mark.slow
+def test_two_services_share_keys_answers_and_ground_truth(team, tmp_path):
+    folder, named = team
+    other = tmp_path / "another machine"
+    shutil.copytree(folder, other, symlinks=True)
+    with standing_in(folder, named) as project:
+        secret, key = api_keys.connect(project).create("a team", frozenset({"predict", "feedback"}))
+    words = ("--require-keys",)
+    with Running(folder, *words, **named) as one, Running(other, *words, **named) as two:
+        for service in (one, two):
+            service.http.headers["X-API-Key"] = secret
+            wait_until_ready(service)
+        first, second = (s.http.get("/predict", params=FULL).json() for s in (one, two))
+        assert first["predicted_price"] == second["predicted_price"]
+        assert first["prediction_id"] != second["prediction_id"]
+        told = {"prediction_id": first["prediction_id"], "observed": 500_000}
+        answered = two.http.post("/feedback", json=told)
+        assert answered.json()["accepted"] == 1, answered.text
+        with standing_in(folder, named) as project:
+            api_keys.connect(project).revoke(key.id)
+        wait_for(lambda: two.http.get("/predict", params=FULL).status_code == 401, "the revocation")
+
+
+def wait_until_ready(service: Running) -> None:
+    wait_for(lambda: service.http.get("/health/ready").status_code == 200, "the service")
+
+
+WRONG = {
+    "LOOPBOOK_PREDICTION_LOG": "postgresql://nobody@127.0.0.1:9/none",
+    "LOOPBOOK_FEATURE_STORE": "redis://127.0.0.1:9/0",
+    "MLFLOW_TRACKING_URI": "postgresql+psycopg://nobody@127.0.0.1:9/none",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("variable", WRONG)
+def test_a_store_that_is_away_is_told_before_anything_runs(variable, line, tmp_path):
+    folder = set_knobs(copied(line, tmp_path / "house"), bootstrap_resamples="200")
+    done = loopbook(folder, "build", **{variable: WRONG[variable]})
+    assert done.returncode == 1
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((folder / "var").glob("build/**/*.ipynb"))
+
+
+def test_a_turn_is_taken_by_one_connection_to_the_log_at_a_time(postgresql, monkeypatch):
+    monkeypatch.setenv("LOOPBOOK_PREDICTION_LOG", postgresql)
+    contract = read_contract(ROOT / "contract.yaml")
+    told = "another loop takes a turn of 'house-prices'"
+    with alone.only_turn(contract), pytest.raises(LoopError, match=told):
+        alone.only_turn(contract).__enter__()
+    with alone.only_turn(contract):
+        pass
+
+
+def test_keys_in_postgresql_are_the_keys_of_every_service(postgresql, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPBOOK_KEY_STORE", postgresql)
+    secret, key = api_keys.connect(Project(tmp_path / "one")).create("x", frozenset({"predict"}))
+    other = api_keys.connect(Project(tmp_path / "two"))
+    assert other.scopes(secret) == (key.id, frozenset({"predict"}))
+    other.revoke(key.id)
+    assert api_keys.connect(Project(tmp_path / "one")).scopes(secret) is None
+    assert not (tmp_path / "one").exists()
+
+
+def test_a_log_in_mlflows_database_is_refused_with_what_to_make(postgresql, tmp_path, monkeypatch):
+    monkeypatch.setenv("LOOPBOOK_PREDICTION_LOG", postgresql)
+    with psycopg.connect(postgresql, autocommit=True) as server:
+        server.execute("CREATE TABLE inputs (input_uuid TEXT, destination_id TEXT)")
+    with pytest.raises(PredictionLogError, match=r"is MLflow's database.*CREATE DATABASE loopbook"):
+        prediction_log.connect(Project(tmp_path), read_contract(ROOT / "contract.yaml"))
