@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 
+import pytest
 import yaml
 from conftest import program
 from small_house import ROOT
@@ -79,6 +80,8 @@ def test_our_containers_have_no_capability_and_share_one_volume():
     assert services["service"]["read_only"]
 
 
+# MLflow warns of its own annotations, where it is imported first
+@pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_mlflows_server_hands_out_artifacts_and_tells_no_folder_of_its_own(monkeypatch):
     """In a project's folder its environment names one, which no other machine would see."""
     from mlflow.cli import server
