@@ -202,7 +202,7 @@ lock: $(READY) ## choose versions anew: pyproject.toml to the seven locks
 # The Prometheus Operator's copy of the alerts: its head, then the rules, indented.
 ALERTS = deploy/kubernetes/monitoring/alerts.yaml
 .PHONY: alerts
-alerts:
+alerts: ## copy the alerts into the file of the Prometheus Operator
 	@{ sed '/^spec:/q' $(ALERTS); sed -n '/^groups:/,$$s/^./  &/p' deploy/prometheus/alerts.yml; } > $(ALERTS).new
 	@mv $(ALERTS).new $(ALERTS)
 

@@ -44,7 +44,7 @@ HONEST |= {
 
 def generic_files() -> list[Path]:
     """What a project with another table gets too, and what watches and measures any table."""
-    files = [p for pattern in TEMPLATE for p in ROOT.glob(pattern)]
+    files = [p for pattern in TEMPLATE for p in ROOT.glob(pattern) if p.is_file()]
     for folder in ("src/loopbook", "bench", "deploy", "examples/empty"):
         files += [p for p in (ROOT / folder).rglob("*") if p.is_file()]
     files += [ROOT / "candidates.py"]
