@@ -103,9 +103,13 @@ def asked():
 
     names["predict_rows"] = predict_rows
     contract = read_contract(ROOT / "contract.yaml")
-    servable = SimpleNamespace(contract=contract, number="3")
+    by_name = dict(sorted(contract.features.items()))  # as a version's card has them
+    servable = SimpleNamespace(
+        contract=contract.model_copy(update={"features": by_name}), number="3"
+    )
     app = FastAPI()
-    app.state.service = SimpleNamespace(ready=lambda: SimpleNamespace(servable=servable))
+    ready = SimpleNamespace(servable=servable)
+    app.state.service = SimpleNamespace(ready=lambda: ready, contract=contract)
     app.add_exception_handler(
         Refusal, lambda _request, refusal: JSONResponse({}, status_code=refusal.status)
     )
