@@ -1,5 +1,6 @@
-"""A team's back ends: keys, answers and ground truth are one for all services, and a wrong one is told."""
+"""A team's back ends: the same verdicts and answers as on the embedded defaults, for all at once."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,7 @@ import psycopg
 import pytest
 from conftest import new_database, wait_for
 from made_once import copied
-from out_of_date import inside, prepare
+from out_of_date import AS_OF, ONCE, begin, heal, inside, prepare, wait_while
 from small_house import FULL, ROOT, Running, give, loopbook, make_project, set_knobs
 
 from loopbook.data import prediction_log
@@ -17,6 +18,7 @@ from loopbook.loop import alone
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopError, PredictionLogError
 from loopbook.project.paths import Project
+from loopbook.records import turns as turn_records
 from loopbook.serving import api_keys
 
 MATERIALIZE = ("features", "materialize", "--as-of", "2015-03-01")
@@ -52,6 +54,41 @@ def team(postgresql_server, redis_address, tmp_path_factory) -> tuple[Path, dict
     done = loopbook(folder, *MATERIALIZE, **named)
     assert done.returncode == 0, done.stderr
     return prepare(folder, named), named
+
+
+def said(record: dict) -> dict:
+    """What a turn found and decided, without its clocks."""
+    kept = ("verdict", "verdict_reasons", "numbers", "outcome", "champion", "attempt", "measure")
+    return {name: record.get(name) for name in kept}
+
+
+@pytest.mark.slow
+def test_a_turn_finds_and_promotes_the_same_on_servers_as_below_var_and_one_loop_wins(
+    team, line, tmp_path
+):
+    """Real requests of four weeks, monitored, retrained and gated; a second loop is told."""
+    folder, named = team
+    other = tmp_path / "another machine"
+    shutil.copytree(folder, other, symlinks=True)
+    running = begin(Project(folder), "--set", "loop_confirm_s=1", **named)
+    database = named["LOOPBOOK_PREDICTION_LOG"]
+    with psycopg.connect(database, autocommit=True) as asked:
+        held = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        wait_while(running, lambda: asked.execute(held).fetchone()[0] == 1)
+        second = loopbook(other, *ONCE, *AS_OF, **named)
+    assert second.returncode == 1
+    assert "another loop takes a turn of 'house-prices' just now" in second.stderr
+    out, err = running.communicate(timeout=600)
+    assert running.returncode == 10, out + err
+    embedded = copied(line, tmp_path / "embedded")
+    assert loopbook(embedded, *MATERIALIZE).returncode == 0
+    heal(Project(prepare(embedded)), "--set", "loop_confirm_s=1")
+    (there,), (here,) = (turn_records.listed(Project(one)) for one in (folder, embedded))
+    assert said(there) == said(here)
+    gates = [
+        json.loads((one / "var/build/decision.json").read_text()) for one in (folder, embedded)
+    ]
+    assert gates[0]["promoted"] == gates[1]["promoted"]
 
 
 @pytest.mark.slow
