@@ -400,6 +400,14 @@ def test_the_grafana_dashboard_keeps_its_schema():
     assert not kept(wrong, json.loads(JSONEncoder().encode(Dashboard.from_json(wrong))))
 
 
+def test_no_panel_counts_the_time_since_what_never_was():
+    """Such a moment is 0 in /metrics, and the panel would say 56 years."""
+    panels = json.loads(DASHBOARD.read_text())["panels"]
+    ages = [p["targets"][0]["expr"] for p in panels if p["title"].startswith("Since ")]
+    assert len(ages) == 2
+    assert all(re.fullmatch(r"time\(\) - \(\w+ > 0\)", age) for age in ages), ages
+
+
 def test_prometheus_scrapes_the_service_and_answers_every_panel(house, tmp_path):
     import httpx
 
