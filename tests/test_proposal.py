@@ -2,6 +2,7 @@
 
 import random
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
@@ -441,7 +442,7 @@ def test_a_column_that_is_a_text_in_one_file_and_a_number_in_another_is_refused(
 
 def test_a_database_is_described_by_its_only_table_or_by_a_query(tmp_path):
     here = project(tmp_path)
-    with sqlite3.connect(tmp_path / "shop.db") as base:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
         base.execute("CREATE TABLE sales (nr TEXT, pieces INTEGER, plz TEXT, regular TEXT)")
         rows = zip(*(shop()[n] for n in ("Nr.", "PLZ", "Stammkunde")), strict=True)
         base.executemany(
@@ -452,7 +453,7 @@ def test_a_database_is_described_by_its_only_table_or_by_a_query(tmp_path):
     proposal = proposal_of(address, tmp_path, target="pieces")
     assert proposal.source["query"].endswith("FROM source")
     assert placing.place(here, proposal, now=NOW).is_sound
-    with sqlite3.connect(tmp_path / "shop.db") as base:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
         base.execute("CREATE TABLE other (a TEXT)")
     with pytest.raises(SourceError, match="has tables other and sales"):
         opened.opened(address, tmp_path)
@@ -652,13 +653,13 @@ def test_a_text_that_hardly_comes_again_is_no_target(tmp_path):
 
 
 def test_init_can_change_no_database(tmp_path):
-    with sqlite3.connect(tmp_path / "shop.db") as base:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
         base.execute("CREATE TABLE sales (a INTEGER)")
     address = f"sqlite:///{tmp_path / 'shop.db'}"
     for query in ("DROP TABLE sales", "INSERT INTO sales VALUES (1) RETURNING a"):
         with pytest.raises(SourceError, match="readonly database"):
             opened.opened(address, tmp_path, query=query)
-    with sqlite3.connect(tmp_path / "shop.db") as base:
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as base, base:
         assert base.execute("SELECT count(*) FROM sales").fetchone() == (0,)
 
 

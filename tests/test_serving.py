@@ -490,7 +490,7 @@ def test_what_a_client_received_is_in_the_log_whenever_the_process_is_killed(hou
         service.http.close()
         received += [a["prediction_id"] for a in answers]
     assert len(received) >= 220
-    with sqlite3.connect(house / "var/predictions.db") as database:
+    with contextlib.closing(sqlite3.connect(house / "var/predictions.db")) as database:
         logged = [row[0] for row in database.execute("SELECT id FROM predictions")]
     assert set(received) <= set(logged)
     assert len(logged) == len(set(logged))
