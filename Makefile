@@ -146,7 +146,7 @@ check: $(READY) ## run the linter and the fast tests, under a minute
 
 MARKS = $(if $(PART),-m '$(PART)$(if $(ALL),, and not nightly)',$(if $(ALL),,-m 'not nightly'))
 .PHONY: test
-test: $(READY) ## run all tests but the four nightly ones (with them: ALL=1)
+test: $(READY) ## run all tests but the nightly ones (with them: ALL=1)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q $(MARKS) -n $(WORKERS) -p no:cacheprovider
 

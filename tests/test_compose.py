@@ -1,15 +1,23 @@
-"""A team's machine, as deploy/compose.yaml says it."""
+"""A team's machine: deploy/compose.yaml, read, and brought up in containers."""
 
+import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import httpx
+import polars as pl
 import pytest
 import yaml
+from composed import Team, stand_ins
 from conftest import program
-from small_house import ROOT
+from small_house import ROOT, set_knobs
 
+from loopbook.project.template import with_knobs
+
+KEYS = ("python", "-m", "loopbook", "keys", "create")
 SECRETS = ("POSTGRES_PASSWORD", "GRAFANA_PASSWORD", "JUPYTER_TOKEN")
 FILE, SETTINGS = ROOT / "deploy/compose.yaml", ROOT / "deploy/.env.example"
 VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
@@ -93,3 +101,126 @@ def test_mlflows_server_hands_out_artifacts_and_tells_no_folder_of_its_own(monke
     assert told["default_artifact_root"] == "mlflow-artifacts:/"
     assert told["serve_artifacts"]
     assert told["host"] == "0.0.0.0"
+
+
+def penguins(folder: Path) -> Path:
+    """This repository as a project of the smallest example, of which images can be made."""
+    ignored = shutil.ignore_patterns(".git", ".venv*", "var", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, folder, ignore=ignored)
+    example = ROOT / "examples/penguins"
+    shutil.copy(example / "contract.yaml", folder)
+    shutil.copy(example / "data/penguins.csv", folder / "data")
+    knobs = with_knobs((ROOT / "env.yaml").read_text(), (example / "env.yaml").read_text())
+    (folder / "env.yaml").write_text(knobs)
+    set_knobs(folder, bootstrap_resamples="200", monitor_report="false")
+    graph = folder / "pipeline.yaml"
+    graph.write_text(re.sub(r"names: \[[^]]*\]", "names: [baseline, ridge]", graph.read_text()))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def team(containers, tmp_path_factory):
+    """All but Grafana, and a champion that was built outside of the containers."""
+    folder = penguins(tmp_path_factory.mktemp("team") / "project")
+    settings = stand_ins(containers, folder / "servers") | dict.fromkeys(SECRETS, "secret1")
+    for target in ("service", "workbench"):
+        settings[f"LOOPBOOK_{target.upper()}_IMAGE"] = containers.build(target, folder)
+    team = Team(containers, folder, settings)
+    try:
+        team.up("postgres", "mlflow", "service", "prometheus")
+        team.from_outside("build")
+        scopes = ("--scope", "admin", "--scope", "predict", "--scope", "feedback")
+        team.key = team.said("service", *KEYS, "ana", *scopes).strip()
+        address, headers = team.address("service"), {"X-API-Key": team.key}
+        with httpx.Client(base_url=address, timeout=30, headers=headers) as team.http:
+            ready = lambda: team.http.get("/health/ready").status_code == 200  # noqa: E731
+            team.wait_for(ready, "the champion")
+            yield team
+    finally:
+        team.down()
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_build_from_outside_is_what_the_service_answers_with(team):
+    rows = penguin_rows(team).head(2).drop("species")
+    answer = team.http.post("/predict/batch", json={"rows": rows.to_dicts()})
+    assert answer.status_code == 200, answer.text
+    assert {a["version"] for a in answer.json()["predictions"]} == {"1"}
+    assert httpx.post(team.address("service") + "/predict", json={}).status_code == 401
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_prometheus_sees_the_service_as_soon_as_the_key_is_there(team):
+    """The command of the page, whose output is the file: no line beside the key."""
+    up = 'up{job="loopbook"}'
+    assert team.wait_for(lambda: team.measured(up), "a scrape") == [0]
+    key = team.said("service", *KEYS, "prometheus", "--scope", "metrics")
+    (team.file.parent / "secrets/prometheus.key").write_text(key)
+    team.wait_for(lambda: team.measured(up) == [1], "the service in Prometheus")
+    assert team.measured(panels()["Since the last verdict"]) == []  # there is none yet
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_broken_inputs_go_from_a_caller_through_the_loop_to_an_alert(team):
+    """Weights in kilograms: answered and logged, judged by a turn, told by the service."""
+    rows = penguin_rows(team).with_columns(pl.col("body_mass_g") / 1000)
+    told = team.http.post("/predict/batch", json={"rows": rows.drop("species").to_dicts()}).json()
+    named = [answer["prediction_id"] for answer in told["predictions"]]
+    truths = [
+        {"prediction_id": name, "observed": species}
+        for name, species in zip(named, rows["species"], strict=True)
+    ]
+    assert team.http.post("/feedback", json={"truths": truths}).json()["accepted"] == len(truths)
+    team.up("loop")
+    alert = 'ALERTS{alertname="VerdictInvestigate", alertstate="firing"}'
+    team.wait_for(lambda: team.measured(alert), "the alert")
+    outcome = 'loopbook_loop_outcome{outcome="investigate"}'  # told when the turn has ended
+    team.wait_for(lambda: team.measured(outcome) == [1], "the end of the turn")
+    assert "WARNING" not in team.logs("loop")
+    shown = {title: team.measured(query) for title, query in panels().items()}
+    assert shown["Verdict"] == [1]
+    assert shown["Since the last verdict"][0] < 3600
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_promotion_is_followed_and_a_rollback_takes_it_back(team):
+    """Each in the running service; the second version has the files of the first."""
+    from mlflow import MlflowClient
+
+    registry = MlflowClient(team.address("mlflow"))
+    first = registry.get_model_version("penguins", "1")
+    model = first.source.removeprefix("models:/")
+    registry.create_model_version(
+        "penguins", first.source, first.run_id, tags=first.tags, model_id=model
+    )
+    team.from_outside("promote", "2", "--reason", "a test")
+    serving = lambda: team.http.get("/metadata").json()["version"]  # noqa: E731
+    team.wait_for(lambda: serving() == "2", "the second version")
+    assert team.http.post("/admin/rollback", json={"reason": "a test"}).status_code == 200
+    assert serving() == "1"
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_the_pages_and_jupyterlab_answer_and_lab_wants_its_token(team):
+    team.up("reports", "lab")
+    pages, lab = team.address("reports"), team.address("lab") + "/api/contents"
+    team.wait_for(lambda: team.status(pages) == 200, "the pages")
+    team.wait_for(lambda: team.status(lab, Authorization="token secret1") == 200, "JupyterLab")
+    assert team.status(lab) == 403
+
+
+def panels() -> dict[str, str]:
+    """The query of each panel of Grafana's dashboard."""
+    told = json.loads((FILE.parent / "grafana/dashboards/loopbook.json").read_text())
+    return {panel["title"]: panel["targets"][0]["expr"] for panel in told["panels"]}
+
+
+def penguin_rows(team: Team) -> pl.DataFrame:
+    """The rows of the table that have every value."""
+    path = team.file.parents[1] / "data/penguins.csv"
+    return pl.read_csv(path, null_values="NA").drop_nulls().gather_every(4)
