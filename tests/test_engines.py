@@ -164,8 +164,11 @@ def test_kubeflows_pipeline_compiles_and_its_local_runner_runs_the_graph(two, tm
     compiled = yaml.safe_load(path.with_name("pipeline.yaml").read_text().split("---")[0])
     steps = compiled["root"]["dag"]["tasks"]
     assert list(steps.values())[1]["dependentTasks"] == [next(iter(steps))]
+    # kfp's runner writes its interpreter's path into a shell script as it is, a space and all
+    environment = tmp_path / "environment"
+    environment.symlink_to(Path(python).parents[1])
     done = subprocess.run(
-        [python, "-c", RUN, path],
+        [environment / "bin" / "python", "-c", RUN, path],
         capture_output=True,
         text=True,
         cwd=two.root,
