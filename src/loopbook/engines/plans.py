@@ -72,7 +72,7 @@ def write(path: Path, text: str, engine: str) -> Path:
     Raises
     ------
     EngineError
-        If a file of that name is there which no export has written.
+        If a file of that name is there which no export has written, or it cannot be written.
     """
     mark = WRITTEN_BY.format(engine=engine)
     if path.exists() and mark not in path.read_text(encoding="utf-8", errors="replace"):
@@ -80,7 +80,13 @@ def write(path: Path, text: str, engine: str) -> Path:
             f"{path}: is there, and `loopbook export {engine}` did not write it, so it stays. "
             f"Move it away, or write elsewhere: loopbook export {engine} --to FOLDER"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as target:
-        target.write_text(text, encoding="utf-8")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as target:
+            target.write_text(text, encoding="utf-8")
+    except OSError as reason:
+        raise EngineError(
+            f"{path}: cannot be written ({reason.strerror}). "
+            f"Name a folder: loopbook export {engine} --to FOLDER"
+        ) from None
     return path
