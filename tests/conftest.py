@@ -25,6 +25,10 @@ from small_house import give, loopbook, make_project
 settings.register_profile("loopbook", deadline=None)
 settings.load_profile("loopbook")
 
+# `make check VENV=…` would hand its own variables to every `make` that a test types
+for inherited in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+    os.environ.pop(inherited, None)
+
 
 def pytest_collection_modifyitems(items):
     in_order(items)
