@@ -1,11 +1,15 @@
 """Failures: what a person reads when a task has failed.
 
-It decides what is said of an error: the notebook, the cell, the section and
-how to go on. It stops nothing and starts nothing.
+It decides what is said of an error: the notebook, the cell, its line, the
+section and how to go on. Frames in packages, ours among them, are counted and
+not shown: all of them stand in the executed notebook. It stops nothing and
+starts nothing.
 """
 
 import re
+import sysconfig
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from papermill.exceptions import PapermillExecutionError
@@ -15,10 +19,32 @@ from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 
 ANSI = re.compile(r"\x1b\[[0-9;]*m")
+# how IPython heads each frame: `Cell In[3], line 2`, or `File ~/x.py:12, in f(...)`
+FRAME = re.compile(
+    r"^\s*(?:Cell In\s?\[\d+\], line (?P<in_cell>\d+)|File (?P<file>[^\n]+?):(?P<line>\d+)(?:, in |$))",
+    re.MULTILINE,
+)
+CHAINED = re.compile(
+    r"The above exception was the direct cause|During handling of the above exception"
+)
+# our library and Python's own: whoever wrote a notebook did not write these
+LIBRARIES = (Path(__file__).parents[2], Path(sysconfig.get_path("stdlib")))
 
 
-def describe_failure(task: Task, error: BaseException) -> str:
-    """One readable block: notebook, cell, error, the executed notebook, how to go on."""
+@dataclass(frozen=True)
+class _Frame:
+    """A line of somebody's code that an error went through; `cell` is one of the notebook."""
+
+    place: str
+    line: int
+    is_cell: bool = False
+
+
+def describe_failure(task: Task, error: BaseException, kept: str = "") -> str:
+    """One readable block: notebook, cell, its line, error, the executed notebook, how to go on.
+
+    `kept` says how to look at the variables, if the kernel of the task was kept.
+    """
     notebook, product = task.notebook, Path(task.products[EXECUTED])
     executed = _relative(product)
     cause = _of_a_cell(error)
@@ -27,12 +53,22 @@ def describe_failure(task: Task, error: BaseException) -> str:
     else:
         heading = _heading_above(product, cause.cell_index)
         where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
+        where += _failing_line(cause)
     return (
         f"{where}\n\n{reason_of(error)}\n\n"
         f"What it did until then:  {executed}\n"
         f"Open it:                 jupyter lab '{executed}'\n"
-        "Then build again: what was built stays valid, and the build resumes here."
+        + (kept or "Then build again: what was built stays valid, and the build resumes here.")
     )
+
+
+def _failing_line(error: PapermillExecutionError) -> str:
+    """The line of the cell at which it stopped, with its number."""
+    numbers = [frame.line for frame in _frames(error) if frame.is_cell]
+    lines = (error.source or "").splitlines()
+    if not numbers or not 0 < numbers[-1] <= len(lines):
+        return ""
+    return f", line {numbers[-1]}:\n\n    {lines[numbers[-1] - 1].strip()}"
 
 
 def reason_of(error: BaseException) -> str:
@@ -68,14 +104,64 @@ def plain_reason(error: BaseException) -> str:
 
 
 def _reason(error: PapermillExecutionError) -> str:
-    """Our own errors and a notebook's checks speak for themselves; others have their last frames."""
+    """Our own errors and a notebook's checks speak for themselves; others say where they began."""
     ours = {cls.__name__ for cls in _subclasses(LoopbookError)}
     if error.ename in ours:
         return f"{error.ename}: {error.evalue}"
     if error.ename == "AssertionError" and error.evalue:
         return f"A check of the notebook does not hold: {error.evalue}"
-    lines = ANSI.sub("", "\n".join(error.traceback)).rstrip().splitlines()
-    return "\n".join(lines[-25:])
+    said = ANSI.sub("", f"{error.ename}: {error.evalue}" if error.evalue else str(error.ename))
+    return "\n".join([said, *_folded(_frames(error))])
+
+
+def _frames(error: PapermillExecutionError) -> list[_Frame]:
+    """The frames of the error itself, outermost first; those of its causes are left out."""
+    text = ANSI.sub("", "\n".join(error.traceback or ()))
+    text = re.split(CHAINED, text)[-1]
+    return [
+        _Frame(
+            str(Path(match["file"]).expanduser()) if match["file"] else "",
+            int(match["in_cell"] or match["line"]),
+            is_cell=not match["file"],
+        )
+        for match in FRAME.finditer(text)
+    ]
+
+
+def _folded(frames: list[_Frame]) -> list[str]:
+    """Where below the cell it was raised: lines of the project's own files; the rest is counted."""
+    below = [frame for frame in frames if not frame.is_cell]
+    if not below:
+        return []
+    own = [frame for frame in below if not _is_installed(frame.place)]
+    lines = [f"  in {_relative(frame.place)}, line {frame.line}" for frame in own]
+    if last := below[-1] if below[-1] not in own else None:
+        lines.append(f"  raised in {_module_of(last.place)}, line {last.line}")
+    folded = len(below) - len(lines)
+    told = f"  ({folded} more {'frame' if folded == 1 else 'frames'}: see the executed notebook)"
+    return lines + ([told] if folded else [])
+
+
+def _is_installed(place: str) -> bool:
+    """Whether a file is a package's, Python's or our library's, and not the person's."""
+    parts = Path(place).parts
+    return place.startswith("<") or "site-packages" in parts or _is_below(place, LIBRARIES)
+
+
+def _is_below(place: str, folders: tuple[Path, ...]) -> bool:
+    return any(Path(place).is_relative_to(folder) for folder in folders)
+
+
+def _module_of(place: str) -> str:
+    """An installed file from its package on."""
+    path = Path(place)
+    for folder in LIBRARIES:
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    parts = path.parts
+    if "site-packages" in parts:
+        return "/".join(parts[parts.index("site-packages") + 1 :])
+    return place
 
 
 def _subclasses(cls: type) -> Iterator[type]:
