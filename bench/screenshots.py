@@ -16,11 +16,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from PIL import Image
 from selenium import webdriver
+
+from bench import sequence
 
 ROOT = Path(__file__).parents[1]
 WIDTH, MOST_HEIGHT = 1400, 1500
@@ -148,16 +150,16 @@ def take(folder: Path, pages: Mapping[str, Path]) -> None:
             save(chrome, path)
 
 
+def lab_of(folder: Path) -> AbstractContextManager[str]:
+    """JupyterLab in a project; its address."""
+    port, token = f"--port={free_port()}", "--IdentityProvider.token=t"
+    words = ("jupyterlab", "--no-browser", port, "--allow-root", "--expose-app-in-browser")
+    return answering(folder, *words, token)
+
+
 def take_lab(folder: Path, path: Path) -> None:
     """A picture of JupyterLab, with a notebook that was run there."""
-    words = (
-        "jupyterlab",
-        "--no-browser",
-        f"--port={free_port()}",
-        "--allow-root",
-        "--expose-app-in-browser",
-    )
-    with answering(folder, *words, "--IdentityProvider.token=t") as address, browser() as chrome:
+    with lab_of(folder) as address, browser() as chrome:
         resize(chrome, MOST_HEIGHT)
         chrome.get(f"{address}/lab/tree/{NOTEBOOK}?token=t")
         wait_for(lambda: chrome.execute_script(IS_IDLE), NOTEBOOK)
@@ -166,6 +168,38 @@ def take_lab(folder: Path, path: Path) -> None:
         wait_for(lambda: chrome.execute_script(SHOW_FIGURE), "its figure")
         time.sleep(2)
         save(chrome, path)
+
+
+def take_sequence(folder: Path, path: Path) -> None:
+    """A cell is added to a notebook, built, read in the executed notebook and on a page."""
+    sequence.edit(folder)
+    frames = []
+    with lab_of(folder) as lab, browser() as chrome:
+        sequence.resize(chrome)
+
+        def take_notebook(notebook: str, caption: str) -> None:
+            chrome.get(f"{lab}/lab/tree/{notebook}?token=t")
+            wait_for(lambda: chrome.execute_script(sequence.SHOW_CELL), notebook)
+            time.sleep(3)
+            chrome.execute_script(sequence.SHOW_CELL)
+            time.sleep(1)
+            frames.append(sequence.frame(chrome, caption))
+
+        take_notebook(sequence.NOTEBOOK, "1  Edit: a cell is added in JupyterLab")
+        said = sequence.build(folder)
+        sequence.show_terminal(chrome, said, folder / "terminal.html")
+        frames.append(sequence.frame(chrome, "2  Build: only what depends on the edit runs"))
+        take_notebook(
+            sequence.EXECUTED, "3  Read: the executed notebook is the document of the run"
+        )
+    words = ("voila", "reports", "--no-browser", f"--port={free_port()}")
+    with answering(folder, *words) as address, browser() as chrome:
+        sequence.resize(chrome)
+        chrome.get(f"{address}/voila/render/4_candidates.ipynb")
+        wait_for(lambda: chrome.execute_script(IS_DRAWN), "the page")
+        time.sleep(2)
+        frames.append(sequence.frame(chrome, "4  Look: the page of the build"))
+    sequence.save(frames, path)
 
 
 def make(folder: Path) -> None:
@@ -196,6 +230,7 @@ def main() -> None:
         loop = folder / "var/replay/year-month/loop"
         take(loop, {page: docs / file for page, file in OF_THE_LOOP.items()})
         take_lab(folder, docs / "lab.png")
+        take_sequence(folder, docs / "edit-build-page.gif")
 
 
 if __name__ == "__main__":
