@@ -14,8 +14,10 @@ from filelock import FileLock
 
 # These modules take minutes, the longest first: so that no worker is left with one at the end.
 LONGEST_FIRST = (
-    *("test_build", "test_serving", "test_scenarios", "test_monitor", "test_faults", "test_loop"),
-    *("test_scoring", "test_champions", "test_lab", "test_loop_dashboard"),
+    *("test_examples", "test_images", "test_compose", "test_build", "test_serving", "test_loop"),
+    *("test_scenarios", "test_airflow", "test_monitor", "test_faults", "test_your_table"),
+    *("test_dvc_engine", "test_back_ends", "test_scoring", "test_champions", "test_workers"),
+    *("test_lab", "test_loop_dashboard"),
 )
 # A folder's name, of signs that mean something in an address, a shell, a page or a pattern.
 # Decoded, it would be another folder; as a pattern, it would match another one.
