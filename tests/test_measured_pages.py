@@ -215,7 +215,7 @@ def test_a_page_about_windows_says_first_why_nothing_serves(tmp_path, monkeypatc
     (tmp_path / "contract.yaml").write_text(json.dumps(CONTRACT))
     monkeypatch.setattr(dashboards, "current", lambda: Project(tmp_path))
     monkeypatch.setattr(dashboards.registry_reader, "connect", lambda _: Registered())
-    shown = text(dashboards.show(page).value)
+    shown = text(dashboards.show(page).children[-1].value)
     assert "v1 was built and not promoted. Refused: not better." in shown
     assert "make monitor" not in shown
 

@@ -24,10 +24,11 @@ MARKUP = "\"'><img src=x onerror=alert(1)></style></pre>"
 OURS = {
     *("style", "div", "nav", "a", "h1", "h2", "h3", "p", "b", "br", "ul", "li", "img", "iframe"),
     *("html", "head", "meta", "title", "body", "section", "thead", "data"),
-    *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code"),
+    *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code", "tbody"),
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
 ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download", "open"}
+ATTRIBUTES |= {"role", "tabindex", "aria-label", "aria-current", "scope"}
 FIGURES = {
     "errors.svg",
     "trend.svg",
@@ -154,6 +155,7 @@ def pages() -> dict[str, str]:
     explanation["contributions"][0]["contribution"] = 2.0
     other = loop_turn(verdict=None)
     return {
+        "navigation": window_pages.navigation("drift"),
         "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
         "no_champion": version_pages.no_champion(version, {}),
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
@@ -224,7 +226,7 @@ def test_every_template_is_filled_with_markup_by_these_tests(made):
 @pytest.mark.parametrize("page", pages())
 def test_no_text_that_a_template_gets_becomes_an_element_or_an_attribute(made, page):
     read = Reads(made[0][page])
-    assert page == "what_if" or MARKUP in read.text
+    assert page in ("what_if", "navigation") or MARKUP in read.text
     for tag, attributes in read.elements:
         assert tag in OURS
         assert attributes.keys() <= ATTRIBUTES
@@ -265,6 +267,44 @@ def test_an_input_is_shown_as_people_write_it_and_a_year_has_no_comma(value, sho
 def test_an_end_of_a_range_has_all_its_digits_and_a_year_no_comma(value, shown):
     assert formats.range_end(value) == shown
     assert version_pages._range([0, value]) == f"0 to {shown}"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.168961, "0.169"), (2e6, "2,000,000"), (0.0000123, "0.0000123"), (0, "0.000"),
+     (12.34, "12.3"), (None, "not known")],
+)  # fmt: skip
+def test_a_distance_has_three_significant_digits_and_no_exponent(value, shown):
+    assert formats.distance(value) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [("2014-05-02T13:00:00+00:00", "2 May 2014"), (None, "an unknown day"), ("soon", "soon")],
+)
+def test_a_day_is_written_as_people_write_it(text, shown):
+    assert formats.date(text) == shown
+
+
+def test_a_table_scrolls_by_itself_is_named_and_is_sortable_where_it_is_long():
+    parts = rendering.environment().get_template("parts.html.j2").module
+    rows = [(f"name {n}", n) for n in range(rendering.LONG)]
+    table = parts.table(["column", "rows"], rows)
+    assert 'class="wide" role="region" tabindex="0" aria-label="column, rows"' in table
+    assert '<table class="sortable"><thead><tr><th scope="col">column</th>' in table
+    assert "sortable" not in parts.table(["column", "rows"], rows[1:])
+    pairs = parts.table(["", ""], rows, "What it saw")
+    assert 'aria-label="What it saw"' in pairs
+    assert '<th scope="row">name 0</th>' in pairs
+    assert "<thead>" not in pairs
+
+
+def test_the_navigation_marks_the_page_that_is_shown():
+    page = window_pages.navigation("drift")
+    assert '<a href="2_drift.ipynb" aria-current="page">Drift</a>' in page
+    assert page.count("aria-current") == 1
+    assert 'href="#content"' in page
+    assert 'id="content"' in window_pages.nothing("s", "c")
 
 
 @pytest.mark.parametrize(("value", "shown"), [(0.12344, "0.1234"), (634_000.4, "634,000")])

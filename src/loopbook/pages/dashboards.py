@@ -31,9 +31,18 @@ def show(page: str) -> widgets.Widget:
     Returns
     -------
     ipywidgets.Widget
-        Choosers over the page. Where something is missing, the page says what
-        and which command brings it.
+        Navigation and choosers over the page. Where something is missing, the
+        page says what and which command brings it.
     """
+    return framed(page, _shown(page))
+
+
+def framed(page: str, *parts: widgets.Widget) -> widgets.VBox:
+    """The parts of a page below the navigation, which every page has first."""
+    return widgets.VBox([widgets.HTML(window_pages.navigation(page)), *parts])
+
+
+def _shown(page: str) -> widgets.Widget:
     try:
         here = current()
         contract = read_contract(here.contract)

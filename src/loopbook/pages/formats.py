@@ -3,10 +3,18 @@
 It decides the one form of each, as plain text; a template escapes it.
 """
 
+from datetime import datetime
+from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # NumPy: only a page with errors waits for it
     from loopbook.models.measures import Measure
+
+# a name of the locale would follow the machine
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 class Amount(str):
@@ -22,6 +30,26 @@ def instant(text: str | None) -> str:
 
 def day(text: str | None) -> str:
     return text[:10] if text else "unknown"
+
+
+def date(text: str | None) -> str:
+    """A day as people write it, such as 2 May 2014."""
+    if not text:
+        return "an unknown day"
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError:
+        return text[:10]
+    return f"{at.day} {MONTHS[at.month - 1]} {at.year}"
+
+
+def distance(value: float | None) -> Amount:
+    """Three significant digits, never with an exponent."""
+    if value is None:
+        return Amount("not known")
+    size = abs(value)
+    digits = 3 if size < 1e-9 else min(max(0, 2 - floor(log10(size))), 9)
+    return Amount(f"{value:,.{digits}f}")
 
 
 def share(value: float | None, digits: int = 2) -> str:

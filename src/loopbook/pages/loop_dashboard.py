@@ -15,7 +15,7 @@ from loopbook.monitoring import costs, paid
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
-from loopbook.pages.dashboards import WIDE, guarded, row
+from loopbook.pages.dashboards import WIDE, framed, guarded, row
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import read_knobs
@@ -32,11 +32,11 @@ def show() -> widgets.Widget:
     try:
         project = current()
     except LoopbookError as error:
-        return widgets.HTML(window_pages.nothing(str(error), "make status"))
+        return framed("loop", widgets.HTML(window_pages.nothing(str(error), "make status")))
     records = turn_records.listed(project)
     sentences = [*waiting(project), *_paid(project, records)]
     head = guarded(turn_pages.top, records, sentences, command="make loop")
-    return widgets.VBox([widgets.HTML(head), *_replays(project), *_turns(records)])
+    return framed("loop", widgets.HTML(head), *_replays(project), *_turns(records))
 
 
 def waiting(project: Project) -> list[str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGES = {
-    "1_overview": "Overview",
+    "1_overview": "Window",
     "2_drift": "Drift",
     "3_performance": "Performance",
     "4_candidates": "Candidates",
@@ -25,9 +25,10 @@ PAGES = {
     "6_what_if": "What if",
     "7_loop": "The loop",
 }
+LONG = 8  # rows of a table from which on a reader sorts it
 FORMS = (
     *(formats.instant, formats.day, formats.share, formats.count, formats.cell),
-    *(formats.said, formats.changed),
+    *(formats.said, formats.changed, formats.distance, formats.date),
 )
 
 
@@ -66,4 +67,5 @@ def environment() -> "Environment":
     jinja.tests["amount"] = lambda value: isinstance(value, formats.Amount)
     jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
     jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}
+    jinja.globals["LONG"] = LONG
     return jinja

@@ -12,7 +12,7 @@ from typing import Any
 from loopbook.models.measures import of_record
 from loopbook.pages import metrics
 from loopbook.pages.formats import asked, instant
-from loopbook.pages.rendering import render
+from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
 
 Record = Mapping[str, Any]
@@ -23,6 +23,12 @@ MOST_CLASSES = 12  # that have a bar of their own
 def markdown(text: str) -> str:
     """A text of the data as Markdown: neither markup nor a formula."""
     return escape(text).replace("$", r"\$")
+
+
+def navigation(page: str) -> str:
+    """The links to all pages, with the one that is shown marked; `page` is its name."""
+    current = next((name for name in PAGES if name.partition("_")[2] == page), "")
+    return render("navigation", current=current)
 
 
 def nothing(sentence: str, command: str, title: str = "Nothing to show") -> str:
