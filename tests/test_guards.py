@@ -12,7 +12,7 @@ from loopbook.loop.guards import Limits
 from loopbook.models.evaluation import Confidence
 from loopbook.models.task import task_of
 from loopbook.project.contract import read_contract
-from loopbook.records.turns import FAILED, PROMOTED, REFUSED, Attempt
+from loopbook.records.turns import FAILED, PROMOTED, REFUSED, UNCHANGED, Attempt
 
 NOW = datetime(2015, 3, 1, tzinfo=UTC)
 LIMITS = Limits(most_a_day=2, refused_days=6, backoff_minutes=60)
@@ -49,6 +49,8 @@ def test_a_day_has_a_limit_and_the_next_day_another():
 def test_after_a_refusal_there_is_rest():
     assert not granted("retrain", (24 * 5, REFUSED))
     assert granted("retrain", (24 * 6, REFUSED))
+    assert not granted("retrain", (24 * 5, UNCHANGED))
+    assert granted("retrain", (24 * 6, UNCHANGED))
 
 
 def test_after_failures_the_wait_doubles_and_a_success_ends_it():

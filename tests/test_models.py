@@ -205,8 +205,7 @@ def test_a_challenger_that_mends_a_bias_may_be_no_better_in_error(
     }
     decision = promotion.decide(evidence(**found), GATE, TASK)
     assert decision.promoted is promoted
-    told = "not worse than the champion (+0.100 points" if promoted else "not better than"
-    assert told in decision.sentence
+    assert promoted == ("not worse than the champion (+0.100 points" in decision.sentence)
     assert promoted == ("it mends a bias: -0.200 % against -3.00 %" in decision.sentence)
 
 
@@ -228,7 +227,7 @@ def test_a_better_challenger_is_promoted():
         ),
         (
             {"against_champion": {ALL: Interval(-0.001, -0.005, 0.003, 900)}},
-            "not better than the champion",
+            "may be worse than the champion (-0.100 points",
         ),
         (
             {
@@ -237,14 +236,13 @@ def test_a_better_challenger_is_promoted():
                     "zone b": Interval(0.05, 0.03, 0.07, 60),
                 }
             },
-            "worse than the champion beyond doubt in zone b (+5.00 points, n = 60)",
+            "worse than the champion in zone b (+5.00 points, n = 60)",
         ),
         (
             {"champion_obstacle": "houses v1 needs rooms, which the contract no longer has"},
             "the champion cannot be compared: houses v1 needs rooms, which the contract no longer "
             "has; to replace it all the same: loopbook build --set gate_incomparable",
         ),
-        ({"same_as_champion": True}, "it is the model that serves already"),
     ],
 )
 def test_each_check_of_the_gate_can_refuse_alone(changes, told):
@@ -252,6 +250,34 @@ def test_each_check_of_the_gate_can_refuse_alone(changes, told):
     assert not decision.promoted
     assert [check.passed for check in decision.checks].count(False) == 1
     assert told in decision.sentence
+
+
+@pytest.mark.parametrize(
+    ("interval", "word"),
+    [
+        (Interval(-0.01, -0.012, -0.008, 900), "Promoted: better than the champion"),
+        (Interval(-0.001, -0.003, 0.0024, 900), "Promoted: not worse than the champion"),
+        (Interval(0.001, -0.001, 0.0024, 900), "Refused: not worse than the champion"),
+        (Interval(-0.001, -0.005, 0.0026, 900), "Refused: may be worse than the champion"),
+        (Interval(0.01, 0.008, 0.012, 900), "Refused: worse than the champion"),
+    ],
+)
+def test_better_not_worse_and_worse_are_three_words_for_three_things(interval, word):
+    """The margin is 0.0025: a hundredth of the baseline's loss."""
+    decision = promotion.decide(evidence(against_champion={ALL: interval}), GATE, TASK)
+    assert decision.sentence.startswith(word)
+    gains = "its error is no smaller, so a change gains nothing"
+    assert (gains in decision.sentence) == (word == "Refused: not worse than the champion")
+
+
+def test_the_same_model_again_is_neither_promoted_nor_refused():
+    same = {"same_as_champion": "houses v3"}
+    decision = promotion.decide(evidence(**same), GATE, TASK)
+    told = "Nothing changed: houses v3 still serves, and this build made the same model again."
+    assert (decision.sentence, decision.outcome, decision.promoted) == (told, "unchanged", False)
+    late = promotion.decide(evidence(**same, latency_ms=11), GATE, TASK)
+    assert late.outcome == "unchanged"
+    assert late.sentence.endswith("it would be refused: one row takes 11.000 ms, allowed 10 ms.")
 
 
 def test_a_champion_that_cannot_be_compared_is_replaced_only_when_a_person_says_so():

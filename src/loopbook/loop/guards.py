@@ -8,8 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from loopbook.records.turns import FAILED, REFUSED, Attempt
+from loopbook.records.turns import FAILED, REFUSED, UNCHANGED, Attempt
 from loopbook.records.verdicts import INVESTIGATE, RETRAIN
+
+WITHOUT_GAIN = {
+    REFUSED: "the gate refused a challenger",
+    UNCHANGED: "a retraining made the model that serves again",
+}
 
 
 @dataclass(frozen=True)
@@ -91,10 +96,10 @@ def _rest(attempts: Sequence[Attempt], limits: Limits) -> tuple[datetime, str] |
             f"the last {failures} retrainings failed; it is tried again after "
             f"{again:%Y-%m-%d %H:%M} UTC"
         )
-    if attempts and attempts[-1].outcome == REFUSED:
+    if attempts and (what := WITHOUT_GAIN.get(attempts[-1].outcome)):
         again = attempts[-1].as_of + timedelta(days=limits.refused_days)
         return again, (
-            f"the gate refused a challenger on {attempts[-1].as_of:%Y-%m-%d}; the next is "
+            f"{what} on {attempts[-1].as_of:%Y-%m-%d}; the next is "
             f"made after {again:%Y-%m-%d %H:%M} UTC, on newer rows"
         )
     return None

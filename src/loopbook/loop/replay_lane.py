@@ -39,6 +39,7 @@ from loopbook.loop.replay_results import (
     state_of,
 )
 from loopbook.loop.scenarios import SCENARIOS, TOLD_TS, Scenario, disturbed
+from loopbook.models import promotion
 from loopbook.pipeline import graph, runs
 from loopbook.project import clock
 from loopbook.project.clock import EVENT_TS, parse_instant
@@ -228,7 +229,7 @@ class Lane:
             return f"build failed: {str(error).splitlines()[0]}"
         decision = read_json(self.project.var / "build" / "decision.json")
         time.sleep(3)  # the service looks at the alias every two seconds
-        return f"built, {'promoted' if decision['promoted'] else 'refused'} {decision['challenger']['label']}"
+        return f"built, {promotion.outcome_of(decision)} {decision['challenger']['label']}"
 
     def _spoil(self, moment: datetime) -> None:
         """Shuffle the source's labels, and ask for a retraining or promote what comes of it."""

@@ -18,7 +18,7 @@ from loopbook.features import materialize
 from loopbook.loop import alone, guards, journal, probation, upkeep
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
-from loopbook.models import margins
+from loopbook.models import margins, promotion
 from loopbook.models.evaluation import Confidence
 from loopbook.models.margins import Scale
 from loopbook.models.task import task_of
@@ -33,7 +33,7 @@ from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
-from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, REFUSED, ROLLED_BACK
+from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, ROLLED_BACK, UNCHANGED
 from loopbook.registry import calibration, champions, tracking
 
 LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
@@ -301,9 +301,10 @@ class _Turn:
         started = time.monotonic()
         graph.build(self.project, self.changes)
         decision = read_json(self.project.var / "build" / "decision.json")
-        outcome = PROMOTED if decision["promoted"] else REFUSED
+        attempt = promotion.outcome_of(decision)
+        outcome = NOTHING if attempt == UNCHANGED else attempt
         self.record |= {
-            "attempt": outcome,
+            "attempt": attempt,
             "outcome": outcome,
             "reason": decision["sentence"],
             "challenger": decision["challenger"],

@@ -13,6 +13,9 @@ from loopbook.models.margins import Scale
 from loopbook.models.measures import PARITY_TOLERANCE
 from loopbook.models.task import Task
 
+PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+BETTER, NOT_WORSE, MAY_BE_WORSE, WORSE = "better", "not worse", "may be worse", "worse"
+
 
 @dataclass(frozen=True)
 class Gate:
@@ -38,7 +41,8 @@ class Evidence:
     the other, as `evaluation.compare` gives; below 0 the challenger is better.
     `against_champion` is None where no champion stands, and
     `champion_obstacle` says why one that stands cannot be compared, and
-    `barred` that the same model was rolled back before. `bias` is the bias of
+    `barred` that the same model was rolled back before. `same_as_champion` is
+    the label of the champion where the challenger is the same model. `bias` is the bias of
     `challenger` and `champion` on these rows, of `bias_of`, which is the target
     or one of its classes.
     """
@@ -52,7 +56,7 @@ class Evidence:
     bias: Mapping[str, Interval] = field(default_factory=dict)
     bias_of: str = ""
     champion_obstacle: str | None = None
-    same_as_champion: bool = False
+    same_as_champion: str = ""
     barred: str | None = None
 
 
@@ -71,17 +75,33 @@ class Check:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the challenger is promoted, and why."""
+    """Whether the challenger is promoted, and why.
+
+    `unchanged` is the label of the champion where the build made the same model
+    again, so that there is nothing to promote and nothing is refused.
+    """
 
     promoted: bool
     checks: list[Check] = field(default_factory=list)
+    unchanged: str = ""
+
+    @property
+    def outcome(self) -> str:
+        """One of `PROMOTED`, `REFUSED` and `UNCHANGED`."""
+        if self.unchanged:
+            return UNCHANGED
+        return PROMOTED if self.promoted else REFUSED
 
     @property
     def sentence(self) -> str:
         """The outcome in a sentence for people."""
         if self.promoted:
             return "Promoted: " + self.checks[-1].reason
-        return "Refused: " + "; ".join(c.reason for c in self.checks if not c.passed)
+        failed = "; ".join(c.reason for c in self.checks if not c.passed)
+        if self.unchanged:
+            but = f" As a new model it would be refused: {failed}." if failed else ""
+            return f"Nothing changed: {self.checks[-1].reason}.{but}"
+        return f"Refused: {failed}"
 
     @property
     def remedies(self) -> list[str]:
@@ -91,9 +111,15 @@ class Decision:
     def as_dict(self) -> dict[str, Any]:
         return {
             "promoted": self.promoted,
+            "outcome": self.outcome,
             "sentence": self.sentence,
             "checks": [vars(check) for check in self.checks],
         }
+
+
+def outcome_of(record: Mapping[str, Any]) -> str:
+    """The outcome in a decision's record; an earlier loopbook wrote only `promoted`."""
+    return record.get("outcome") or (PROMOTED if record["promoted"] else REFUSED)
 
 
 def decide(evidence: Evidence, gate: Gate, task: Task) -> Decision:
@@ -104,7 +130,8 @@ def decide(evidence: Evidence, gate: Gate, task: Task) -> Decision:
     baseline beyond doubt; and if, where a champion stands, it is better on the
     same rows and its interval does not reach beyond `margin`, or it mends a
     bias of the champion and is not worse than `margin`; and it is worse than
-    `slice_margin` beyond doubt in no slice.
+    `slice_margin` beyond doubt in no slice. The same model again is neither
+    promoted nor refused.
 
     Notes
     -----
@@ -121,7 +148,22 @@ def decide(evidence: Evidence, gate: Gate, task: Task) -> Decision:
     if evidence.barred:
         checks.append(Check("barred", False, evidence.barred))
     checks += _champion(evidence, gate, task)
-    return Decision(all(check.passed for check in checks), checks)
+    same = evidence.same_as_champion
+    return Decision(not same and all(check.passed for check in checks), checks, same)
+
+
+def compared(interval: Interval, margin: float) -> str:
+    """The word for a difference of losses, challenger minus the other.
+
+    `BETTER` where the whole interval lies below 0; `NOT_WORSE` where it ends at
+    the margin or before it; `WORSE` where it lies above 0 and reaches beyond the
+    margin; else `MAY_BE_WORSE`.
+    """
+    if interval.high < 0:
+        return BETTER
+    if interval.high <= margin:
+        return NOT_WORSE
+    return WORSE if interval.low > 0 else MAY_BE_WORSE
 
 
 def _parity(e: Evidence, task: Task) -> Check:
@@ -152,16 +194,17 @@ def _rows(e: Evidence, gate: Gate) -> Check:
 
 def _baseline(e: Evidence, task: Task) -> Check:
     overall, said = e.against_baseline[ALL], task.measure.said_change
-    passed = overall.high < 0
+    word = compared(overall, 0.0)
     difference = f"{said(overall.mean)}, interval {said(overall.low)} to {said(overall.high)}"
-    verb = "better than" if passed else "not better beyond doubt than"
+    verb = f"{word} than" if word in (BETTER, WORSE) else "not better beyond doubt than"
     remedy = "more rows, more features, or another candidate (docs/candidates.md)"
-    return Check("baseline", passed, f"{verb} the baseline ({difference})", remedy)
+    return Check("baseline", word == BETTER, f"{verb} the baseline ({difference})", remedy)
 
 
 def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
     if e.same_as_champion:
-        return [Check("champion", False, "it is the model that serves already; nothing to change")]
+        reason = f"{e.same_as_champion} still serves, and this build made the same model again"
+        return [Check("champion", True, reason)]
     if e.champion_obstacle:
         return [_incomparable(e.champion_obstacle, gate)]
     if e.against_champion is None:
@@ -170,14 +213,14 @@ def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
         ]
     overall, said = e.against_champion[ALL], task.measure.said_change
     margin = gate.margin * e.scale.loss
-    passed = overall.mean < 0 and overall.high <= margin
+    word = compared(overall, margin)
+    passed = word == BETTER or (word == NOT_WORSE and overall.mean < 0)
     difference = (
         f"{said(overall.mean)} on the same {overall.n:,} rows, interval "
         f"{said(overall.low)} to {said(overall.high)}, margin {said(margin)}"
     )
-    verb = "better than" if passed else "not better than"
     if not passed and _mends_bias(e, gate) and overall.mean <= margin:
-        passed, verb = True, "not worse than"
+        passed, word = True, NOT_WORSE
         of_class = f" of {e.bias_of}" if task.classes else ""
         difference += (
             f", and it mends a bias{of_class}: "
@@ -185,7 +228,9 @@ def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
             f"{task.bias_measure.said_change(e.bias['champion'].mean)}"
         )
     slices = {name: i for name, i in e.against_champion.items() if name != ALL}
-    reason = f"{verb} the champion ({difference})"
+    reason = f"{word} than the champion ({difference})"
+    if word == NOT_WORSE and not passed:
+        reason = f"{reason}, but its error is no smaller, so a change gains nothing"
     return [
         _slices(slices, gate.slice_margin * e.scale.loss, task),
         Check("champion", passed, reason),
@@ -216,4 +261,4 @@ def _slices(slices: Mapping[str, Interval], margin: float, task: Task) -> Check:
     if not harmed:
         return Check("slices", True, f"no slice of {len(slices)} is worse beyond {said(margin)}")
     worst = ", ".join(f"{name} ({said(i.mean)}, n = {i.n:,})" for name, i in harmed.items())
-    return Check("slices", False, f"worse than the champion beyond doubt in {worst}")
+    return Check("slices", False, f"worse than the champion in {worst}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loopbook.models import promotion
 from loopbook.pipeline.runs import only_run
 from loopbook.project.errors import BuildFailed, LoopbookError, ProvenanceError
 from loopbook.project.files import read_json
@@ -214,7 +215,7 @@ def _gate(recipe: Recipe, root: Path) -> str:
     if recipe.decision is None or not path.exists():
         return UNCOMPARED
     then, now = recipe.decision, read_json(path)
-    words = [["refused", "promoted"][bool(told["promoted"])] for told in (then, now)]
+    words = [promotion.outcome_of(told) for told in (then, now)]
     if words[0] == words[1]:
         return f"{words[1]}, as then"
     failed = [check["name"] for check in now.get("checks", []) if not check.get("passed", True)]

@@ -20,6 +20,7 @@ from loopbook.records import seals
 NOTHING, PROMOTED, REFUSED, ROLLED_BACK = "nothing", "promoted", "refused", "rolled back"
 INVESTIGATE, ERROR = "investigate", "error"
 FAILED = "failed"  # what an attempt is until it has succeeded
+UNCHANGED = "unchanged"  # an attempt that made the model that serves again
 EXIT_CODES = {NOTHING: 0, PROMOTED: 10, REFUSED: 20, INVESTIGATE: 30, ROLLED_BACK: 40, ERROR: 1}
 MOST_WATCHED = 500  # turns that a scrape of the service looks at
 ALWAYS = {"turn", "as_of", "outcome", "reason"}

@@ -161,6 +161,6 @@ def read_record(record: Mapping[str, Any]) -> Evidence:
         bias={role: Interval(**interval) for role, interval in record["bias"].items()},
         bias_of=record["bias_of"],
         champion_obstacle=record["obstacle"],
-        same_as_champion=record["same_as_champion"],
+        same_as_champion=record["champion"]["label"] if record["same_as_champion"] else "",
         barred=record["barred"],
     )
