@@ -44,10 +44,19 @@ def describe(project: Project) -> list[str]:
     lines += loop_lines(
         champion, before, turn_records.listed(project), read_knobs(project.knobs), utc_now()
     )
-    stale = graph.stale_tasks(project)
-    lines.append(f"stale       {', '.join(stale) if stale else 'nothing'}")
+    stale = graph.stale_reasons(project)
+    lines += _stale_lines(stale)
     lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
     return lines
+
+
+def _stale_lines(stale: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each task that would run again, with why."""
+    if not stale:
+        return ["stale       nothing"]
+    width = max(map(len, stale))
+    told = [f"{name:<{width}}  {'; '.join(why)}" for name, why in stale.items()]
+    return [f"stale       {told[0]}", *(f"            {line}" for line in told[1:])]
 
 
 def _ways_on(project: Project) -> list[str]:

@@ -12,6 +12,7 @@ half-written product that counts as whole; and one build runs at a time.
 import logging
 import threading
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -25,7 +26,15 @@ from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
 from ploomber.spec import DAGSpec
 
-from loopbook.pipeline import back_ends, digests, graph_files, kernels, lineage_events, notebooks
+from loopbook.pipeline import (
+    back_ends,
+    digests,
+    graph_files,
+    kernels,
+    lineage_events,
+    notebooks,
+    staleness,
+)
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
@@ -208,7 +217,10 @@ def load_graph(
             spec = DAGSpec(str((graph or project.graph).name), env={**knobs.model_dump()})
             graph_files.give_kernels(spec["tasks"], project)
             dag = spec.to_dag()
-            dag.render(show_progress=False)
+            with warnings.catch_warnings():
+                # of a product that somebody deleted; `staleness` says so in a sentence
+                warnings.filterwarnings("ignore", "Corrupted product metadata")
+                dag.render(show_progress=False)
         except DAGRenderError as error:
             if ours := _loopbook_error(error):
                 raise ours from None
@@ -291,5 +303,17 @@ def tell_verdict(dag: DAG) -> None:
 
 def stale_tasks(project: Project, changes: Mapping[str, Any] | None = None) -> list[str]:
     """The tasks that a build would run now."""
-    dag = load_graph(project, changes)
-    return [name for name, task in dag.items() if task.exec_status != TaskStatus.Skipped]
+    return list(_stale(load_graph(project, changes)))
+
+
+def stale_reasons(
+    project: Project, changes: Mapping[str, Any] | None = None
+) -> dict[str, list[str]]:
+    """Why each task that a build would run now is stale."""
+    stale = _stale(load_graph(project, changes))
+    states = {name: staleness.state_of(task, stale, project) for name, task in stale.items()}
+    return {name: staleness.reasons(project, state) for name, state in states.items()}
+
+
+def _stale(dag: DAG) -> dict[str, Any]:
+    return {name: t for name, t in dag.items() if t.exec_status != TaskStatus.Skipped}
