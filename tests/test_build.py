@@ -24,6 +24,7 @@ import polars as pl
 import psutil
 import pytest
 from browsing import Voila, resized
+from executed import documents, of_frames, unexplained
 from made_once import MANY_SIGNS, copied, made_once
 from watched import asked_for, watched_if_possible
 
@@ -251,6 +252,14 @@ def test_all_that_a_build_leaves_is_sealed_and_is_as_it_was_written(built):
     assert not [note for note in report["notes"] if "not sealed" in note]
     assert report["looked_at"]["products of tasks"] > 3 * len(ALL)
     assert report["looked_at"]["executed notebooks"] > len(ALL) - 2
+
+
+def test_every_document_of_a_build_is_written_for_people(built):
+    """No frame as a program sees it, and a sentence with each figure."""
+    told = documents(built)
+    assert len(told) >= len(ALL)
+    assert {name: of_frames(cells) for name, cells in told.items() if of_frames(cells)} == {}
+    assert {name: unexplained(cells) for name, cells in told.items() if unexplained(cells)} == {}
 
 
 @pytest.mark.parametrize("width", [1200, 390])

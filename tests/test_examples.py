@@ -16,6 +16,7 @@ import polars as pl
 import pytest
 import yaml
 from example_words import read_by_people, words_of_the_example
+from executed import documents, of_frames, unexplained
 from made_once import made_once
 from small_house import ROOT, Running, environment, loopbook, set_knobs
 
@@ -354,6 +355,17 @@ def test_all_that_an_example_says_is_about_its_own_table(lived):
             read_contract(lived / "contract.yaml").target.name in t for t in texts.values()
         )
     assert about > len(SPOKEN) / 3
+
+
+@pytest.mark.slow
+def test_every_document_of_an_example_is_written_for_people(lived):
+    """No frame as a program sees it, no figure without a sentence, links to the sections."""
+    told = documents(lived)
+    assert len(told) > 10
+    assert {name: of_frames(cells) for name, cells in told.items() if of_frames(cells)} == {}
+    assert {name: unexplained(cells) for name, cells in told.items() if unexplained(cells)} == {}
+    titles = ["".join(cells[0]["source"]) for cells in told.values()]
+    assert sum("**Contents:** [" in title for title in titles) > 10
 
 
 @pytest.mark.slow

@@ -73,7 +73,7 @@ def test_a_notebook_has_the_anatomy_of_all(path):
     assert title.startswith("# ")
     assert "| Reads | Writes | Decides |" in title
     code = [c for c in cells if c["cell_type"] == "code"]
-    assert 6 <= len(code) <= 16
+    assert 6 <= len(code) <= 20  # the method of a decision stands in its notebook
     assert not any(c["outputs"] or c["execution_count"] for c in code)
     for cell in code:
         source = "".join(cell["source"])

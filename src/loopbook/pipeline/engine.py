@@ -8,6 +8,7 @@ import threading
 
 from papermill.engines import NBClientEngine
 
+from loopbook.pipeline.documents import as_document
 from loopbook.pipeline.progress import Progress
 
 
@@ -30,6 +31,7 @@ class ReportingEngine(NBClientEngine):
             return started(cell, cell_index, **rest)
 
         nb_man.cell_start = cell_start
+        as_document(nb_man.nb)
         # a kernel's own log would stand between our lines; its errors are in the notebook
         quiet = ["--IPKernelApp.log_level=CRITICAL"]
         # all is written by then; MLflow's threads would take 2 s to say goodbye

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from loopbook.pipeline.documents import HIDE_INPUT, as_written
 from loopbook.provenance.field_changes import ADDED, CHANGED, REMOVED
 
 INJECTED = "injected-parameters"  # the tag that Papermill gives the cell with a run's parameters
@@ -56,9 +57,9 @@ def cells(notebook: Mapping[str, Any]) -> list[Cell]:
     """The cells of a notebook, without the one that a run put its parameters into."""
     found = []
     for cell in notebook["cells"]:
-        tags = cell.get("metadata", {}).get("tags", [])
+        tags = [tag for tag in cell.get("metadata", {}).get("tags", []) if tag != HIDE_INPUT]
         if INJECTED not in tags:
-            text = "".join(cell["source"]).rstrip()
+            text = as_written("".join(cell["source"])).rstrip()
             found.append(Cell(cell["cell_type"], tags[0] if tags else "", text))
     return found
 

@@ -1,0 +1,211 @@
+"""Sentences: what a figure of a table's columns shows, in words.
+
+It decides what of the numbers that a figure draws is worth a sentence. Each
+function takes what the function of `plots` takes and returns text; none names
+a cause, since a figure has none. What errors show is `error_sentences`'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+
+from loopbook.pages.reading import Sentence, in_unit, per_cent
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loopbook.monitoring.drift import ColumnDrift
+
+NOTHING = Sentence("There is nothing to show here.")
+FEW = 0.25  # of the rows of the middle period: fewer are worth a look
+EDGE = 4  # periods at either end of a line, whose means are compared
+SOME = 5  # names in a sentence; the others are counted
+
+
+def listed(names: Sequence[str], most: int = SOME) -> str:
+    """Names in a sentence: a, b and 3 more."""
+    names = list(names)
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def counted(number: int, one: str, many: str | None = None) -> str:
+    """A count with its word: 1 row, 2 rows."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def of_counts(periods: pl.DataFrame, of: str = "rows", period: str = "week") -> Sentence:
+    """How many rows came in each period (`period`, `value`), and whether any is missing."""
+    periods = periods.drop_nulls("period").sort("period")
+    if periods.is_empty():
+        return NOTHING
+    counts, days = periods["value"], timedelta(days=7 if period == "week" else 1)
+    first, last = periods["period"][0], periods["period"][-1]
+    gaps = int((last - first) / days) + 1 - periods.height
+    middle = float(counts.median())
+    few = periods.filter(pl.col("value") < FEW * middle)["period"]
+    told = (
+        f"From {first:%d %B %Y} to {last:%d %B %Y}, the median {period} has {middle:,.0f} {of}, "
+        f"the fewest are {counts.min():,} and the most {counts.max():,}. "
+    )
+    if gaps > 0:
+        told += f"{counted(gaps, period)} in between {'has' if gaps == 1 else 'have'} none. "
+    if len(few):
+        days_of = listed([f"{day:%d %B %Y}" for day in few], 3)
+        told += f"Under a quarter of the median: the {period} of {days_of}."
+    elif gaps <= 0:
+        told += f"No {period} is missing, and none has under a quarter of the median."
+    return Sentence(told.strip())
+
+
+def of_line(periods: pl.DataFrame, say: Callable[[float], str], period: str = "week") -> Sentence:
+    """By how much the newest periods are above or below the first ones, line by line."""
+    periods, told = periods.sort("period"), []
+    for name in (column for column in periods.columns if column != "period"):
+        line = periods[name].drop_nulls()
+        if not len(line):
+            continue
+        edge = max(1, min(EDGE, len(line) // 2))
+        before, now = float(line.head(edge).mean()), float(line.tail(edge).mean())
+        what = "The mean" if name == "value" else name[:1].upper() + name[1:]
+        if len(line) == 1:
+            told.append(f"{what} is {say(now)} in the one {period} that there is.")
+            continue
+        many = counted(edge, period) if edge > 1 else period
+        way = "is" if say(before) == say(now) else "rose" if now > before else "fell"
+        change = f"{say(now)} throughout" if way == "is" else f"from {say(before)} to {say(now)}"
+        told.append(f"{what} {way} {change} (first {many} against last {many}).")
+    return Sentence(" ".join(told)) if told else NOTHING
+
+
+def of_groups(
+    groups: Mapping[str, Any], unit: str | None = None, order: Sequence[str] | None = None
+) -> Sentence:
+    """How the last group differs from the first: in its median, or in the share of a value."""
+    arrays = {name: np.asarray(group) for name, group in groups.items()}
+    if all(group.dtype.kind in "fiub" for group in arrays.values()):
+        return _of_numbers({n: g.astype(float) for n, g in arrays.items()}, unit)
+    return _of_words(arrays, order)
+
+
+def _of_numbers(groups: Mapping[str, np.ndarray], unit: str | None) -> Sentence:
+    told = {}
+    for name, group in groups.items():
+        there = group[np.isfinite(group)]
+        if there.size:
+            low, middle, high = np.quantile(there, [0.25, 0.5, 0.75])
+            told[name] = (middle, f"{in_unit(low, unit, bare=True)} to {in_unit(high, unit)}")
+    if not told:
+        return Sentence("No row has a value.")
+    if len(told) == 1:
+        ((middle, quarters),) = told.values()
+        (group,) = groups.values()
+        none = group.size - np.isfinite(group).sum()
+        least, most = np.nanmin(group), np.nanmax(group)
+        missing = f" {counted(int(none), 'row has', 'rows have')} no value." if none else ""
+        return Sentence(
+            f"The median is {in_unit(middle, unit)}, half of the rows lie between {quarters}, and "
+            f"all between {in_unit(least, unit, bare=True)} and {in_unit(most, unit)}.{missing}"
+        )
+    medians = "; ".join(f"{name} {in_unit(middle, unit)}" for name, (middle, _) in told.items())
+    first, *_, last = [*told, *told]
+    before, now = told[first][0], told[last][0]
+    if in_unit(before) == in_unit(now):
+        return Sentence(f"The medians of {first} and {last} are the same. Medians: {medians}.")
+    way = "above" if now > before else "below"
+    size = per_cent(abs(now / before - 1)) if before > 0 else in_unit(abs(now - before), unit)
+    return Sentence(f"The median of {last} is {size} {way} that of {first}. Medians: {medians}.")
+
+
+def _of_words(groups: Mapping[str, np.ndarray], order: Sequence[str] | None) -> Sentence:
+    shares = {}
+    for name, group in groups.items():
+        there = [str(word) for word in group if word is not None]
+        words, counts = np.unique(there, return_counts=True)
+        if there:
+            shares[name] = dict(zip(words, counts / len(there), strict=True))
+    if not shares:
+        return Sentence("No row has a value.")
+    first, *_, last = [*shares, *shares]
+    before, now = shares[first], shares[last]
+    known = [word for word in order or sorted({*before, *now}) if word in before or word in now]
+    if first == last:
+        often = max(known, key=lambda word: now.get(word, 0.0))
+        return Sentence(
+            f"{often} is the most frequent of {counted(len(known), 'value')}, with "
+            f"{per_cent(now[often])} of the rows."
+        )
+    moved = max(known, key=lambda word: abs(now.get(word, 0.0) - before.get(word, 0.0)))
+    one, other = per_cent(before.get(moved, 0.0)), per_cent(now.get(moved, 0.0))
+    if one == other:
+        return Sentence(f"No value is more frequent in {last} than in {first}.")
+    return Sentence(
+        f"{moved} differs most: it is {one} of the rows of {first}, and {other} of those of {last}."
+    )
+
+
+def of_ranking(
+    names: Sequence[str],
+    values: Sequence[float],
+    say: Callable[[float], str],
+    *,
+    little: float | None = None,
+) -> Sentence:
+    """Which names lead, by their size; and how many have at most `little`."""
+    order = sorted(range(len(names)), key=lambda k: -abs(values[k]))
+    if not order:
+        return Sentence("There is no column of numbers.")
+    lead = listed([f"{names[k]} ({say(values[k])})" for k in order[:3]])
+    told = f"Of {len(names):,}, the largest: {lead}." if len(names) > 3 else f"{lead}."
+    if little is not None:
+        low = sum(abs(value) <= little for value in values)
+        told += f" {counted(low, 'has', 'have')} {say(little)} or less." if low else ""
+    return Sentence(told)
+
+
+def of_best(names: Sequence[str], values: Sequence[float], say: Callable, best: str) -> Sentence:
+    """Which of some errors is the smallest, and by how much the next one is larger."""
+    by_name = dict(zip(names, values, strict=True))
+    told = f"{best} has {say(by_name[best])}"
+    others = {name: size for name, size in by_name.items() if name != best}
+    if not others:
+        return Sentence(f"{told}; it is the only one.")
+    next_one = min(others, key=lambda name: (others[name], name))
+    if others[next_one] < by_name[best]:
+        less = f"{next_one} has less, {say(others[next_one])}, and cannot be the challenger"
+        return Sentence(f"{told}; {less}.")
+    return Sentence(f"{told}; the next one is {next_one} with {say(others[next_one])}.")
+
+
+def of_drift(columns: Sequence[ColumnDrift]) -> Sentence:
+    """Which judged columns moved farther than chance moves them."""
+    if not columns:
+        return Sentence("Nothing was compared in this window.")
+    moved = [column for column in columns if column.has_drifted]
+    told = f"{len(moved):,} of {counted(len(columns), 'judged column')} moved beyond chance"
+    if moved:
+        names = listed([f"{c.column} ({c.distance / max(c.threshold, 1e-12):.2g})" for c in moved])
+        return Sentence(f"{told}, as multiples of the threshold: {names}.")
+    top = max(columns, key=lambda column: column.distance / max(column.threshold, 1e-12))
+    nearest = per_cent(top.distance / max(top.threshold, 1e-12), 0)
+    return Sentence(f"{told}. {top.column} comes nearest, with {nearest} of its threshold.")
+
+
+def of_shares(columns: Sequence[ColumnDrift]) -> Sentence:
+    """Of the column that moved farthest, the values whose share changed most."""
+    if not columns:
+        return Sentence("Nothing was compared in this window.")
+    column = columns[0]
+    changes = [now - before for before, now in zip(column.reference, column.current, strict=True)]
+    place = max(range(len(changes)), key=lambda k: abs(changes[k]))
+    return Sentence(
+        f"In {column.column}, {column.labels[place]} changed most: "
+        f"{per_cent(column.reference[place])} of the reference, "
+        f"{per_cent(column.current[place])} of this window."
+    )

@@ -1,0 +1,192 @@
+"""Sentences and tables of notebooks: what they say of numbers that are known, and never as markup."""
+
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+
+import numpy as np
+import polars as pl
+import pytest
+from test_judging import TASKS
+
+from loopbook.models.evaluation import Interval
+from loopbook.models.measures import Measure
+from loopbook.pages import error_sentences, reading, sentences
+
+HOSTILE = "<img src=x onerror=alert(1)> $a$ *b* [c](http://d)"
+PERCENT = Measure("error", "%", 100, "points")
+MONDAY = datetime(2024, 1, 1)
+
+
+def weeks(values: list, name: str = "value", skip: tuple[int, ...] = ()) -> pl.DataFrame:
+    kept = [k for k in range(len(values)) if k not in skip]
+    periods = [MONDAY + timedelta(weeks=k) for k in kept]
+    return pl.DataFrame({"period": periods, name: [values[k] for k in kept]})
+
+
+def test_a_table_has_no_type_no_quotes_and_its_amounts_at_the_right():
+    rows = [
+        {"class": "a", "rows": 1200, "share": reading.per_cent(0.02), "loss": 0.123456, "ok": True},
+        {"class": "b", "rows": None, "share": reading.per_cent(None), "loss": 1234.5, "ok": False},
+    ]
+    shown = reading.table(rows)
+    assert repr(shown).splitlines() == [
+        "class   rows      share   loss  ok",
+        "a      1,200      2.0 %  0.123  yes",
+        "b          –  not known  1,234  no",
+    ]
+    page = shown._repr_html_()
+    assert page.count('<td style="text-align: right">') == 6
+    assert "f64" not in page
+    assert "shape" not in page
+    assert "&quot;" not in page
+
+
+def test_a_table_without_rows_is_a_sentence():
+    assert reading.table([], none="Every row has a value.") == "Every row has a value."
+
+
+def test_a_value_of_the_data_is_neither_markup_nor_a_formula_in_a_table_or_a_sentence():
+    page = reading.table([{HOSTILE: HOSTILE}])._repr_html_()
+    assert "<img" not in page
+    assert page.count("$") == page.count("<span>$</span>") == 4
+    told = reading.Sentence(HOSTILE)._repr_markdown_()
+    assert "<img" not in told.replace("&lt;", "")
+    assert told.count("$") == told.count("<span>$</span>") == 2
+    assert r"\*b\*" in told
+    assert "](http" not in told
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "text"),
+    [
+        (634_123.4, "USD", "634,123 USD"),
+        (1975.0, "year", "1975"),
+        (2_000_000.0, None, "2,000,000"),
+        (2.25, "count", "2.25"),
+        (0.1234, "miles", "0.123 miles"),
+        (None, "USD", "not known"),
+        (float("nan"), "USD", "not known"),
+    ],
+)
+def test_an_amount_has_three_digits_and_its_unit_and_a_year_has_neither(number, unit, text):
+    assert reading.in_unit(number, unit) == text
+
+
+def test_counts_by_week_say_how_many_are_missing_and_which_are_small():
+    told = sentences.of_counts(weeks([40, 40, 40, 2, 40, 40], skip=(2,)))
+    assert "the median week has 40 rows" in told
+    assert "1 week in between has none" in told
+    assert "the week of 22 January 2024" in told
+    assert "No week is missing" in sentences.of_counts(weeks([40, 41, 42]))
+    assert sentences.of_counts(weeks([])) == sentences.NOTHING
+
+
+def test_a_line_says_from_where_to_where_it_went():
+    rising = sentences.of_line(weeks([1.0] * 4 + [2.0] * 4, "share of a"), reading.in_unit)
+    assert rising == "Share of a rose from 1 to 2 (first 4 weeks against last 4 weeks)."
+    assert "1 throughout" in sentences.of_line(weeks([1.0] * 8), reading.in_unit)
+    assert "the one week" in sentences.of_line(weeks([1.0]), reading.in_unit)
+
+
+def test_the_last_group_is_held_against_the_first():
+    groups = {"train": np.array([1.0, 2.0, 3.0]), "test": np.array([2.0, 3.0, 4.0])}
+    told = sentences.of_groups(groups, "USD")
+    assert told == (
+        "The median of test is 50.0 % above that of train. Medians: train 2 USD; test 3 USD."
+    )
+    words = {"train": pl.Series(["a", "b"]), "test": pl.Series(["b", "b", None])}
+    told = sentences.of_groups(words, order=["a", "b"])
+    assert told == "a differs most: it is 50.0 % of the rows of train, and 0.0 % of those of test."
+    assert sentences.of_groups({"all": pl.Series([], dtype=pl.String)}) == "No row has a value."
+
+
+def test_one_group_has_its_middle_its_ends_and_what_is_missing():
+    told = sentences.of_groups({"built": np.array([1900.0, 1950.0, 2000.0, np.nan])}, "year")
+    assert "The median is 1950" in told
+    assert "all between 1900 and 2000. 1 row has no value." in told
+
+
+def test_a_candidate_that_may_not_challenge_is_told_though_its_error_is_less():
+    told = sentences.of_best(["a", "baseline"], [0.2, 0.1], PERCENT.said, "a")
+    assert told == "a has 20.0 %; baseline has less, 10.0 %, and cannot be the challenger."
+    assert "next one is b with 30.0 %" in sentences.of_best(
+        ["a", "b"], [0.2, 0.3], PERCENT.said, "a"
+    )
+
+
+def test_differences_are_better_worse_or_not_told_apart():
+    rows = {
+        "all rows": Interval(-0.02, -0.03, -0.01, 100),
+        "a": Interval(0.02, 0.01, 0.03, 50),
+        "b": Interval(0.0, -0.01, 0.01, 50),
+    }
+    told = error_sentences.of_changes(rows, PERCENT)
+    assert told.startswith("all rows: -2.00 points (-3.00 points to -1.00 points), better beyond")
+    assert "1 are better beyond doubt, 1 worse, and 1 cannot be told apart. Worse: a." in told
+
+
+def test_a_bias_is_sure_only_where_its_interval_leaves_zero():
+    rows = {"champion": Interval(-0.02, -0.03, -0.01, 9), "raw": Interval(0.0, -0.01, 0.01, 9)}
+    told = error_sentences.of_biases(rows, Measure("bias", "%", 100))
+    assert "surely too little" in told
+    assert told.endswith("zero is possible.")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_each_figure_of_errors_has_its_sentence_with_numbers(name):
+    from loopbook.pages import error_plots
+
+    task, draw = TASKS[name], np.random.default_rng(2)
+    observed = draw.integers(0, max(task.width, 2), 60).astype(float) + (not task.classes)
+    answers = observed + 0.5
+    if task.classes:
+        answers = draw.dirichlet(np.ones(task.width), 60)
+    pictures = error_plots.errors(task, observed, answers)
+    told = error_sentences.of_errors(task, observed, answers)
+    assert told.keys() == pictures.keys()
+    assert all(any(sign.isdigit() for sign in text) for text in told.values())
+    calibrated = error_sentences.of_calibration(task, observed, {"champion": answers})
+    assert "above the line" in calibrated
+
+
+def test_what_is_taken_for_what_is_counted():
+    task = TASKS["multiclass"]
+    observed = np.array([0, 0, 0, 1, 2])
+    answers = np.eye(3)[[0, 1, 1, 1, 2]] * 0.9 + 0.03
+    told = error_sentences.of_errors(task, observed, answers)["confusion"]
+    assert told.startswith("60.0 % of 5 rows")
+    assert "a was answered with b in 2 of 3 rows" in told
+
+
+def test_the_newest_error_is_held_against_that_at_promotion():
+    periods = [{"error": 0.1, "low": 0.09, "high": 0.11}, {"error": 0.3, "low": 0.2, "high": 0.4}]
+    told = error_sentences.of_periods(periods, 0.1, PERCENT)
+    assert "the newest has 30.0 % (20.0 % to 40.0 %)" in told
+    assert "surely above" in told
+    assert "The newest estimate is 20.0 %" in error_sentences.of_periods(
+        [{"error": None, "estimated": 0.2}], None, PERCENT
+    )
+
+
+def test_the_slices_that_are_surely_worse_than_all_rows_are_named():
+    rows = {
+        "all rows": Interval(0.1, 0.09, 0.11, 100),
+        "a": Interval(0.2, 0.15, 0.25, 50),
+        "b": Interval(0.12, 0.05, 0.2, 50),
+    }
+    told = error_sentences.of_slices(rows, PERCENT)
+    assert "The largest is that of a, 20.0 %. Surely above that of all rows: a." in told
+
+
+def test_drift_names_what_moved_or_what_came_nearest():
+    def column(name: str, distance: float):
+        return SimpleNamespace(
+            column=name, distance=distance, threshold=0.1, has_drifted=distance > 0.1,
+            labels=["x", "y", "z"], reference=[0.5, 0.3, 0.2], current=[0.1, 0.5, 0.4],
+        )  # fmt: skip
+
+    told = sentences.of_drift([column("a", 0.3), column("b", 0.05)])
+    assert told.startswith("1 of 2 judged columns moved beyond chance")
+    assert "a (3)" in told
+    assert "b comes nearest, with 50 %" in sentences.of_drift([column("b", 0.05)])
+    assert "50.0 % of the reference, 10.0 % of this window" in sentences.of_shares([column("a", 1)])
