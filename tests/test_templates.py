@@ -10,7 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
 from reading import Reads
 
-from loopbook.pages import differences, dossier, formats, rendering, why
+from loopbook.pages import differences, dossier, drawings, formats, rendering, why
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import versions as version_pages
@@ -23,12 +23,14 @@ TEMPLATES = sorted(path.name for path in files("loopbook.pages").joinpath("templ
 MARKUP = "\"'><img src=x onerror=alert(1)></style></pre>"
 OURS = {
     *("style", "div", "nav", "a", "h1", "h2", "h3", "p", "b", "br", "ul", "li", "img", "iframe"),
+    *("figure", "picture", "source", "figcaption", "i"),
     *("html", "head", "meta", "title", "body", "section", "thead", "data"),
     *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code", "tbody"),
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
 ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download", "open"}
 ATTRIBUTES |= {"role", "tabindex", "aria-label", "aria-current", "scope"}
+ATTRIBUTES |= {"media", "srcset"}
 FIGURES = {
     "errors.svg",
     "trend.svg",
@@ -38,6 +40,9 @@ FIGURES = {
     "slices.svg",
     "calibration.svg",
 }
+SPOTS = [drawings.Spot(1.0, 2.0, 3.0, 4.0, MARKUP)]
+FORM = drawings.Form(b"<svg></svg>", SPOTS)
+FIGURE = drawings.written(drawings.Drawing(FORM, FORM, MARKUP))
 INTERVAL = {"mean": 0.1, "low": 0.0, "high": 0.2, "n": 5}
 
 
@@ -148,7 +153,7 @@ def dossier_record() -> dict:
 
 def pages() -> dict[str, str]:
     """Every page, made of records whose texts are markup."""
-    figures = dict.fromkeys(FIGURES, b"<svg/>")
+    figures = dict.fromkeys(FIGURES, FIGURE)
     version = dict.fromkeys(("number", "run_id", "git_commit", "promoted_at"), MARKUP)
     version["gate_reason"] = MARKUP
     explanation = {"base": 1.0, "contributions": [{"feature": MARKUP, "value": MARKUP}]}
@@ -195,9 +200,9 @@ def pages() -> dict[str, str]:
         ),
         "loop": turn_pages.top([loop_turn()], [MARKUP]),
         "heading": turn_pages.heading(MARKUP, MARKUP, MARKUP, MARKUP),
-        "turns": turn_pages.turns([loop_turn(), other], b"<svg/>", MARKUP),
+        "turns": turn_pages.turns([loop_turn(), other], FIGURE, MARKUP),
         "replay": replay_pages.replay(
-            replay(), b"<svg/>", b"<svg/>", records=[loop_turn()], root=MARKUP
+            replay(), FIGURE, b"<svg/>", records=[loop_turn()], root=MARKUP
         ),
     }
 
@@ -231,6 +236,7 @@ def test_no_text_that_a_template_gets_becomes_an_element_or_an_attribute(made, p
         assert tag in OURS
         assert attributes.keys() <= ATTRIBUTES
         assert tag != "img" or attributes["src"].startswith("data:image/svg+xml;base64,")
+        assert tag != "source" or attributes["srcset"].startswith("data:image/svg+xml;base64,")
         assert tag != "iframe" or attributes["sandbox"] == "allow-scripts"
     assert "<img src=x" not in re.sub(r'srcdoc="[^"]*"', "", made[0][page])
 

@@ -13,19 +13,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopbook.pages import figures
+from loopbook.models.measures import amount
+from loopbook.pages import error_words, figures
 from loopbook.pages.class_plots import of_classes
 from loopbook.pages.figures import (
     CHALLENGER,
     CHAMPION,
     CURRENT,
-    LEGEND,
+    INK,
     REFERENCE,
     ROLES,
     Picture,
+    dated,
     figure,
+    legend,
     nothing,
     plain,
+    sized,
     words,
 )
 from loopbook.pages.number_plots import of_numbers, unit_of
@@ -69,6 +73,7 @@ OF_A_MODEL = {"number": of_numbers, "category": of_classes}
 # -- several models ------------------------------------------------------------
 
 
+@sized
 def calibration(
     task: Task, observed: np.ndarray, answers: Mapping[str, np.ndarray], groups: int = 10
 ) -> Picture:
@@ -80,18 +85,24 @@ def calibration(
     """
     if not observed.size or not answers:
         return nothing()
-    drawn, axis = figure(4.8, 4.6)
+    drawn, axis = figure(min(400, figures.width()))
     tables = {role: task.calibration(observed, some, groups) for role, some in answers.items()}
     points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
     said, was, reading, ends = ABOUT_CALIBRATION[task.contract.target.type](task, points)
-    axis.plot(ends, ends, color="black", lw=0.8)
+    axis.plot(ends, ends, color=INK, lw=0.8)
     for role, table in tables.items():
         colour = ROLES.get(role, CURRENT)
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=role)
+        for predicted, outcome, n in table.select("predicted", "observed", "n").iter_rows():
+            told = f"{role}: predicted {amount(predicted)}, observed {amount(outcome)} (n = {n:,})"
+            drawn.tell(axis, predicted, outcome, told)
     figures.compactly(axis)
     axis.set(xlabel=words(said), ylabel=words(was))
-    axis.legend(**LEGEND)
+    legend(axis)
     drawn.reading = reading
+    drawn.finding = " ".join(
+        error_words.farthest_group(role, table) for role, table in tables.items()
+    )
     return drawn
 
 
@@ -121,6 +132,7 @@ ABOUT_CALIBRATION = {"number": _of_a_mean, "category": _of_a_share}
 # -- errors as they are judged ---------------------------------------------------
 
 
+@sized
 def changes(
     rows: Mapping[str, Interval],
     measure: Measure,
@@ -138,38 +150,59 @@ def changes(
     """
     if not rows:
         return nothing()
-    drawn, axis, places = figures.lines(len(rows))
-    for place, i in zip(places, rows.values(), strict=True):
+    drawn, axis, places = figures.lines(_names(rows))
+    for (name, i), place in zip(rows.items(), places, strict=True):
         colour = CHAMPION if i.high < 0 else CHALLENGER if i.low > 0 else REFERENCE
         _interval(axis, place, i, measure, colour)
+        drawn.tell(
+            axis, *_box(place, i, measure), f"{name}: {error_words.reach(i, measure.said_change)}"
+        )
     if margin is not None:
         axis.axvline(measure.shown(margin), color=CURRENT, ls="--", lw=1)
-    _name_lines(axis, places, rows, label or measure.change_axis)
+    _finish_lines(axis, label or measure.change_axis)
+    drawn.finding = error_words.changed(rows, measure)
     return drawn
 
 
+@sized
 def biases(rows: Mapping[str, Interval], measure: Measure, label: str | None = None) -> Picture:
     """Mean signed errors with their intervals, one line a name; far from 0 is bad either way."""
     if not rows:
         return nothing()
-    drawn, axis, places = figures.lines(len(rows))
-    for place, i in zip(places, rows.values(), strict=True):
-        is_sure = i.low > 0 or i.high < 0
-        _interval(axis, place, i, measure, CHALLENGER if is_sure else REFERENCE)
-    _name_lines(axis, places, rows, label or measure.axis)
+    drawn, axis, places = figures.lines(_names(rows))
+    for (name, i), place in zip(rows.items(), places, strict=True):
+        _interval(axis, place, i, measure, CHALLENGER if error_words.is_off(i) else REFERENCE)
+        drawn.tell(
+            axis, *_box(place, i, measure), f"{name}: {error_words.reach(i, measure.said_change)}"
+        )
+    _finish_lines(axis, label or measure.axis)
+    drawn.finding = error_words.biased(rows, measure)
     return drawn
 
 
+@sized
 def slices(rows: Mapping[str, Interval], measure: Measure) -> Picture:
     """Realized error with its interval, one line a slice; the first is all rows."""
     if not rows:
         return nothing()
-    drawn, axis, places = figures.lines(len(rows), 5.4, 0.26)
-    for place, interval in zip(places, rows.values(), strict=True):
-        _interval(axis, place, interval, measure, CURRENT)
-    whole = measure.shown(next(iter(rows.values())).mean)
-    _name_lines(axis, places, rows, measure.axis, whole, REFERENCE)
+    drawn, axis, places = figures.lines(_names(rows), 24)
+    for (name, i), place in zip(rows.items(), places, strict=True):
+        _interval(axis, place, i, measure, CURRENT)
+        drawn.tell(axis, *_box(place, i, measure), f"{name}: {error_words.reach(i, measure.said)}")
+    (_, every), *others = rows.items()
+    _finish_lines(axis, measure.axis, measure.shown(every.mean), REFERENCE)
+    drawn.finding = error_words.largest(every, others, measure)
     return drawn
+
+
+def _names(rows: Mapping[str, Interval]) -> list[str]:
+    return [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()]
+
+
+def _box(place: float, i: Interval, measure: Measure) -> tuple[tuple[float, float], float]:
+    ends = [float(measure.shown(end)) for end in (i.low, i.mean, i.high)]
+    known = [end for end in ends if np.isfinite(end)] or [0.0]
+    return (min(known), max(known)), place
 
 
 def _interval(axis: Any, place: float, i: Interval, measure: Measure, colour: str) -> None:
@@ -179,19 +212,12 @@ def _interval(axis: Any, place: float, i: Interval, measure: Measure, colour: st
     axis.plot(mean, place, "o", color=colour, ms=5)
 
 
-def _name_lines(
-    axis: Any,
-    places: np.ndarray,
-    rows: Mapping[str, Interval],
-    label: str,
-    at: float = 0.0,
-    colour: str = "black",
-) -> None:
+def _finish_lines(axis: Any, label: str, at: float = 0.0, colour: str = INK) -> None:
     axis.axvline(at, color=colour, lw=0.8)
-    axis.set_yticks(places, [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()])
     axis.set(xlabel=words(label))
 
 
+@sized
 def over_time(
     periods: Sequence[Mapping[str, Any]],
     usual: float | None,
@@ -212,26 +238,38 @@ def over_time(
     """
     if all(p.get("error") is None and p.get("estimated") is None for p in periods):
         return nothing()
-    drawn, axis = figure(5.4, 3.2)
-    _realized(axis, periods, measure)
+    drawn, axis = figure(300)
+    _realized(drawn, axis, periods, measure)
     if usual is not None:
         axis.axhline(measure.shown(usual), color=REFERENCE, lw=1.2, label="at promotion")
-    axis.margins(y=0.25)
-    for at, text in (marks or {}).items():
-        axis.axvline(at, color=CHAMPION, ls=":", lw=1.4)
-        place = (at, axis.get_ylim()[1])
-        axis.annotate(plain(text), place, (3, -3), textcoords="offset points", va="top", size=8)
+    axis.margins(y=0.15)
+    _mark(axis, marks or {})
     axis.set(xlabel=time, ylabel=words(measure.axis))
-    axis.tick_params(axis="x", rotation=30)
-    if axis.get_legend_handles_labels()[0]:
-        axis.legend(**LEGEND)
-    if len({p["period"] for p in periods}) == 1 and not marks:  # else Matplotlib shows four years
-        only = periods[0]["period"]
-        axis.set_xlim(only - WEEK, only + WEEK)
+    dated(axis, [*(p["period"] for p in periods), *(marks or {})], WEEK)
+    legend(axis)
+    drawn.finding = error_words.course(periods, usual, measure)
     return drawn
 
 
-def _realized(axis: Any, periods: Sequence[Mapping[str, Any]], measure: Measure) -> None:
+def _mark(axis: Any, marks: Mapping[datetime, str]) -> None:
+    """What happened when, along its line so that neighbours do not touch."""
+    for at, text in marks.items():
+        axis.axvline(at, color=CHAMPION, ls=":", lw=1.4)
+        look = {"rotation": 90, "va": "top", "ha": "right", "size": 10}
+        where = (at, 1)
+        axis.annotate(
+            plain(text),
+            where,
+            (-1, -2),
+            xycoords=("data", "axes fraction"),
+            textcoords="offset points",
+            **look,
+        )
+
+
+def _realized(
+    drawn: Picture, axis: Any, periods: Sequence[Mapping[str, Any]], measure: Measure
+) -> None:
     """The realized errors with their intervals and the estimated ones, where they are known."""
     known = [p for p in periods if p.get("error") is not None]
     if known:
@@ -246,3 +284,9 @@ def _realized(axis: Any, periods: Sequence[Mapping[str, Any]], measure: Measure)
         axis.plot(
             [p["period"] for p in estimated], y, "s--", color=CHALLENGER, ms=4, label="estimated"
         )
+    for some, name, word in ((estimated, "estimated", "estimated"), (known, "error", "realized")):
+        for p in some:
+            told = f"{p['period']:%Y-%m-%d}: {word} {measure.said(p[name])}"
+            if name == "error" and None not in (p.get("low"), p.get("high")):
+                told += f" ({measure.said(p['low'])} to {measure.said(p['high'])})"
+            drawn.tell(axis, p["period"], measure.shown(p[name]), told)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopbook.pages import figures
-from loopbook.pages.figures import CHALLENGER, CURRENT, LEGEND, REFERENCE, Picture, figure, words
+from loopbook.pages.figures import (
+    CHALLENGER,
+    CURRENT,
+    INK,
+    REFERENCE,
+    Picture,
+    figure,
+    legend,
+    sized,
+    words,
+)
 
 if TYPE_CHECKING:
     from loopbook.models.number import Number
@@ -26,11 +36,12 @@ def of_numbers(task: Number, observed: np.ndarray, answers: np.ndarray, _decisio
     }
 
 
+@sized
 def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture:
-    """A point a row on equal axes, logarithmic where the target is a log inside."""
-    drawn, axis = figure(4.8, 4.6)
+    """A point a row, logarithmic where the target is a log inside."""
+    drawn, axis = figure(min(440, figures.width()))
     every = max(1, -(-observed.size // MOST_POINTS))
-    look = {"s": 5, "alpha": 0.35, "color": CHALLENGER, "lw": 0, "rasterized": True}
+    look = {"s": 7, "alpha": 0.35, "color": CHALLENGER, "lw": 0, "rasterized": True}
     axis.scatter(observed[::every], answers[::every], **look)
     ends = [min(observed.min(), answers.min()), max(observed.max(), answers.max())]
     axis.plot(ends, ends, color=REFERENCE, lw=1)
@@ -46,21 +57,44 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
     if every > 1:
         shown = observed[::every].size
         drawn.reading += f" Drawn: {shown:,} of {observed.size:,} rows, evenly chosen."
+    drawn.finding = (
+        f"{_too_much(observed, answers)} of {observed.size:,} rows were predicted too high: of the "
+        f"tenth with the lowest observed values {_at_an_end(observed, answers, low=True)}, of the tenth "
+        f"with the highest {_at_an_end(observed, answers, low=False)}."
+    )
     return drawn
 
 
+def _too_much(observed: np.ndarray, answers: np.ndarray) -> str:
+    return f"{100 * float((answers > observed).mean()):.0f} %"
+
+
+def _at_an_end(observed: np.ndarray, answers: np.ndarray, *, low: bool) -> str:
+    order = np.argsort(observed, kind="stable")
+    tenth = max(1, observed.size // 10)
+    some = order[:tenth] if low else order[-tenth:]
+    return _too_much(observed[some], answers[some])
+
+
+@sized
 def _residuals(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture:
     """How the signed errors are spread; what lies outside 99 % of them is put at the ends."""
     drawn, axis = figure()
+    measure = task.bias_measure
     (signed,) = task.signed_errors(observed, answers).values()
-    signed = task.bias_measure.shown(signed)
+    low, middle, high = (float(v) for v in np.quantile(signed, [0.1, 0.5, 0.9]))
+    drawn.finding = (
+        f"The median of the signed errors is {measure.said_change(middle)}; eight of ten rows lie "
+        f"between {measure.said_change(low)} and {measure.said_change(high)}."
+    )
+    signed = measure.shown(signed)
     reach = float(np.quantile(np.abs(signed), 0.99)) or 1.0
     axis.hist(np.clip(signed, -reach, reach), bins=80, color=CHALLENGER)
-    axis.axvline(0, color="black", lw=0.8)
+    axis.axvline(0, color=INK, lw=0.8)
     axis.axvline(float(np.median(signed)), color=CURRENT, ls="--", lw=1.2, label="median")
-    unit = task.bias_measure.unit
+    unit = measure.unit
     axis.set(xlabel=words(f"signed error ({unit})" if unit else "signed error"), ylabel="rows")
-    axis.legend(**LEGEND)
+    legend(axis)
     drawn.reading = (
         "The errors should be centred on zero; left of it the model predicted too little. A long "
         "tail to one side is a kind of row that the model gets wrong; errors beyond 99 % of the "

@@ -14,22 +14,30 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
+from loopbook.models.measures import amount
+from loopbook.pages import figures
 from loopbook.pages.figures import (
     CHALLENGER,
     CURRENT,
+    INK,
     REFERENCE,
     SEVERAL,
     Picture,
     compact,
+    dated,
     figure,
+    legend,
     lines,
     nothing,
+    per_cent,
     plain,
+    short,
+    sized,
     words,
 )
+from loopbook.pages.formats import asked
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
@@ -39,6 +47,7 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
 DAY = timedelta(days=1)
 
 
+@sized
 def distribution(
     values: Mapping[str, np.ndarray | pl.Series],
     label: str,
@@ -79,11 +88,23 @@ def _histograms(groups: Mapping[str, np.ndarray], label: str, *, log: bool) -> P
     if log:
         axis.set_xscale("log")
     axis.xaxis.set_major_formatter(FuncFormatter(compact))
-    axis.yaxis.set_major_formatter(PercentFormatter(1))
+    axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
     axis.set(xlabel=words(label), ylabel="share of rows")
     if len(groups) > 1:
-        axis.legend(frameon=False)
+        legend(axis)
+    drawn.finding = _middles(groups)
     return drawn
+
+
+def _middles(groups: Mapping[str, np.ndarray]) -> str:
+    """Where the middle eight tenths of each group lie."""
+    told = []
+    for name, group in groups.items():
+        known = group[np.isfinite(group)]
+        if known.size:
+            low, middle, high = (asked(v) for v in np.quantile(known, [0.1, 0.5, 0.9]))
+            told.append(f"{short(name)} {middle} ({low} to {high})")
+    return f"The median, and the middle eight tenths of the rows: {'; '.join(told)}."
 
 
 def _bars(
@@ -98,23 +119,31 @@ def _bars(
     kept = often if len(often) <= most else often[: most - 1]
     names = [name for name in order or kept if name in kept]
     rest = len(often) - len(kept)
-    drawn, axis, places = lines(len(names) + (rest > 0), each=0.16 + 0.12 * len(groups))
-    height = 0.8 / len(groups)
+    rows = [plain(name) for name in names] + [f"{rest:,} others"] * (rest > 0)
+    drawn, axis, places = lines(rows, each=14 + 10 * len(groups))
+    height = 0.8 / len(groups) if not figures.is_narrow() else 0.5 / len(groups)
+    top = places + height * len(groups) / 2
     for k, (group, count, colour) in enumerate(zip(groups, counts, cycle(SEVERAL))):
         total = max(count.total(), 1)
         shown = [count[name] / total for name in names]
         shown += [1 - sum(shown)] if rest and count else [0.0] * (rest > 0)
-        axis.barh(places + 0.4 - height * (k + 0.5), shown, height, color=colour, label=group)
-    rows = [plain(name) for name in names] + [f"{rest:,} others"] * (rest > 0)
-    axis.set_yticks(places, rows)
-    axis.grid(visible=False, axis="y")
-    axis.xaxis.set_major_formatter(PercentFormatter(1))
+        axis.barh(top - height * (k + 0.5), shown, height, color=colour, label=group)
+        for name, place, length in zip(rows, top - height * (k + 0.5), shown, strict=True):
+            told = f"{group}, {name}: {100 * length:.1f} %"
+            drawn.tell(axis, (0, length), (place - height / 2, place + height / 2), told)
+    axis.xaxis.set_major_formatter(FuncFormatter(per_cent))
     axis.set(xlabel="share of rows", ylabel=words(label))
     if len(groups) > 1:
-        axis.legend(frameon=False)
+        legend(axis)
+    said = [
+        f"{100 * count[often[0]] / max(count.total(), 1):.1f} % of {short(group)}"
+        for group, count in zip(groups, counts, strict=True)
+    ]
+    drawn.finding = f"The most frequent is {short(often[0])}: {', '.join(said)}."
     return drawn
 
 
+@sized
 def over_time(
     periods: pl.DataFrame,
     label: str,
@@ -131,59 +160,103 @@ def over_time(
         axis.plot(
             periods["period"], periods[name], color=colour, marker="o", ms=3, label=plain(name)
         )
-    if columns != ["value"]:
-        axis.legend(frameon=False)
-    top = axis.get_ylim()[1]
-    for k, (name, at) in enumerate((marks or {}).items()):
+    for name, at in (marks or {}).items():
         axis.axvline(at, color=REFERENCE, ls="--", lw=1)
-        place = (3, -4 - 11 * k)  # below the one before, which may be near
-        axis.annotate(name, (at, top), place, textcoords="offset points", va="top", size=9)
+        top = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axis.annotate(name, (at, 1), (0, 3), **top, ha="center", size=11)
     axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=time, ylabel=words(label))
-    axis.tick_params(axis="x", rotation=30)
-    if periods.height == 1 and isinstance(only := periods["period"][0], datetime):
-        ends = [only, *(marks or {}).values()]  # around one moment Matplotlib shows four years
-        axis.set_xlim(min(ends) - DAY, max(ends) + DAY)
+    whens = [*periods["period"], *(marks or {}).values()]
+    if whens and all(isinstance(when, datetime) for when in whens):
+        ends = [min(whens), max(whens)]
+        dated(axis, whens, DAY)
+        if periods.height == 1 and ends[0] != ends[1]:
+            axis.set_xlim(ends[0] - DAY, ends[1] + DAY)
+    if columns != ["value"]:
+        legend(axis)
+    drawn.finding = _ends(periods, columns)
     return drawn
 
 
-def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Figure:
+def _ends(periods: pl.DataFrame, columns: Sequence[str]) -> str:
+    """From what to what each line goes, and between which ends it lies."""
+    told = []
+    for name in columns:
+        known = periods[name].drop_nulls()
+        if known.is_empty():
+            continue
+        what = "" if name == "value" else f"{short(name)}: "
+        first, last, low, high = (
+            asked(float(v)) for v in (known[0], known[-1], known.min(), known.max())
+        )
+        told.append(
+            f"{what}{first} in the first and {last} in the last of {known.len():,} periods, between "
+            f"{low} and {high}"
+            if known.len() > 1
+            else f"{what}{first} in the only period"
+        )
+    sentence = "; ".join(told)
+    return f"{sentence[:1].upper()}{sentence[1:]}." if told else ""
+
+
+@sized
+def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str = "") -> Picture:
     """Horizontal bars, the first on top; `best` names the one in the challenger's colour."""
     if not names:
         return nothing("no column of numbers")
-    drawn, axis = figure(7.0, 0.9 + 0.3 * len(names))
-    places = np.arange(len(names))[::-1]
+    drawn, axis, places = lines([words(name) for name in names])
     colours = [CHALLENGER if name == best else REFERENCE for name in names]
-    axis.barh(places, values, color=colours, height=0.65)
-    axis.set_yticks(places, [words(name) for name in names])
-    axis.grid(visible=False, axis="y")
+    axis.barh(places, values, color=colours, height=0.35 if figures.is_narrow() else 0.65)
+    for place, name, value in zip(places, names, values, strict=True):
+        told = (min(0.0, float(value)), max(0.0, float(value)))
+        drawn.tell(axis, told, (place - 0.3, place + 0.3), f"{name}: {amount(value)}")
     axis.set(xlabel=words(label))
+    drawn.finding = f"{short(names[0])} comes first with {amount(values[0])}" + (
+        f", {short(names[-1])} last with {amount(values[-1])}." if len(names) > 1 else "."
+    )
     return drawn
 
 
-def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Figure:
+@sized
+def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Picture:
     """How far each column is from the reference, as a multiple of its threshold."""
-    columns = columns[:most]
+    whole, columns = columns, columns[:most]
     if not columns:
         return nothing()
-    drawn, axis = figure(5.4, 1.0 + 0.24 * len(columns))
-    places = np.arange(len(columns))[::-1]
+    drawn, axis, places = lines([plain(c.column) for c in columns], each=22)
     values = [c.distance / max(c.threshold, 1e-12) for c in columns]
     colours = [CHALLENGER if c.has_drifted else CURRENT for c in columns]
-    axis.barh(places, values, color=colours, height=0.65)
-    axis.axvline(1, color="black", lw=1)
-    axis.set_yticks(places, [plain(c.column) for c in columns])
-    axis.grid(visible=False, axis="y")
-    axis.set(xlabel="distance as a multiple of the threshold (beyond 1: drift)")
+    axis.barh(places, values, color=colours, height=0.35 if figures.is_narrow() else 0.65)
+    axis.axvline(1, color=INK, lw=1)
+    for place, c, value in zip(places, columns, values, strict=True):
+        told = f"{c.column}: distance {c.distance:.3f}, threshold {c.threshold:.3f}"
+        drawn.tell(axis, (0, value), (place - 0.3, place + 0.3), told)
+    axis.set(xlabel="multiples of the threshold; beyond 1 it moved", xlim=(0, None))
+    drawn.finding = _moved(whole)
     return drawn
 
 
-def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Figure:
+def _moved(columns: Sequence[ColumnDrift]) -> str:
+    moved = [short(c.column) for c in columns if c.has_drifted]
+    if not moved:
+        far = max(columns, key=lambda c: c.distance / max(c.threshold, 1e-12))
+        share = far.distance / max(far.threshold, 1e-12)
+        return (
+            f"None of {len(columns):,} columns moved beyond chance; {short(far.column)} comes "
+            f"nearest, at {amount(share)} of its threshold."
+        )
+    named = ", ".join(moved[:3]) + (f" and {len(moved) - 3:,} more" if len(moved) > 3 else "")
+    return f"{len(moved):,} of {len(columns):,} columns moved beyond chance: {named}."
+
+
+@sized
+def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Picture:
     """Reference and window side by side, one small chart a column; the largest bins of each."""
     columns = columns[:most]
     if not columns:
         return nothing()
-    drawn, grid = figure(5.4, 2.6 * len(columns), rows=len(columns))
+    drawn, grid = figure(200 * len(columns), rows=len(columns))
+    bins = min(bins, 8) if figures.is_narrow() else bins
     for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
         before, now = np.array(column.reference), np.array(column.current)
         kept = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:bins])
@@ -191,11 +264,39 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Fig
         places = np.arange(len(kept))
         axis.bar(places - 0.2, before[kept], 0.4, color=REFERENCE, label="reference")
         axis.bar(places + 0.2, now[kept], 0.4, color=CURRENT, label="this window")
-        axis.set_xticks(
-            places, [plain(column.labels[k], 14) for k in kept], rotation=45, ha="right"
+        for place, k in zip(places, kept, strict=True):
+            told = f"{column.column} {column.labels[k]}: {_beside(before[k], now[k])}"
+            drawn.tell(axis, (place - 0.4, place + 0.4), (0, max(before[k], now[k])), told)
+        labels = [plain(column.labels[k], 14) for k in kept]
+        is_crowded = max(map(len, labels), default=0) * figures.LETTER * len(labels) > (
+            figures.width() - 70
         )
-        axis.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-        axis.set_title(f"{plain(column.column)}: {column.distance:.3f} ({column.threshold:.3f})")
-        axis.set_ylabel("share of rows")
-    np.atleast_1d(grid)[0].legend(frameon=False)
+        turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
+        axis.set_xticks(places, labels, **turned)
+        axis.grid(visible=False, axis="x")
+        axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
+        axis.set_title(
+            f"{plain(column.column)}: distance {column.distance:.3f}, "
+            f"{'beyond' if column.has_drifted else 'within'} {column.threshold:.3f}",
+            loc="left",
+        )
+    first = np.atleast_1d(grid)[0]
+    drawn.legend(
+        *first.get_legend_handles_labels(), loc="outside upper right", ncols=2, **figures.LEGEND
+    )
+    drawn.finding = _farthest_bin(columns[0])
     return drawn
+
+
+def _beside(before: float, now: float) -> str:
+    return f"{100 * before:.1f} % of the reference, {100 * now:.1f} % of this window"
+
+
+def _farthest_bin(column: ColumnDrift) -> str:
+    """Which bin of a column changed most."""
+    before, now = np.array(column.reference), np.array(column.current)
+    k = int(np.argmax(np.abs(now - before)))
+    return (
+        f"{short(column.column)} changed most in the bin “{short(column.labels[k])}”: "
+        f"{_beside(before[k], now[k])}."
+    )

@@ -9,7 +9,7 @@ import base64
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from loopbook.pages import formats
+from loopbook.pages import drawings, formats
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
 from loopbook.pages.recorded import Told
 
@@ -65,6 +65,7 @@ def environment() -> "Environment":
         jinja.filters[form.__name__] = form
     jinja.tests["told"] = lambda value: isinstance(value, Told)
     jinja.tests["amount"] = lambda value: isinstance(value, formats.Amount)
+    jinja.filters["drawing"] = drawings.read
     jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
     jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}
     jinja.globals["LONG"] = LONG

@@ -1,0 +1,96 @@
+"""Error words: what a figure of errors shows, as a computed sentence.
+
+It decides the sentence below each figure of `error_plots`, in the task's measure.
+It draws nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from loopbook.models.measures import amount
+from loopbook.pages.figures import short
+
+if TYPE_CHECKING:
+    from loopbook.models.evaluation import Interval
+    from loopbook.models.measures import Measure
+
+
+def course(periods: Sequence[Mapping[str, Any]], usual: float | None, measure: Measure) -> str:
+    """What the last error is, beside that at promotion and the first."""
+    known = [p for p in periods if p.get("error") is not None]
+    if not known:
+        last = [p for p in periods if p.get("estimated") is not None][-1]
+        return (
+            "No ground truth has come yet; the error of the last period is estimated at "
+            f"{measure.said(last['estimated'])}."
+        )
+    last = known[-1]
+    ends = [last["low"], last["high"]] if None not in (last.get("low"), last.get("high")) else []
+    reach = " ({} to {})".format(*map(measure.said, ends)) if ends else ""
+    told = f"The last known error is {measure.said(last['error'])}{reach}"
+    if usual is not None:
+        told += f", {_beside(usual, ends)} at promotion ({measure.said(usual)})"
+    if len(known) > 1:
+        least, most = (pick(p["error"] for p in known) for pick in (min, max))
+        told += f". In {len(known):,} periods it lay between {measure.said(least)} and {measure.said(most)}"
+    return f"{told}."
+
+
+def _beside(usual: float, ends: Sequence[float]) -> str:
+    if ends and usual < ends[0]:
+        return "surely larger than"
+    return "surely smaller than" if ends and usual > ends[1] else "not surely another than"
+
+
+def largest(every: Interval, others: Sequence[tuple[str, Interval]], measure: Measure) -> str:
+    """On which slice the error is largest, and whether that is beyond doubt."""
+    if not others:
+        return f"The error of all rows is {measure.said(every.mean)} (n = {every.n:,})."
+    name, i = max(others, key=lambda pair: pair[1].mean)
+    is_sure = "" if i.low > every.mean else "; that may be chance"
+    return (
+        f"The error is largest on {short(name, 60)}: {measure.said(i.mean)} (n = {i.n:,}), beside "
+        f"{measure.said(every.mean)} on all rows{is_sure}."
+    )
+
+
+def reach(i: Interval, said: Callable[[float], str]) -> str:
+    return f"{said(i.mean)} ({said(i.low)} to {said(i.high)}, n = {i.n:,})"
+
+
+def farthest_group(role: str, table: Any) -> str:
+    """In which group of rows prediction and outcome are farthest apart."""
+    apart = (table["observed"] - table["predicted"]).abs()
+    predicted, outcome = (float(table[name][apart.arg_max()]) for name in ("predicted", "observed"))
+    return (
+        f"{short(role).capitalize()}: of {table.height:,} groups of rows, the one that is farthest "
+        f"off was predicted {amount(predicted)} and came to {amount(outcome)}, on average."
+    )
+
+
+def is_off(i: Interval) -> bool:
+    return i.low > 0 or i.high < 0
+
+
+def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
+    """How the first of some differences is, and how many are surely better and worse."""
+    better, worse = sum(i.high < 0 for i in rows.values()), sum(i.low > 0 for i in rows.values())
+    first, i = next(iter(rows.items()))
+    told = f"{short(first)}: {reach(i, measure.said_change)}"
+    if len(rows) == 1:
+        return f"{told}."
+    return (
+        f"{told}. Of {len(rows):,} lines {better:,} lie surely below 0 (better), {worse:,} surely "
+        "above (worse)."
+    )
+
+
+def biased(rows: Mapping[str, Interval], measure: Measure) -> str:
+    """How many biases are surely off zero, and which is farthest."""
+    far, i = max(rows.items(), key=lambda pair: abs(pair[1].mean))
+    return (
+        f"{sum(map(is_off, rows.values())):,} of {len(rows):,} are surely off zero; {short(far)} "
+        f"is farthest: {reach(i, measure.said_change)}."
+    )
