@@ -11,6 +11,7 @@ from test_task import BARE, KINDS, YES, table
 from test_templates import INTERVAL, card, decision, window
 
 from loopbook.models.task import task_of
+from loopbook.pages import candidates as candidate_pages
 from loopbook.pages import dashboards, metrics
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
@@ -61,7 +62,7 @@ def test_a_record_of_an_earlier_loopbook_shows_its_mape_as_that():
     assert "10.0 % realized error (MAPE)" in page
     over_mean = text(window_pages.performance(window() | {"loss": "mae"}, {}))
     assert "realized error (MAE over the mean)" in over_mean
-    assert "error (MAPE)" in text(version_pages.candidates({"number": "1"}, decision()))
+    assert "error (MAPE)" in text(candidate_pages.candidates({"number": "1"}, decision()))
 
 
 def test_a_bias_names_the_class_that_it_is_of():
@@ -126,7 +127,7 @@ def test_the_metrics_of_a_card_have_the_unit_of_the_target():
 
 def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
     record = of(MINUTES, decision())
-    page = text(version_pages.candidates({"number": "1"}, record))
+    page = text(candidate_pages.candidates({"number": "1"}, record))
     assert "Change of the mean absolute error, with its interval" in page
     assert "+0.100 minutes +0 minutes +0.200 minutes 5" in page
     shown = text(version_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
@@ -156,7 +157,7 @@ def test_a_table_without_a_time_has_no_unknown_days():
     champion = window()["champion"] | {"fitted": fitted}
     overview = text(window_pages.overview(window() | {"champion": champion}, [], {}))
     assert "fitted on 9 rows." in overview
-    build = text(version_pages.candidates({"number": "1"}, decision() | {"as_of": None}))
+    build = text(candidate_pages.candidates({"number": "1"}, decision() | {"as_of": None}))
     assert "data as of" not in build
     known = text(window_pages.performance(window() | {"metrics": {}}, {}))
     assert "None is known before ground truth has come." in known
@@ -190,10 +191,10 @@ def test_where_nothing_serves_the_page_says_why_and_names_the_ways_on():
         version_pages.no_champion({"number": "3", "gate_reason": "Refused: slow"}, {})
     )
     assert "Nothing serves: what can you do? more rows" in text(
-        version_pages.candidates({"number": "3"}, decision() | told)
+        candidate_pages.candidates({"number": "3"}, decision() | told)
     )
     by_hand = {"number": "3", "promoted_at": "2025-01-01T00:00"}
-    assert "Nothing serves" not in text(version_pages.candidates(by_hand, decision() | told))
+    assert "Nothing serves" not in text(candidate_pages.candidates(by_hand, decision() | told))
 
 
 class Registered:

@@ -10,6 +10,7 @@ from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
 from reading import Reads
 
+from loopbook.pages import candidates as candidate_pages
 from loopbook.pages import differences, dossier, drawings, formats, rendering, why
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
@@ -108,6 +109,7 @@ def decision() -> dict:
         "checks": [{"name": MARKUP, "passed": False, "reason": MARKUP}],
         "importance": [{"feature": MARKUP, "rise": 0.1}],
         "ways_on": [MARKUP],
+        "challenger": dict.fromkeys(("label", "version", "candidate", "run_id"), MARKUP),
     }
 
 
@@ -166,7 +168,8 @@ def pages() -> dict[str, str]:
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
         "performance": window_pages.performance(window(), figures),
-        "candidates": version_pages.candidates({"number": MARKUP}, decision()),
+        "candidates": candidate_pages.candidates({"number": MARKUP}, decision()),
+        "decision": candidate_pages.decision_page(decision()),
         "model_card": version_pages.model_card(version, card(), decision(), (b"<p>", MARKUP)),
         "dossier": dossier.page(dossier_record()),
         "why": why.page(

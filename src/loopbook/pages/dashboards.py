@@ -11,6 +11,7 @@ from typing import Any
 
 import ipywidgets as widgets
 
+from loopbook.pages import candidates as candidate_pages
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.project.contract import read_contract
@@ -166,7 +167,7 @@ def _about(held: Version) -> dict[str, str]:
 def _of_version(project: Project, page: str, store: Registry, held: Version) -> str:
     decision = _decision(store, held)
     if page == "candidates":
-        return version_pages.candidates(_about(held), decision)
+        return candidate_pages.candidates(_about(held), decision)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
     return version_pages.model_card(_about(held), card, decision, papers)

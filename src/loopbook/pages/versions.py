@@ -1,16 +1,17 @@
 """Pages about a version: what their templates get.
 
-It decides what is told of a build's candidates, of the gate and of a model's
-card, in words and in the measure of the build. Pure: it reads no file and
+It decides what is told of a model's card, in words and in the measure of the
+build. Pure: it reads no file and
 computes no number that is not in a record; its templates escape every value.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopbook.models.measures import Measure, of_record
+from loopbook.models.measures import of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import Amount, changed, range_end, said
+from loopbook.pages.candidates import changes
+from loopbook.pages.formats import changed, range_end
 from loopbook.pages.rendering import render
 from loopbook.project.clock import both_clocks
 
@@ -35,49 +36,6 @@ def no_champion(version: Mapping[str, str], decision: Record) -> str:
         sentence=decision.get("sentence") or version.get("gate_reason", "nobody said why"),
         ways_on=decision.get("ways_on") or [by_hand],
     )
-
-
-def candidates(version: Mapping[str, str], decision: Record) -> str:
-    """Who ran in the build of a version, who won, and what the gate said."""
-    measure, bias = of_record(decision)
-    ranked = [
-        (
-            place,
-            row["candidate"],
-            said(row["loss"], measure),
-            Amount("") if row["bias"] is None else changed(row["bias"], bias),
-            "yes" if row["exportable"] else "no",
-            row["latency_ms"],
-        )
-        for place, row in enumerate(decision.get("ranked", []), 1)
-    ]
-    against = [
-        (other, *row)
-        for other, intervals in decision.get("against", {}).items()
-        for row in _changes(intervals, measure)
-    ]
-    checks = [
-        (check["name"], "passed" if check["passed"] else "FAILED", check["reason"])
-        for check in decision.get("checks", [])
-    ]
-    return render(
-        "candidates",
-        version=version,
-        decision=decision,
-        ranked=ranked,
-        against=against,
-        checks=checks,
-        measure=measure,
-        ways_on=[] if version.get("promoted_at") else decision.get("ways_on", []),
-    )
-
-
-def _changes(
-    intervals: Mapping[str, Record], measure: Measure
-) -> Iterator[tuple[str, Amount, Amount, Amount, int]]:
-    """Intervals of a difference of errors, a row a slice."""
-    for name, i in intervals.items():
-        yield name, *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
 
 
 def model_card(
@@ -119,7 +77,7 @@ def model_card(
             card["validation"], decision.get("metric"), (measure, bias), card["target"]["unit"]
         ),
         by_class=metrics.by_class(card["validation"]),
-        slices=list(_changes(decision.get("against", {}).get("baseline", {}), measure)),
+        slices=list(changes(decision.get("against", {}).get("baseline", {}), measure)),
         important=[
             (r["feature"], changed(r["rise"], measure)) for r in decision.get("importance", [])
         ],

@@ -106,7 +106,8 @@ def keep(
         _put(client, version, files)
         for file, tag in TAGS.items():
             tracking.set_version_tag(client, version, tag, sha256(files[file]))
-        tracking.set_model_tag(client, name, descriptions.MEANING, sources.contract.meaning[:5000])
+        for tag, value in descriptions.tags_of(sources.contract).items():
+            tracking.set_model_tag(client, name, tag, value)
         descriptions.write(client, name, [version])
         version = find(registry, name, version.number)
     try:

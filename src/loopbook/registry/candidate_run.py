@@ -8,12 +8,15 @@ import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from sklearn.base import BaseEstimator
 
+from loopbook.models import candidates
+from loopbook.project.errors import CandidateError
 from loopbook.project.paths import Project
 from loopbook.registry import code_state, environments
 
@@ -34,11 +37,30 @@ class CandidateRun:
     tags: Mapping[str, str]
     figures: Mapping[str, Figure]
 
+    @property
+    def note(self) -> str:
+        """What MLflow's own pages say of the run until its build has compared it, as Markdown."""
+        about, fitted = self.card.get("contract", {}), self.card.get("fitted", {})
+        told = [f"**{self.name}**. {_meaning(self.name)}".strip()]
+        if about.get("meaning"):
+            target = self.card["target"]
+            told.append(f"{about['meaning']} It predicts {target['name']}: {target['meaning']}")
+        if fitted.get("rows"):
+            told.append(f"Fitted on {fitted['rows']:,} rows.")
+        return escape("\n\n".join(told), quote=False)
+
     def shown_input(self) -> np.ndarray | None:
         """The first made-up rows of the card, as the fitted model takes them; None without any."""
         rows = self.card.get("examples", {}).get("features", [])[:SHOWN_ROWS]
         filled = [[np.nan if value is None else value for value in row] for row in rows]
         return np.array(filled, np.float32) if rows else None
+
+
+def _meaning(candidate: str) -> str:
+    try:
+        return candidates.meaning(candidate)
+    except CandidateError:  # its function was renamed while it was fitted
+        return ""
 
 
 def loggable(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -23,7 +23,7 @@ from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
-from loopbook.registry import champions, residuals, tracking
+from loopbook.registry import champions, notes, residuals, tracking
 from loopbook.registry.kept_code import TAG as ORIGIN_TAG
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
@@ -44,6 +44,7 @@ def rank(runs: Mapping[str, Mapping[str, Any]], task: Task) -> pl.DataFrame:
     rows = [
         {
             "candidate": name,
+            "run_id": run.get("run_id"),
             "loss": run["validation"][task.metric],
             "bias": run["validation"].get("bias"),
             "parity": run["parity"]["largest"],
@@ -223,7 +224,7 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
         before = champions.promote(client, challenger, change)
     champion = tracking.holder(client, name, tracking.CHAMPION)
     record, snapshot = judged.record, judged.snapshot
-    return {
+    outcome = {
         "decided_at": decided_at.isoformat(),
         "as_of": snapshot.as_of,
         "snapshot_sha256": snapshot.sha256,
@@ -237,6 +238,10 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
         "errors": _errors_now(record, promoted=judged.decision.promoted),
         "ways_on": [] if champion else _ways_on(challenger, judged.decision),
     }
+    runs = notes.runs_of(outcome)
+    outcome["comparison"] = tracking.comparison_page(client, challenger.run_id, runs)
+    tracking.note_build(client, outcome)
+    return outcome
 
 
 def _compared_champion(client, name: str, record: Mapping[str, Any]) -> tracking.Version | None:

@@ -96,6 +96,7 @@ def promote(client, version: Version, change: Change) -> Version | None:
     name, before = version.name, tracking.holder(client, version.name, CHAMPION)
     reconciled(client, name, now=change.at, as_of=change.as_of)
     if before and before.number == version.number:
+        tracking.challenges_nobody(client, before)  # of a kill, or of an earlier loopbook
         return tracking.holder(client, name, PREVIOUS)
     stamps = change.tags()
     if before:

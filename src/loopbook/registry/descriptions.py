@@ -8,7 +8,8 @@ whenever that changes, and nothing reads them back.
 from collections.abc import Iterable
 from datetime import datetime
 
-from loopbook.registry import tracking
+from loopbook.project.contract import Contract
+from loopbook.registry import notes, tracking
 from loopbook.registry.reader import BARRED
 from loopbook.registry.tracking import CHAMPION, Version
 
@@ -31,6 +32,20 @@ def write(client, name: str, changed: Iterable[Version | None] = ()) -> None:
         tracking.describe(client, name, of_version(version, champion, place), number)
     meaning = tracking.model_tags(client, name).get(MEANING, "")
     tracking.describe(client, name, of_model(meaning, champion))
+
+
+def tags_of(contract: Contract) -> dict[str, str]:
+    """What the tags of a registered model say of its table, for those who search by them."""
+    target = contract.target
+    about = {
+        MEANING: contract.meaning[:5000],
+        "task": contract.task,
+        "target": target.name,
+        "target_meaning": target.meaning[:5000],
+        "unit": target.unit,
+        "metric": target.metric,
+    }
+    return {key: value for key, value in about.items() if value}
 
 
 def of_model(meaning: str, champion: Version | None) -> str:
@@ -56,8 +71,10 @@ def of_version(version: Version, champion: Version | None, artifacts: str) -> st
         f"`{tags.get('snapshot_sha256', 'unknown')[:12]}`, commit "
         f"`{tags.get('git_commit', 'unknown')[:12]}`."
     )
-    if DOSSIER in tags and artifacts:
-        told.append(f"[Dossier]({artifacts}/dossier/dossier.html), [all files]({artifacts})")
+    if artifacts:
+        why = f"[Why, check by check]({artifacts}/decision/{notes.READABLE})"
+        paper = [f"[dossier]({artifacts}/dossier/dossier.html)"] if DOSSIER in tags else []
+        told.append(", ".join([why, *paper, f"[all files]({artifacts})"]))
     return "\n\n".join(told)
 
 

@@ -34,11 +34,16 @@ from loopbook.project.errors import TrackingError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
-from loopbook.registry import moved_files, sealing, weights_and_biases
+from loopbook.registry import moved_files, notes, sealing, weights_and_biases
 from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 from loopbook.registry.service_files import FILE_TAGS, digest_mismatch, file_tags
+
+NOTE = "mlflow.note.content"  # tag of a run or an experiment: what MLflow's pages say of it
+# without it MLflow's pages ask whoever comes first what kind of experiment it is
+OF_MODELS = {"mlflow.experimentKind": "custom_model_development"}
+OF_BUILDS = "Each run is a candidate of a build. Its description says how the build went."
 
 
 def connect(project: Project) -> MlflowClient:
@@ -81,8 +86,11 @@ def tables_of_mlflow() -> tuple[str, ...]:
     return tuple(table.name for table in Base.metadata.sorted_tables)
 
 
-def experiment_id(client: MlflowClient, name: str) -> str:
-    """The experiment of that name, made where it is not there yet."""
+def experiment_id(client: MlflowClient, name: str, about: str = OF_BUILDS) -> str:
+    """The experiment of that name, made where it is not there yet.
+
+    `about` is what MLflow's pages say of one that is made now.
+    """
     experiment = client.get_experiment_by_name(name)
     if experiment:
         return experiment.experiment_id
@@ -90,7 +98,11 @@ def experiment_id(client: MlflowClient, name: str) -> str:
     # a server knows its own place; without one MLflow would take a folder of whoever asks
     is_server = mlflow.get_tracking_uri().startswith(("http:", "https:"))
     try:
-        return client.create_experiment(name, artifact_location=None if is_server else location)
+        return client.create_experiment(
+            name,
+            artifact_location=None if is_server else location,
+            tags={NOTE: about} | OF_MODELS,
+        )
     except MlflowException:  # another candidate was quicker
         return client.get_experiment_by_name(name).experiment_id
 
@@ -115,7 +127,7 @@ def log_candidate(
             run_id,
             metrics=[Metric(k, v, now, 0) for k, v in candidate.metrics.items()],
             params=[Param(k, str(v)) for k, v in candidate.params.items()],
-            tags=[RunTag(k, v) for k, v in tags.items()],
+            tags=[RunTag(k, v) for k, v in (tags | {NOTE: candidate.note}).items()],
         )
         _log_dataset(snapshot)
         with tempfile.TemporaryDirectory() as folder:
@@ -179,7 +191,8 @@ def log_window(
     client: MlflowClient, name: str, record: Mapping[str, Any], shown: Sequence[Path]
 ) -> str:
     """Log a monitored window as a finished run of its own, with its files; the run's id."""
-    experiment = experiment_id(client, f"{name}-monitor")
+    about = f"Each run is a window of {name} that was monitored."
+    experiment = experiment_id(client, f"{name}-monitor", about)
     verdict = record["verdict"]
     with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
         mlflow.log_metrics({k: v for k, v in record["numbers"].items() if v is not None})
@@ -189,6 +202,7 @@ def log_window(
                 "verdict": verdict["level"],
                 "reason": verdict["reasons"][0][:5000],
                 "model_version": record["champion"].get("version", "none"),
+                NOTE: _note(verdict["level"], verdict["reasons"]),
             }
         )
         _log_record(client, run.info.run_id, record)
@@ -198,15 +212,36 @@ def log_window(
 
 def log_turn(client: MlflowClient, name: str, record: Mapping[str, Any]) -> str:
     """Log a turn of the loop as a finished run of its own; the run's id."""
-    experiment = experiment_id(client, f"{name}-loop")
+    about = f"Each run is a turn of the loop of {name}."
+    experiment = experiment_id(client, f"{name}-loop", about)
     with mlflow.start_run(experiment_id=experiment, run_name=record["as_of"][:16]) as run:
         mlflow.log_metrics({k: v for k, v in record.get("numbers", {}).items() if v is not None})
         tags = {
             key: record.get(key) or "none" for key in ("as_of", "verdict", "outcome", "champion")
         }
-        mlflow.set_tags(tags | {"reason": record["reason"][:5000]})
+        note = _note(tags["outcome"], [record["reason"]])
+        mlflow.set_tags(tags | {"reason": record["reason"][:5000], NOTE: note})
         _log_record(client, run.info.run_id, record)
     return run.info.run_id
+
+
+def _note(word: str, reasons: Sequence[str]) -> str:
+    """A verdict or an outcome with its reasons, as Markdown."""
+    return f"**{word}**\n\n" + "\n".join(f"- {reason}" for reason in reasons)
+
+
+def note_build(client: MlflowClient, decision: Mapping[str, Any]) -> None:
+    """Say in MLflow's own pages of each run of a build how it did, and where they are compared."""
+    if not notes.runs_of(decision):
+        return
+    experiment = client.get_run(decision["challenger"]["run_id"]).info.experiment_id
+    for run_id, text in notes.of_build(decision, experiment).items():
+        client.set_tag(run_id, NOTE, text)
+
+
+def comparison_page(client: MlflowClient, run_id: str, runs: Sequence[str]) -> str:
+    """The page that compares a run with others of its experiment, within MLflow's own pages."""
+    return notes.comparison(client.get_run(run_id).info.experiment_id, runs)
 
 
 def _log_record(client: MlflowClient, run_id: str, record: Mapping[str, Any]) -> None:
@@ -292,6 +327,8 @@ def register(
 ) -> Version:
     """Register a run's model as the next version and give it the alias `challenger`.
 
+    The champion gets no second alias.
+
     A run that is registered already keeps its version, so that a task that is
     run again registers nothing twice.
     """
@@ -316,7 +353,9 @@ def register(
             # a tracking server refuses a source without the model that it belongs to
             model_id=logged["model_uri"].removeprefix("models:/"),
         )
-    client.set_registered_model_alias(name, CHALLENGER, version.version)
+    champion = holder(client, name, CHAMPION)
+    if champion is None or champion.number != str(version.version):
+        client.set_registered_model_alias(name, CHALLENGER, version.version)
     sealing.seal_version(client, name, version.version)
     return _as_version(client.get_model_version(name, version.version))
 
@@ -370,6 +409,8 @@ def make_champion(
 ) -> Version | None:
     """Move the alias `champion`; keep the previous holder under an alias of its own.
 
+    A challenger that serves challenges nobody, so its other alias goes.
+
     Returns
     -------
     Version or None
@@ -378,14 +419,23 @@ def make_champion(
     """
     before = holder(client, version.name, CHAMPION)
     if before and before.number == version.number:
+        challenges_nobody(client, version)
         return holder(client, version.name, PREVIOUS)
     for key, value in tags.items():
         client.set_model_version_tag(version.name, version.number, key, value)
     if before:
         client.set_registered_model_alias(version.name, PREVIOUS, before.number)
     client.set_registered_model_alias(version.name, CHAMPION, version.number)
+    challenges_nobody(client, version)
     sealing.seal_version(client, version.name, version.number)
     return before
+
+
+def challenges_nobody(client: MlflowClient, champion: Version) -> None:
+    """Take the alias `challenger` from the version that serves, if it has it."""
+    challenger = holder(client, champion.name, CHALLENGER)
+    if challenger and challenger.number == champion.number:
+        client.delete_registered_model_alias(champion.name, CHALLENGER)
 
 
 def model_tags(client: MlflowClient, name: str) -> dict[str, str]:
