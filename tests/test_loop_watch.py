@@ -258,9 +258,8 @@ def told_of(*attempts: tuple[float, str], age_days: float = 100, shadow: bool = 
     champion, before = Version("m", "2", "r", tags), Version("m", "1", "r", {})
     knobs = read_knobs(ROOT / "env.yaml")
     quiet = [{"as_of": NOW.isoformat()}]
-    return "\n".join(
-        status.loop_lines(champion, before if shadow else None, [*turns, *quiet], knobs, NOW)
-    )
+    found = status.of_loop(champion, before if shadow else None, [*turns, *quiet], knobs, NOW)
+    return "\n".join(status.loop_lines(found))
 
 
 @pytest.mark.parametrize(
@@ -284,7 +283,8 @@ def test_a_loop_that_waits_for_nothing_says_so():
     told = told_of((400, "refused"), (300, "promoted"))
     assert "waits" not in told
     assert "retrains    as soon as the verdict is retrain" in told
-    assert status.loop_lines(None, None, [], read_knobs(ROOT / "env.yaml"), NOW) == []
+    assert status.of_loop(None, None, [], read_knobs(ROOT / "env.yaml"), NOW) is None
+    assert status.loop_lines(None) == []
 
 
 def test_the_status_names_who_is_compared_on_probation_and_until_when():

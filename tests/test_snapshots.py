@@ -144,7 +144,7 @@ def test_the_list_of_snapshots_says_how_to_share_them(tmp_path, monkeypatch, her
     snapshots.write_snapshot(rows(10), project.snapshots, None, now=NOW)
     monkeypatch.setattr(dataset_versions, "is_installed", lambda: here)
     monkeypatch.setattr(snapshot_uses, "uses", lambda _: {})
-    assert line in snapshot_uses.table(project)[-1]
+    assert line in snapshot_uses.lines(snapshot_uses.record(project))[-1]
 
 
 def test_a_version_that_was_registered_without_dvc_cannot_be_restored_and_says_so(

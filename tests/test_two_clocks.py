@@ -1,6 +1,8 @@
 """Done at and as of: whoever served or decided is told by both clocks, and neither as the other."""
 
+import dataclasses
 import json
+import re
 import shutil
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -73,29 +75,46 @@ def test_who_served_then_is_told_by_either_clock(moment, of_the_data, on_the_wal
 
 
 def test_a_stretch_has_its_turns_and_the_promotions_that_no_turn_made(project):
-    text = "\n".join(history.lines(project, datetime(2015, 3, 1, tzinfo=UTC), None))
-    assert [number for number in ("   1  as", "   2  as", "   3  as") if number in text] == [
-        "   2  as",
-        "   3  as",
-    ]
-    assert text.count("small-regression v2") == 2  # by its turn, and not by the ledger again
-    assert text.index("   3  as") < text.index("by hand")
-    assert "as of 2015-03-02 00:00 UTC, done at 2026-11-25 20:02 UTC" in text
+    told = history.record(project, datetime(2015, 3, 1, tzinfo=UTC), None)
+    assert [turn["turn"] for turn in told["turns"]] == [2, 3]
+    (by_hand,) = told["promotions"]  # v2 is told by its turn, and not by the ledger again
+    assert (by_hand["version"], by_hand["by"], by_hand["reason"]) == ("1", "bob", "safer")
+    text = "\n".join(history.lines(told))
+    assert text.index("2015-03-09") < text.index("by hand") < text.index("safer")
+    assert re.search(r"2 +2015-03-02 00:00 .*\n +2026-11-25 20:02 ", text)
+
+
+@pytest.mark.parametrize("columns", ["80", "160"])
+def test_history_and_champions_fit_the_terminal_and_a_reason_stays_in_its_column(
+    project, monkeypatch, columns
+):
+    monkeypatch.setenv("COLUMNS", columns)
+    long = "the error of the newest answers has grown beyond the margin since promotion, twice"
+    turns.keep(project, turn(4, "2015-03-30", "promoted", "small-regression v2") | {"reason": long})
+    reign = dataclasses.replace(LEDGER[1], reason=long)
+    told = history.lines(history.record(project, None, None))
+    for text in (told, history.champions([reign], "house")):
+        assert max(map(len, text)) <= int(columns)
+        head = next(line for line in text if line.endswith("reason"))
+        begins = head.index("reason")
+        (first,) = [place for place, line in enumerate(text) if "the error of" in line]
+        words = " ".join(line[begins:] for line in text[first : first + 4])
+        assert " ".join(words.split()).startswith(long)
 
 
 def test_the_end_of_a_stretch_is_no_part_of_it_and_an_empty_one_says_so(project):
     end = datetime(2015, 3, 2, tzinfo=UTC)
-    assert "   2  as" not in "\n".join(history.lines(project, None, end))
-    (line,) = history.lines(project, datetime(2016, 1, 1, tzinfo=UTC), None)
+    assert [turn["turn"] for turn in history.record(project, None, end)["turns"]] == [1]
+    (line,) = history.lines(history.record(project, datetime(2016, 1, 1, tzinfo=UTC), None))
     assert line.startswith("Nothing happened as of 2016-01-01 00:00 UTC or later.")
 
 
 def test_a_loop_that_has_not_turned_says_so_beside_the_ledger(project):
     for path in (project.var / "loop" / "turns").glob("*.json"):
         path.unlink()
-    text = history.lines(project, None, None)
-    assert text[-1] == "The loop has not turned yet. Next: make loop"
-    assert len(text) == 4
+    told = history.record(project, None, None)
+    assert [entry["version"] for entry in told["promotions"]] == ["1", "2", "1"]
+    assert history.lines(told)[-1] == "The loop has not turned yet. Next: make loop"
 
 
 def test_turns_are_told_where_the_registry_is_away(project, monkeypatch):
@@ -103,15 +122,15 @@ def test_turns_are_told_where_the_registry_is_away(project, monkeypatch):
         raise RegistryError("registry x: is away")
 
     monkeypatch.setattr(reader, "connect", lambda _: SimpleNamespace(model_tags=away))
-    text = history.lines(project, None, None)
-    assert len([line for line in text if " as of " in line]) == 3
-    assert text[-1] == "Promotions by hand cannot be told: registry x: is away"
+    told = history.record(project, None, None)
+    assert len(told["turns"]) == 3
+    assert history.lines(told)[-1] == "Promotions by hand cannot be told: registry x: is away"
 
 
 def test_status_and_overview_say_both_moments_of_one_promotion(tmp_path):
     tags = {"promoted_at": LEDGER[1].at, "promoted_as_of": LEDGER[1].as_of}
     version = Version("house", "2", "run", tags)
-    assert BOTH in "\n".join(status._champion_lines(version, NOW))
+    assert BOTH in "\n".join(status.champion_lines(status.of_champion(version, NOW)))
     (event,) = windows.happenings([], [tags | {"number": "2", "promoted_reason": "better"}])
     assert event == ("2015-03-02 00:00", "2026-11-25 20:09", "v2 promoted", "better")
 
@@ -119,8 +138,7 @@ def test_status_and_overview_say_both_moments_of_one_promotion(tmp_path):
 def test_the_last_gate_and_the_last_turn_say_both_moments(project):
     record = {"as_of": LEDGER[1].as_of, "decided_at": LEDGER[1].at, "sentence": "Promoted: better"}
     write_json(project.var / "build" / "decision.json", record)
-    gate, last = [
-        s for s in status._last_lines(project) if s.startswith(("last gate", "last turn"))
-    ]
+    text = status.last_lines(status.last(project))
+    gate, last = [s for s in text if s.startswith(("last gate", "last turn"))]
     assert BOTH in gate
     assert "as of 2015-03-09 00:00 UTC, done at 2026-11-25 20:03 UTC" in last

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths
 
 File = Annotated[
@@ -15,7 +16,7 @@ File = Annotated[
 ]
 
 
-def backup(path: File) -> None:
+def backup(path: File, as_json: Json = False) -> None:
     """Write all that the project keeps to one file.
 
     Registry, artifacts, prediction log, keys, features, records and snapshots,
@@ -23,7 +24,9 @@ def backup(path: File) -> None:
     """
     from loopbook.backups import taking
 
-    print("\n".join(taking.take(paths.current(), path).lines()))
+    with only_json(as_json):
+        taken = taking.take(paths.current(), path)
+    report(taken, taken.lines, as_json=as_json)
 
 
 def restore(

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loopbook.cli import completion
+from loopbook.cli.printed import Json, as_text
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
@@ -25,6 +27,7 @@ def diff(
         tuple[str, str],
         typer.Argument(
             metavar="A B",
+            autocompletion=completion.named_versions,
             help="Two versions: numbers, or champion, previous, challenger, newest.",
         ),
     ],
@@ -40,7 +43,7 @@ def diff(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print Markdown, for a pull request.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Json = False,
     html: Annotated[
         str, typer.Option(metavar="FILE", help="Write a page of HTML there as well.")
     ] = "",
@@ -64,7 +67,7 @@ def diff(
         with replacing(Path(html)) as file:
             file.write_text(_page(found), encoding="utf-8")
     if as_json:
-        print(_json(found))
+        print(as_text(found.as_json()))
     elif markdown:
         print(_comment(found), end="")
     else:
@@ -86,12 +89,6 @@ def _comment(found: Differences) -> str:
     from loopbook.pages import differences, markdown
 
     return markdown.comment(differences.title(found), differences.sections(found))
-
-
-def _json(found: Differences) -> str:
-    import orjson
-
-    return orjson.dumps(found.as_json(), default=str, option=orjson.OPT_INDENT_2).decode()
 
 
 def _print(found: Differences) -> None:

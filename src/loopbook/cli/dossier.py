@@ -8,12 +8,18 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import completion
 from loopbook.project import paths
 
 
 def dossier(
     version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="A version such as 7, or champion, newest.")
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            autocompletion=completion.named_versions,
+            help="A version such as 7, or champion, newest.",
+        ),
     ],
     into: Annotated[
         str, typer.Option("--into", metavar="DIR", help="Write its files here too.")

@@ -8,13 +8,19 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import completion
 from loopbook.cli.loop import Changes, changes_of
 from loopbook.project import paths
 
 
 def plan(
     task: Annotated[
-        str, typer.Argument(metavar="TASK", help="Print only this task's parameters.")
+        str,
+        typer.Argument(
+            metavar="TASK",
+            autocompletion=completion.tasks,
+            help="Print only this task's parameters.",
+        ),
     ] = "",
     into: Annotated[
         str,
@@ -50,7 +56,12 @@ def plan(
 
 
 def task(
-    name: Annotated[str, typer.Argument(metavar="TASK", help="A task, as `plan` names it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="TASK", autocompletion=completion.tasks, help="A task, as `plan` names it."
+        ),
+    ],
     signature: Annotated[
         str,
         typer.Option(
@@ -72,7 +83,12 @@ def task(
 
 
 def export(
-    engine: Annotated[str, typer.Argument(metavar="ENGINE", help="Such as dvc or airflow.")],
+    engine: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENGINE", autocompletion=completion.engines, help="Such as dvc or airflow."
+        ),
+    ],
     to: Annotated[
         str,
         typer.Option(metavar="FOLDER", help="Where to write; without it the engine's own folder."),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import completion
+from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths
 
 Changes = Annotated[
@@ -14,6 +16,7 @@ Changes = Annotated[
     typer.Option(
         "--set",
         metavar="KNOB=VALUE",
+        autocompletion=completion.knobs,
         help="Set a knob of env.yaml for this run; may be repeated.",
     ),
 ]
@@ -60,6 +63,7 @@ def loop(
     as_of: TurnDay = "",
     interval: Minutes = 0,
     changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """Monitor, retrain when it pays, gate and promote, in turns.
 
@@ -75,10 +79,13 @@ def loop(
     here, knobs = paths.current(), changes_of(changes)
     if as_of and not once:
         raise KnobError("--as-of is for one turn: loopbook loop --once --as-of DAY")
+    if as_json and not once:
+        raise KnobError("--json is for one turn: loopbook loop --once --json")
     if once:
         moment = read_moment(as_of, "--as-of") if as_of else None
-        record = loops.turn(here, as_of=moment, changes=knobs)
-        print("\n".join(["", *loops.summary(record)]))
+        with only_json(as_json):
+            record = loops.turn(here, as_of=moment, changes=knobs)
+        report(record, lambda: ["", *loops.summary(record)], as_json=as_json)
         raise typer.Exit(EXIT_CODES[record["outcome"]])
     minutes = interval or read_knobs(here.knobs, knobs).loop_interval_minutes
     print(f"A turn every {minutes:g} minutes, and when somebody asks for one. Ctrl-C ends it.")
@@ -94,6 +101,7 @@ ScenarioName = Annotated[
     str,
     typer.Argument(
         metavar="SCENARIO",
+        autocompletion=completion.scenarios,
         help="Disturb the rows: concept, covariate, broken-unit, late-labels, bad-candidate, "
         "bad-champion or storm. Without it the rows stay as they were, and four controls run "
         "beside the loop.",
@@ -124,7 +132,7 @@ Afresh = Annotated[
 ]
 
 
-def replay(
+def replay(  # noqa: PLR0913 - the options of a command
     scenario: ScenarioName = "",
     step: Step = "week",
     start: Start = "",
@@ -132,6 +140,7 @@ def replay(
     candidates: CandidateNames = "",
     *,
     afresh: Afresh = False,
+    as_json: Json = False,
 ) -> None:
     """Send past rows through the service and let the loop turn.
 
@@ -147,8 +156,9 @@ def replay(
         until=read_moment(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
     )
-    lines = replay_module.run(paths.current(), options, afresh=afresh)
-    print("\n".join(["", *lines]))
+    with only_json(as_json):
+        result, lines = replay_module.run(paths.current(), options, afresh=afresh)
+    report(result, lambda: ["", *lines], as_json=as_json)
 
 
 From = Annotated[
@@ -160,7 +170,7 @@ To = Annotated[
 ]
 
 
-def history(since: From = "", to: To = "") -> None:
+def history(since: From = "", to: To = "", as_json: Json = False) -> None:
     """Print every turn: verdict, outcome, champion, reason.
 
     Both clocks are told: as of which moment of the data, and when it was done.
@@ -168,14 +178,17 @@ def history(since: From = "", to: To = "") -> None:
     the promotions in it that no turn made. Where env.yaml says what a
     retraining costs: what each one paid.
     """
-    from loopbook.cli import history as told
+    from loopbook.cli import history as happened
     from loopbook.project.knobs import read_moment
 
     ends = [
         read_moment(text, option) if text else None
         for text, option in ((since, "--from"), (to, "--to"))
     ]
-    print("\n".join(told.lines(paths.current(), *ends)))
+    told = happened.record(paths.current(), *ends)
+    for_people = {"paid", "has_turned"}
+    record = {key: value for key, value in told.items() if key not in for_people}
+    report(record, lambda: happened.lines(told), as_json=as_json)
 
 
 Reason = Annotated[
@@ -220,7 +233,12 @@ def _as_of(text: str) -> str | None:
 
 def promote(
     version: Annotated[
-        str, typer.Argument(metavar="VERSION", help="A registered version, such as 3.")
+        str,
+        typer.Argument(
+            metavar="VERSION",
+            autocompletion=completion.versions,
+            help="A registered version, such as 3.",
+        ),
     ],
     reason: Reason,
     as_of: Moment = "",
@@ -265,25 +283,37 @@ def champion(
         str,
         typer.Option("--at", metavar="TIME", help="Show only who served then; else all champions."),
     ] = "",
+    as_json: Json = False,
 ) -> None:
     """Show who serves and who served: since when, by whom, why.
 
     With --at: who served then by the clock of the data (as of), and by the clock
     on the wall (done at). They differ in a replay of the past.
     """
-    from loopbook.cli import history as told
+    from loopbook.cli import history as happened
     from loopbook.project.clock import utc_now
     from loopbook.project.knobs import read_moment
     from loopbook.registry import champions, reigns
 
+    moment = read_moment(at, "--at") if at else None
     client, name = _registry()
     ledger = champions.reconciled(client, name, now=utc_now())
-    if not ledger:
-        print("There was no champion yet. Make one: make build")
-    elif at and (moment := read_moment(at, "--at")):
-        print("\n".join(told.served_then(ledger, name, moment)))
+    record: dict = {"model": name, "serves": ledger[-1].version if ledger else None}
+    if moment:
+        then = reigns.at(ledger, moment), reigns.done_by(ledger, moment)
+        by_data, by_wall = (reign and happened.of_reign(reign) for reign in then)
+        record |= {"at": moment, "by_data": by_data, "by_wall": by_wall}
     else:
-        print("\n".join(reigns.lines(ledger, name)))
+        record["reigns"] = [happened.of_reign(reign) for reign in ledger]
+
+    def lines() -> list[str]:
+        if not ledger:
+            return ["There was no champion yet. Make one: make build"]
+        if moment:
+            return happened.served_then(ledger, name, moment)
+        return happened.champions(ledger, name)
+
+    report(record, lines, as_json=as_json)
 
 
 CHAMPIONS = "Next: loopbook champion"

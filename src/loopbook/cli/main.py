@@ -23,6 +23,7 @@ from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
+from loopbook.cli.printed import Json, as_text, only_json, report
 from loopbook.project import paths, volumes
 from loopbook.project.errors import LoopbookError
 
@@ -31,7 +32,6 @@ app = typer.Typer(
     epilog="Begin: loopbook check, then loopbook build. Options of a command: "
     "loopbook COMMAND --help",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -56,31 +56,18 @@ def check(
     without_table: Annotated[
         bool, typer.Option("--without-table", help="Check the files alone; open no table.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Check contract, env.yaml, graph and table; run nothing.
 
     The table is read, validated and split as a build would, so that what the
     build would stop with is said here. A URL or a database is asked as well.
     """
-    from loopbook.pipeline import graph
+    from loopbook.cli import checked
 
-    here = paths.current()
-    stale = graph.stale_tasks(here, changes_of(changes))
-    if not without_table:
-        from loopbook.data.rehearsal import rehearse
-        from loopbook.models import sentinel
-        from loopbook.project import clock, contract, knobs
-
-        set_knobs = knobs.read_knobs(here.knobs, changes_of(changes))
-        table = contract.read_contract(here.contract)
-        done = rehearse(here, table, set_knobs, now=clock.utc_now())
-        for line in done.lines():
-            print(line)
-        for sentence in sentinel.rehearsed(done, table):
-            print(f"  Note: {sentence}.")
-    tasks = f"{len(stale)} tasks would run: {', '.join(stale)}" if stale else "nothing would run"
-    print(f"contract.yaml, env.yaml and pipeline.yaml are in order; {tasks}.")
-    print("Next: loopbook build")
+    with only_json(as_json):
+        found = checked.check(paths.current(), changes_of(changes), with_table=not without_table)
+    report(found.as_json(), found.lines, as_json=as_json)
 
 
 @app.command(epilog="Next: make reports")
@@ -94,6 +81,7 @@ def monitor(
         ),
     ] = "newest",
     changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """Judge the newest answers: drift, error and one verdict.
 
@@ -101,9 +89,13 @@ def monitor(
     var/monitor/windows.
     """
     from loopbook.pipeline import graph
+    from loopbook.project.files import read_json
 
     here = paths.current()
-    graph.build(here, changes_of(changes) | {"as_of": as_of}, graph=here.monitor_graph)
+    with only_json(as_json):
+        graph.build(here, changes_of(changes) | {"as_of": as_of}, graph=here.monitor_graph)
+    if as_json:
+        print(as_text(read_json(here.var / "monitor" / "record.json")))
 
 
 @app.command(epilog="Interrupted? Type the same command again: finished parts are reused.")
@@ -130,6 +122,7 @@ def score(
             help="Add the classes that hold the truth as often as the contract's interval says.",
         ),
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Score a file of any size with the champion."""
     from pathlib import Path
@@ -142,11 +135,15 @@ def score(
     moment = read_moment(as_of, "--as-of") if as_of else None
     contract = read_contract(here.contract)
     how = scoring.How(scheduler or None, prediction_set)
-    done = scoring.score(here, contract, Path(rows), Path(target), as_of=moment, how=how)
-    resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
-    print(f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}{resumed}.")
-    for column in done.unknown:
-        print(f"Unknown: {column}.")
+    with only_json(as_json):
+        done = scoring.score(here, contract, Path(rows), Path(target), as_of=moment, how=how)
+
+    def lines() -> list[str]:
+        resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
+        wrote = f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}"
+        return [f"{wrote}{resumed}.", *(f"Unknown: {column}." for column in done.unknown)]
+
+    report(done, lines, as_json=as_json)
 
 
 @app.command(epilog="This repository's picture: make picture")
@@ -166,11 +163,12 @@ def picture(
 
 
 @app.command(epilog="Next: what the last line says, such as make build")
-def status() -> None:
-    """Show what serves, its age, the last gate and what is stale."""
+def status(as_json: Json = False) -> None:
+    """Show what serves, its age, the last gate, what is stale and why."""
     from loopbook.cli import status as status_module
 
-    print("\n".join(status_module.describe(paths.current())))
+    told = status_module.look(paths.current())
+    report(told, lambda: status_module.lines(told), as_json=as_json)
 
 
 ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS

@@ -5,11 +5,11 @@ It decides words, as `cli` does for the rest.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from loopbook.cli.printed import Json, report
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
@@ -30,7 +30,6 @@ Ids = Annotated[
     list[str],
     typer.Argument(metavar="ID...", help="Ids as listed, or their beginnings."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reason = Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the decision.")]
 
 
@@ -53,10 +52,8 @@ def list_rows(as_json: Json = False) -> None:
 
 def _list(*, as_json: bool) -> None:
     entries = _entries()
-    if as_json:
-        print(json.dumps([_as_json(entry) for entry in entries], indent=2))
-        return
-    print("\n".join(table(entries)))
+    record = [_as_json(entry) for entry in entries]
+    report(record, lambda: table(entries), as_json=as_json)
 
 
 @quarantine_app.command(epilog="Then: loopbook quarantine release ID, or drop ID")
@@ -70,7 +67,7 @@ def show(
         entry = store.find(name)
     finally:
         store.close()
-    print(json.dumps(_as_json(entry), indent=2) if as_json else "\n".join(described(entry)))
+    report(_as_json(entry), lambda: described(entry), as_json=as_json)
 
 
 @quarantine_app.command(epilog="Next: loopbook build")

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopbook.cli import completion
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths
 
 if TYPE_CHECKING:
@@ -17,7 +19,12 @@ if TYPE_CHECKING:
     from loopbook.provenance.reproduction import Reproduction
 
 EQUAL, DIFFERENT, IMPOSSIBLE = 3, 4, 5
-Version = Annotated[str, typer.Argument(metavar="VERSION", help="Its number, such as 7.")]
+Version = Annotated[
+    str,
+    typer.Argument(
+        metavar="VERSION", autocompletion=completion.versions, help="Its number, such as 7."
+    ),
+]
 Into = Annotated[
     Path | None,
     typer.Option(
@@ -37,7 +44,7 @@ def reproduce(
     quick: Annotated[
         bool, typer.Option("--quick", help="Train its candidate and the baseline alone.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Build a version again from what was kept, and compare.
 
@@ -55,12 +62,7 @@ def reproduce(
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
     done = reproduction.reproduce(paths.current(), version, how, tell)
-    if as_json:
-        import json
-
-        print(json.dumps(done.as_json(), indent=2))
-    else:
-        print("\n".join(lines(done)))
+    report(done.as_json(), lambda: lines(done), as_json=as_json)
     codes = {compared.EQUAL: EQUAL, compared.DIFFERENT: DIFFERENT}
     codes |= {reproduction.IMPOSSIBLE: IMPOSSIBLE}
     raise typer.Exit(codes.get(done.outcome, 0))

@@ -3,10 +3,11 @@
 It decides words, as `cli` does for the rest.
 """
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths
 
 
@@ -17,6 +18,7 @@ def sign(
     rotate: Annotated[
         bool, typer.Option("--rotate", help="Make another key; the old one stays trusted.")
     ] = False,
+    as_json: Json = False,
 ) -> None:
     """Show the key that signs versions, or make one.
 
@@ -45,25 +47,39 @@ def sign(
         print(f"Key {new.id} signs from now on, in the place of {old.id}.")
         print(f"What {old.id} signed stays valid until you remove it from signers.yaml.")
         return
-    print("\n".join(described(here, name)))
+    told = record(here, name)
+    report(told, lambda: described(told), as_json=as_json)
 
 
-def described(project: paths.Project, name: str) -> list[str]:
+def described(told: dict[str, Any]) -> list[str]:
     """Which key signs here, and whose signatures count."""
-    from loopbook.project.knobs import read_knobs
     from loopbook.provenance import signatures
 
-    signer, path = signatures.read_signer(name), signatures.key_file(name)
-    trusted = signatures.trusted(project.signers)
-    if signer is None:
+    path = told["file"]
+    if told["found"] is None:
         lines = [f"signs       nobody: found no key at {path}. Make one: {signatures.CREATE}"]
-    elif signer.id not in trusted:
+    elif told["signs"] is None:
         lines = [
-            f"signs       nobody: key {signer.id} of {path} is not in signers.yaml. "
+            f"signs       nobody: key {told['found']} of {path} is not in signers.yaml. "
             f"Trust it: {signatures.CREATE}"
         ]
     else:
-        lines = [f"signs       {signer.id}, {path}"]
-    lines += [f"trusted     {key.id}  {key.since[:10]}  {key.by}" for key in trusted.values()]
-    is_required = read_knobs(project.knobs).require_signature
-    return [*lines, f"required    {'yes' if is_required else 'no'} (require_signature in env.yaml)"]
+        lines = [f"signs       {told['signs']}, {path}"]
+    lines += [f"trusted     {k['id']}  {k['since'][:10]}  {k['by']}" for k in told["trusted"]]
+    word = "yes" if told["required"] else "no"
+    return [*lines, f"required    {word} (require_signature in env.yaml)"]
+
+
+def record(project: paths.Project, name: str) -> dict[str, Any]:
+    """Which key was found here, whether it signs, and which are trusted."""
+    from loopbook.project.knobs import read_knobs
+    from loopbook.provenance import signatures
+
+    signer, trusted = signatures.read_signer(name), signatures.trusted(project.signers)
+    return {
+        "found": signer and signer.id,
+        "signs": signer.id if signer and signer.id in trusted else None,
+        "file": signatures.key_file(name),
+        "trusted": [{"id": k.id, "since": k.since, "by": k.by} for k in trusted.values()],
+        "required": read_knobs(project.knobs).require_signature,
+    }

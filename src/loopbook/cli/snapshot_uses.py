@@ -4,8 +4,9 @@ It decides what counts as a use: a registered version, and the build that
 stands in `var/build`. Without the registry nothing is deleted.
 """
 
-from collections.abc import Mapping
+from typing import Any
 
+from loopbook.cli.printed import table
 from loopbook.data import snapshots
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import SourceError
@@ -26,16 +27,23 @@ def uses(project: Project) -> dict[str, list[str]]:
     return users
 
 
-def table(project: Project) -> list[str]:
-    """The snapshots that are here, a line each."""
+def record(project: Project) -> list[dict[str, Any]]:
+    """The snapshots that are here, the newest first, each with what uses it."""
     here = snapshots.listed(project.snapshots)
-    if not here:
+    used = uses(project) if here else {}
+    names = ("sha256", "made_at", "rows", "bytes", "as_of", "first_event", "last_event")
+    return [
+        {name: getattr(one, name) for name in names} | {"used_by": used.get(one.sha256, [])}
+        for one in here
+    ]
+
+
+def lines(told: list[dict[str, Any]]) -> list[str]:
+    """The snapshots for people, and how to share them."""
+    if not told:
         return ["No snapshots yet: loopbook build"]
-    used = uses(project)
-    lines = [f"{'snapshot':12}  {'made':16}  {'rows':>11}  {'MB':>7}  {'window':23}  used by"]
-    lines += [_line(snapshot, used) for snapshot in here]
-    lines.append(_how_to_share())
-    return lines
+    names = ("snapshot", "made (UTC)", "rows", "MB", "first event\nlast event", "used by")
+    return [*table(names, map(_row, told), numbers=(2, 3)), _how_to_share()]
 
 
 def _how_to_share() -> str:
@@ -46,14 +54,13 @@ def _how_to_share() -> str:
     return "Share them: cd var/snapshots && dvc remote add -d team ADDRESS && dvc push"
 
 
-def _line(snapshot: snapshots.Snapshot, used: Mapping[str, list[str]]) -> str:
+def _row(one: dict[str, Any]) -> tuple[str, ...]:
     window = "no clock"
-    if snapshot.first_event and snapshot.last_event:
-        window = f"{snapshot.first_event[:10]} {snapshot.last_event[:10]}"
-    by = ", ".join(used.get(snapshot.sha256, [])) or "nothing"
-    made = snapshot.made_at[:16].replace("T", " ")
-    size = snapshot.bytes / 1e6
-    return f"{snapshot.short}  {made}  {snapshot.rows:>11,}  {size:>7.1f}  {window:23}  {by}"
+    if one["first_event"] and one["last_event"]:
+        window = f"{one['first_event'][:10]}\n{one['last_event'][:10]}"
+    by = ", ".join(one["used_by"]) or "nothing"
+    made = one["made_at"][:16].replace("T", " ")
+    return one["sha256"][:12], made, f"{one['rows']:,}", f"{one['bytes'] / 1e6:.1f}", window, by
 
 
 def prune(project: Project) -> list[str]:

@@ -1,4 +1,4 @@
-"""Status: what serves, how old it is, what the gate said last, what is stale.
+"""Status: what serves, how old it is, what the gate said last, what is stale and why.
 
 It tells of the loop too: its last turn, what it waits for, when it may retrain.
 It decides what a person is told who asks how things are. It changes nothing.
@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from loopbook.cli.printed import labelled
 from loopbook.data import quarantine
 from loopbook.loop import guards
 from loopbook.loop.guards import Limits
@@ -22,106 +23,190 @@ from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
 
+CLOCKS = "as of: by the clock of the data. done at: by the clock on the wall. Both are UTC."
+BY_HAND = "by hand"  # the kind of a promotion for which a person gave a reason
 
-def describe(project: Project) -> list[str]:
-    """The state of a project, a fact a line.
+
+def look(project: Project) -> dict[str, Any]:
+    """The state of a project, as `loopbook status --json` has it.
 
     Raises
     ------
     LoopbookError
         If the contract, env.yaml, the source or the graph is wrong.
     """
-    contract = read_contract(project.contract)
+    contract, now = read_contract(project.contract), utc_now()
     client = tracking.connect(project)
     champion = tracking.holder(client, contract.name, tracking.CHAMPION)
     before = tracking.holder(client, contract.name, SHADOW)
-    lines = [f"project     {contract.name} in {project.root}"]
-    if champion is None:
-        lines += ["champion    none yet", *_ways_on(project)]
-    else:
-        lines += _champion_lines(champion, utc_now())
-    lines += _last_lines(project)
-    lines += loop_lines(
-        champion, before, turn_records.listed(project), read_knobs(project.knobs), utc_now()
-    )
+    every = turn_records.listed(project)
     stale = graph.stale_reasons(project)
-    lines += _stale_lines(stale)
-    lines.append(f"next        {'make build' if stale else 'make lab, make mlflow'}")
-    return lines
+    return {
+        "model": contract.name,
+        "project": str(project.root),
+        "champion": champion and of_champion(champion, now),
+        "ways_on": [] if champion else _last_decision(project).get("ways_on", []),
+        **last(project),
+        "loop": of_loop(champion, before, every, read_knobs(project.knobs), now),
+        "stale": stale,
+        "next": "make build" if stale else "make lab, make mlflow",
+    }
 
 
-def _stale_lines(stale: Mapping[str, Sequence[str]]) -> list[str]:
-    """Each task that would run again, with why."""
-    if not stale:
-        return ["stale       nothing"]
-    width = max(map(len, stale))
-    told = [f"{name:<{width}}  {'; '.join(why)}" for name, why in stale.items()]
-    return [f"stale       {told[0]}", *(f"            {line}" for line in told[1:])]
+def of_champion(champion: tracking.Version, now: datetime) -> dict[str, Any]:
+    """Who serves: since when by both clocks, by whose decision, why, and what it learned from."""
+    tags = champion.tags
+    promoted = tags.get("promoted_at")
+    as_of = tags.get("as_of", "none")
+    return {
+        "label": champion.label,
+        "version": champion.number,
+        "candidate": tags.get("candidate", "unknown"),
+        "promoted_as_of": tags.get("promoted_as_of") or promoted,
+        "promoted_at": promoted,
+        "days": (now - parse_instant(promoted)).days if promoted else None,
+        "kind": tags.get("promoted_kind"),
+        "by": tags.get("promoted_by"),
+        "reason": tags.get("promoted_reason") or tags.get("gate_reason"),
+        "snapshot_sha256": tags.get("snapshot_sha256"),
+        "data_as_of": None if as_of == "none" else as_of,  # a table without event time has none
+    }
 
 
-def _ways_on(project: Project) -> list[str]:
-    """What a person can do where the last build's gate left the project without a champion."""
-    decision = project.var / "build" / "decision.json"
-    ways = read_json(decision).get("ways_on", []) if decision.exists() else []
-    return [f"way on      {way}" for way in ways]
+def _last_decision(project: Project) -> dict[str, Any]:
+    path = project.var / "build" / "decision.json"
+    return read_json(path) if path.exists() else {}
 
 
-def _last_lines(project: Project) -> list[str]:
+def last(project: Project) -> dict[str, Any]:
     """The last gate, window and turn, and what is not done yet."""
-    lines = []
-    decision = project.var / "build" / "decision.json"
-    if decision.exists():
-        record = read_json(decision)
-        both = both_clocks(record["as_of"], record["decided_at"])
-        lines.append(f"last gate   {both}. {record['sentence']}")
-    if window := window_records.newest(project):
-        both = both_clocks(window["as_of"], window["decided_at"])
-        lines.append(f"monitored   {both}. {window['verdict']['sentence']}")
-    if turns := turn_records.listed(project):
-        last = turns[-1]
-        both = both_clocks(last["as_of"], last.get("ended_at") or last.get("began_at"))
-        lines.append(f"last turn   {both}. {last['outcome']}: {last['reason']}")
-    if count := quarantine.waiting_count(project):
-        lines.append(f"set aside   {count:,} rows wait for a decision: loopbook quarantine")
-    if left := turn_records.open_turn(project):
-        lines.append(f"open turn   at {left['stage']}; go on with it: loopbook loop --once")
-    if asked := turn_records.asked(project):
-        lines.append(f"asked       for a retraining by {asked['by']}: {asked['reason']}")
-    return lines
+    decision, window = _last_decision(project), window_records.newest(project)
+    turns = turn_records.listed(project)
+    turn = turns[-1] if turns else None
+    of_gate = ("as_of", "decided_at", "outcome", "sentence")
+    return {
+        "last_gate": {name: decision.get(name) for name in of_gate} if decision else None,
+        "last_window": window
+        and {
+            "as_of": window["as_of"],
+            "decided_at": window["decided_at"],
+            "verdict": window["verdict"].get("level"),
+            "sentence": window["verdict"]["sentence"],
+        },
+        "last_turn": turn
+        and {
+            **{name: turn.get(name) for name in ("turn", "as_of", "outcome", "reason")},
+            "done_at": turn.get("ended_at") or turn.get("began_at"),
+        },
+        "set_aside": quarantine.waiting_count(project),
+        "open_turn": (turn_records.open_turn(project) or {}).get("stage"),
+        "asked": turn_records.asked(project),
+    }
 
 
-def loop_lines(
+def of_loop(
     champion: tracking.Version | None,
     before: tracking.Version | None,
     turns: Sequence[Mapping[str, Any]],
     knobs: Knobs,
     now: datetime,
-) -> list[str]:
-    """What the loop waits for, and from when on it may retrain by itself.
+) -> dict[str, Any] | None:
+    """What the loop waits for, and from when on it may retrain by itself; None before a turn.
 
     Parameters
     ----------
     before : Version or None
         The champion's predecessor while it answers as a shadow.
     turns : sequence of mappings
-        Oldest first; without any there is nothing to tell.
+        Oldest first.
     """
     if not turns:
-        return []
+        return None
     limits = Limits(knobs.loop_most_retrains, knobs.loop_refused_days, knobs.loop_backoff_minutes)
     waits = guards.waits(turn_records.attempts(turns), limits, now)
-    since = _promoted_as_of(champion)
+    since, probation = _promoted_as_of(champion), None
     if since and now < (until := since + timedelta(days=knobs.monitor_cooldown_days)):
         waits.append((until, f"{champion.label} serves since {_at(since)} and is given time"))
-    lines = [f"waits       {reason}" for _, reason in waits]
     if since and before and before.number != champion.number:
         until = since + timedelta(days=knobs.loop_probation_days)
-        lines.append(
-            f"probation   {champion.label} is compared with {before.label} until {_at(until)}"
-        )
-    free = max((until for until, _ in waits), default=None)
+        probation = {"champion": champion.label, "before": before.label, "until": until}
+    return {
+        "waits": [{"until": until, "reason": reason} for until, reason in waits],
+        "probation": probation,
+        "retrains_from": max((until for until, _ in waits), default=None),
+    }
+
+
+def lines(told: Mapping[str, Any]) -> list[str]:
+    """The state of a project for people, a fact a line."""
+    text = labelled("clocks", CLOCKS)
+    text += labelled("project", f"{told['model']} in {told['project']}")
+    if told["champion"]:
+        text += champion_lines(told["champion"])
+    else:
+        text += labelled("champion", "none yet")
+        for way in told["ways_on"]:
+            text += labelled("way on", way)
+    text += last_lines(told) + loop_lines(told["loop"]) + _stale_lines(told["stale"])
+    return text + labelled("next", told["next"])
+
+
+def champion_lines(told: Mapping[str, Any]) -> list[str]:
+    """Who serves, for people; of a promotion by hand also the reason that was given."""
+    since = "by hand"
+    if told["promoted_at"]:
+        since = both_clocks(told["promoted_as_of"], told["promoted_at"])
+        since += f", {told['days']} days ago"
+    text = labelled("champion", f"{told['label']} ({told['candidate']}), promoted {since}")
+    if told["kind"] == BY_HAND:
+        text += labelled("by hand", f"by {told['by']}: {told['reason']}")
+    until = f", as of {told['data_as_of'][:10]}" if told["data_as_of"] else ""
+    return text + labelled("data", f"snapshot {(told['snapshot_sha256'] or 'unknown')[:12]}{until}")
+
+
+def last_lines(told: Mapping[str, Any]) -> list[str]:
+    """The last gate, window and turn, for people, and what is not done yet."""
+    text = []
+    if gate := told["last_gate"]:
+        both = both_clocks(gate["as_of"], gate["decided_at"])
+        text += labelled("last gate", f"{both}. {gate['sentence']}")
+    if window := told["last_window"]:
+        both = both_clocks(window["as_of"], window["decided_at"])
+        text += labelled("monitored", f"{both}. {window['sentence']}")
+    if turn := told["last_turn"]:
+        both = both_clocks(turn["as_of"], turn["done_at"])
+        text += labelled("last turn", f"{both}. {turn['outcome']}: {turn['reason']}")
+    if count := told["set_aside"]:
+        text += labelled("set aside", f"{count:,} rows wait for a decision: loopbook quarantine")
+    if told["open_turn"]:
+        left = f"at {told['open_turn']}; go on with it: loopbook loop --once"
+        text += labelled("open turn", left)
+    if asked := told["asked"]:
+        text += labelled("asked", f"for a retraining by {asked['by']}: {asked['reason']}")
+    return text
+
+
+def loop_lines(told: Mapping[str, Any] | None) -> list[str]:
+    """What the loop waits for, for people; nothing before its first turn."""
+    if told is None:
+        return []
+    text = [line for wait in told["waits"] for line in labelled("waits", wait["reason"])]
+    if found := told["probation"]:
+        compared = f"{found['champion']} is compared with {found['before']}"
+        text += labelled("probation", f"{compared} until {_at(found['until'])}")
+    free = told["retrains_from"]
     when = f"not before {_at(free)}" if free else "as soon as the verdict is retrain"
-    return [*lines, f"retrains    {when}; sooner if somebody asks: POST /admin/retrain"]
+    return text + labelled("retrains", f"{when}; sooner if somebody asks: POST /admin/retrain")
+
+
+def _stale_lines(stale: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each task that would run again, with why."""
+    if not stale:
+        return labelled("stale", "nothing")
+    width, text = max(map(len, stale)), []
+    for name, why in stale.items():
+        text += labelled("" if text else "stale", f"{name:<{width}}  {'; '.join(why)}")
+    return text
 
 
 def _promoted_as_of(champion: tracking.Version | None) -> datetime | None:
@@ -133,17 +218,3 @@ def _promoted_as_of(champion: tracking.Version | None) -> datetime | None:
 
 def _at(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _champion_lines(champion: tracking.Version, now: datetime) -> list[str]:
-    tags = champion.tags
-    promoted = tags.get("promoted_at")
-    age = f", {(now - parse_instant(promoted)).days} days ago" if promoted else ""
-    both = both_clocks(tags.get("promoted_as_of") or promoted, promoted)
-    as_of = tags.get("as_of", "none")[:10]
-    until = "" if as_of == "none" else f", as of {as_of}"  # a table without event time has none
-    return [
-        f"champion    {champion.label} ({tags.get('candidate', 'unknown')}), "
-        f"promoted {both if promoted else 'by hand'}{age}",
-        f"data        snapshot {tags.get('snapshot_sha256', 'unknown')[:12]}{until}",
-    ]

@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli import completion
 from loopbook.cli.loop import Scheduler
+from loopbook.cli.printed import Json, report, table
 from loopbook.cli.signing import sign
 from loopbook.project import paths
 
@@ -41,15 +43,23 @@ def create(
 
 
 @keys_app.command(name="list", epilog="Revoke one: loopbook keys revoke ID")
-def list_keys() -> None:
+def list_keys(as_json: Json = False) -> None:
     """List every key with its state and scopes, not its secret."""
     from loopbook.serving import api_keys
 
-    for key in api_keys.connect(paths.current()).listed():
-        state = f"revoked {key.revoked_at[:10]}" if key.revoked_at else "valid"
-        print(
-            f"{key.id}  {key.made_at[:10]}  {state:18}  {' '.join(sorted(key.scopes))}  {key.owner}"
-        )
+    keys = api_keys.connect(paths.current()).listed()
+
+    def lines() -> list[str]:
+        if not keys:
+            return ["There is no key yet. Make one: loopbook keys create OWNER"]
+        states = [f"revoked {k.revoked_at[:10]}" if k.revoked_at else "valid" for k in keys]
+        rows = [
+            (k.id, k.made_at[:10], state, " ".join(sorted(k.scopes)), k.owner)
+            for k, state in zip(keys, states, strict=True)
+        ]
+        return table(("id", "made", "state", "scopes", "owner"), rows)
+
+    report({"keys": keys}, lines, as_json=as_json)
 
 
 @keys_app.command(epilog="Next: loopbook keys list")
@@ -147,15 +157,17 @@ def show(
         typer.Argument(metavar="ENTITY", help="The entity: a value of the contract's entity."),
     ],
     as_of: AsOf = "newest",
+    as_json: Json = False,
 ) -> None:
     """Print an entity's features, computed and as stored."""
     from loopbook.features import materialize as feature_table
 
-    print("\n".join(feature_table.show(paths.current(), entity, as_of)))
+    shown = feature_table.show(paths.current(), entity, as_of)
+    report(shown, shown.lines, as_json=as_json)
 
 
 @snapshots_app.callback()
-def snapshots(context: typer.Context) -> None:
+def snapshots(context: typer.Context, as_json: Json = False) -> None:
     """List, prune or restore snapshots of the training data.
 
     Without a command: list them with time, rows, window, size and the versions
@@ -164,7 +176,8 @@ def snapshots(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         from loopbook.cli import snapshot_uses
 
-        print("\n".join(snapshot_uses.table(paths.current())))
+        told = snapshot_uses.record(paths.current())
+        report({"snapshots": told}, lambda: snapshot_uses.lines(told), as_json=as_json)
 
 
 @snapshots_app.command(epilog="See them first: loopbook snapshots")
@@ -178,7 +191,12 @@ def prune() -> None:
 @snapshots_app.command(epilog="Next: loopbook snapshots")
 def restore(
     snapshot: Annotated[
-        str, typer.Argument(metavar="SHA256", help="The first characters of its SHA-256.")
+        str,
+        typer.Argument(
+            metavar="SHA256",
+            autocompletion=completion.snapshots,
+            help="The first characters of its SHA-256.",
+        ),
     ],
 ) -> None:
     """Fetch a version's snapshot from the team's DVC remote."""

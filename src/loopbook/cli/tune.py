@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopbook.cli import completion
 from loopbook.cli.loop import Changes, Scheduler, changes_of
+from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths
 
 if TYPE_CHECKING:
@@ -22,13 +24,19 @@ SHOWN = 5
 
 def tune(
     candidate: Annotated[
-        str, typer.Argument(metavar="CANDIDATE", help="A candidate with a space in tune.yaml.")
+        str,
+        typer.Argument(
+            metavar="CANDIDATE",
+            autocompletion=completion.tuned,
+            help="A candidate with a space in tune.yaml.",
+        ),
     ],
     trials: Annotated[
         int, typer.Option(metavar="COUNT", min=2, max=10_000, help="How many settings to try.")
     ] = 40,
     scheduler: Scheduler = "",
     changes: Changes = None,
+    as_json: Json = False,
 ) -> None:
     """Search settings of a candidate on the validation rows.
 
@@ -48,18 +56,24 @@ def tune(
     contract = read_contract(here.contract)
     space = search_spaces.space_of(candidate, here)
     tuned_candidates.place_of(candidate, here)
-    with workers.connected(scheduler or None) as client:
+    with only_json(as_json), workers.connected(scheduler or None) as client:
         _refuse_old_rows(here, changes_of(changes))
         rows = tuning.rows_of_build(here, contract)
         how = tuning.How(trials, knobs.random_seed)
         found = tuning.search(candidate, contract, rows, space, how, client)
     write_json(here.var / "tune" / f"{candidate}.json", found.as_json())
-    print("\n".join(lines(found, task_of(contract))))
-    if found.best is None:
-        return
-    name = tuned_candidates.write(found, f"{clock.utc_now():%Y-%m-%d}", here)
-    print(f"candidates.py has {name} now.")
-    print(f"Next: add {name} at the end of names in pipeline.yaml, then loopbook build")
+    name = None
+    if found.best is not None:
+        name = tuned_candidates.write(found, f"{clock.utc_now():%Y-%m-%d}", here)
+    following = [
+        f"candidates.py has {name} now.",
+        f"Next: add {name} at the end of names in pipeline.yaml, then loopbook build",
+    ]
+
+    def told() -> list[str]:
+        return [*lines(found, task_of(contract)), *(following if name else [])]
+
+    report(found.as_json() | {"written": name}, told, as_json=as_json)
 
 
 def _refuse_old_rows(here: paths.Project, changes: dict) -> None:

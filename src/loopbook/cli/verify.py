@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths
 
 SOMETHING_FOUND = 3
@@ -19,7 +20,7 @@ def verify(
             "--quick", help="Read small records and what serves; of larger files only the size."
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    as_json: Json = False,
     seal: Annotated[
         bool, typer.Option("--seal", help="Seal what has no seal, as it is now; then verify.")
     ] = False,
@@ -42,8 +43,6 @@ def verify(
     they were written. Exit code: 0 nothing was found, 3 something was, 1 it could
     not be looked at.
     """
-    import json
-
     from loopbook.project.errors import VerificationError
     from loopbook.project.people import who
     from loopbook.provenance import verification
@@ -55,11 +54,9 @@ def verify(
         done += verification.accept(here, accept, reason, who())
     if seal:
         done += verification.seal_rest(here)
-    report = verification.verify(here, quick=quick)
-    print(
-        json.dumps(report.as_json(), indent=2) if as_json else "\n".join([*done, *report.lines()])
-    )
-    raise typer.Exit(SOMETHING_FOUND if report.findings else 0)
+    found = verification.verify(here, quick=quick)
+    report(found.as_json(), lambda: [*done, *found.lines()], as_json=as_json)
+    raise typer.Exit(SOMETHING_FOUND if found.findings else 0)
 
 
 COMMANDS = {verify: "A turn of the loop verifies too: loopbook history"}

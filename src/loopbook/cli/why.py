@@ -5,12 +5,13 @@ It decides words and exit codes, as `cli` does for the rest.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopbook.cli import completion
+from loopbook.cli.printed import Json, report
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 
@@ -25,7 +26,13 @@ Id = Annotated[
     str, typer.Argument(metavar="[ID]", help="The prediction_id of an answer of the log.")
 ]
 Number = Annotated[
-    str, typer.Option("--version", metavar="N", help="Explain this version and no answer.")
+    str,
+    typer.Option(
+        "--version",
+        metavar="N",
+        autocompletion=completion.versions,
+        help="Explain this version and no answer.",
+    ),
 ]
 Values = Annotated[
     list[str] | None,
@@ -38,7 +45,6 @@ Values = Annotated[
 Facts = Annotated[
     bool, typer.Option("--facts", help="Walk all facts behind it, however many they are.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Html = Annotated[str, typer.Option("--html", metavar="FILE", help="Write one HTML page too.")]
 
 
@@ -72,12 +78,9 @@ def why(
 
         with replacing(Path(html)) as target:
             target.write_text(page.page(told), encoding="utf-8")
-    if as_json:
-        print(json.dumps(told.record, indent=2, ensure_ascii=False, default=str))
-    else:
-        print("\n".join(lines(told)))
-        if html:
-            print(f"Wrote {html}.")
+    report(told.record, lambda: lines(told), as_json=as_json)
+    if html and not as_json:
+        print(f"Wrote {html}.")
     if not told.is_well:
         raise typer.Exit(DIFFERENT)
 

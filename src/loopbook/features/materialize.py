@@ -4,8 +4,10 @@ It decides what `loopbook features` does. Only rows that keep the contract
 become facts; others are set aside, and if they are many, nothing is changed.
 """
 
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from typing import Any
 
 import polars as pl
 
@@ -91,7 +93,58 @@ def _materialized(
     ]
 
 
-def show(project: Project, entity: str, as_of: str) -> list[str]:
+@dataclass(frozen=True)
+class Shown:
+    """An entity's trailing features at a moment.
+
+    Attributes
+    ----------
+    facts, newest : how many facts about it were known, and when the newest happened
+    store_as_of : as of when the store is; None where it is empty
+    features : by name, `computed` from the source, `stored` and `meaning`
+    is_asked : whether the store could be asked, which keeps no past
+    """
+
+    entity_name: str | None
+    entity: str
+    as_of: datetime
+    facts: int
+    newest: datetime | None
+    store_as_of: datetime | None
+    is_asked: bool
+    features: dict[str, dict[str, Any]]
+
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [f"{self.entity_name} {self.entity} as of {self.as_of:%Y-%m-%d %H:%M} UTC"]
+        if not self.newest:
+            lines.append("No fact about it was known; a count is 0 and the rest is imputed.")
+        else:
+            lines.append(f"{self.facts:,} facts were known, the newest of {self.newest:%Y-%m-%d}.")
+        width = max(map(len, self.features))
+        lines.append(f"{'':{width}}  {'computed':>12}  {'in the store':>12}")
+        for name, told in self.features.items():
+            stored = _shown(told["stored"]) if self.is_asked else "not asked"
+            lines.append(
+                f"{name:{width}}  {_shown(told['computed']):>12}  {stored:>12}  {told['meaning']}"
+            )
+        return [*lines, *self._about_the_store()]
+
+    def _about_the_store(self) -> list[str]:
+        at = self.store_as_of
+        if at is None:
+            return ["The store is empty: loopbook features materialize"]
+        if at > self.as_of:
+            return [f"The store is at {at:%Y-%m-%d %H:%M} and keeps no past."]
+        if at == self.as_of:
+            return []
+        return [
+            f"The store is at {at:%Y-%m-%d %H:%M}; facts known since then are missing "
+            "from it: loopbook features materialize"
+        ]
+
+
+def show(project: Project, entity: str, as_of: str) -> Shown:
     """An entity's trailing features at a moment, computed from the source and as stored."""
     contract, entity = read_contract(project.contract), category(entity)
     store = feature_store.connect(project, contract)
@@ -108,27 +161,17 @@ def show(project: Project, entity: str, as_of: str) -> list[str]:
     finally:
         store.close()
     whose = facts.filter(pl.col(history.ENTITY) == entity)
-    lines = [f"{contract.entity} {entity} as of {moment:%Y-%m-%d %H:%M} UTC"]
-    if whose.is_empty():
-        lines.append("No fact about it was known; a count is 0 and the rest is imputed.")
-    else:
-        newest = whose[clock.EVENT_TS].max()
-        lines.append(f"{whose.height:,} facts were known, the newest of {newest:%Y-%m-%d}.")
-    width = max(map(len, contract.trailing))
-    lines.append(f"{'':{width}}  {'computed':>12}  {'in the store':>12}")
-    for name, about in contract.trailing.items():
-        values = [_shown(computed[name]), _shown(stored.get(name)) if stored else "not asked"]
-        lines.append(f"{name:{width}}  {values[0]:>12}  {values[1]:>12}  {about.meaning}")
-    if stands_at is None:
-        lines.append("The store is empty: loopbook features materialize")
-    elif not comparable:
-        lines.append(f"The store is at {stands_at:%Y-%m-%d %H:%M} and keeps no past.")
-    elif stands_at < moment:
-        lines.append(
-            f"The store is at {stands_at:%Y-%m-%d %H:%M}; facts known since then are missing "
-            "from it: loopbook features materialize"
-        )
-    return lines
+    return Shown(
+        *(contract.entity, entity, moment),
+        facts=whose.height,
+        newest=None if whose.is_empty() else whose[clock.EVENT_TS].max(),
+        store_as_of=stands_at,
+        is_asked=bool(stored),
+        features={
+            name: {"computed": computed[name], "stored": stored.get(name), "meaning": about.meaning}
+            for name, about in contract.trailing.items()
+        },
+    )
 
 
 def _shown(value: float | None) -> str:

@@ -78,8 +78,10 @@ class Options:
     candidates: Sequence[str] = ()
 
 
-def run(project: Project, options: Options, *, afresh: bool = False) -> list[str]:
-    """Replay, or go on with a replay; lines for people.
+def run(
+    project: Project, options: Options, *, afresh: bool = False
+) -> tuple[dict[str, Any], list[str]]:
+    """Replay, or go on with a replay; what came of it, and the lines that tell it to people.
 
     Parameters
     ----------
@@ -119,7 +121,7 @@ def run(project: Project, options: Options, *, afresh: bool = False) -> list[str
         if not options.scenario:
             with replacing(folder / "replay.svg") as path:
                 replay_results.figure(result).savefig(path, format="svg")
-    return [*replay_results.lines(result), f"record      {folder / 'result.json'}"]
+    return result, [*replay_results.lines(result), f"record      {folder / 'result.json'}"]
 
 
 def default_start(events: pl.Series) -> datetime:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from loopbook.project.clock import both_clocks, parse_instant, utc_now
+from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.files import read_json, write_json
 from loopbook.project.paths import Project
 from loopbook.records import seals
@@ -178,23 +178,6 @@ def attempts(records: Sequence[Mapping[str, Any]]) -> list[Attempt]:
     """The retrainings that turns tried, in the order of the records."""
     tried = (r for r in records if r.get("attempt"))
     return [Attempt(parse_instant(r["as_of"]), r["attempt"]) for r in tried]
-
-
-def lines(records: list[dict[str, Any]]) -> list[str]:
-    """Turns for people, a line each and the reason below."""
-    text = []
-    for r in records:
-        served = r.get("champion") or "no champion"
-        text.append(
-            f"{r['turn']:>4}  {both_clocks(r['as_of'], _done_at(r))}  "
-            f"{r.get('verdict') or 'not judged':<11}  {r['outcome']:<11}  {served}"
-        )
-        text.append(f"      {r['reason']}")
-    return text or ["The loop has not turned yet. Next: make loop"]
-
-
-def _done_at(record: Mapping[str, Any]) -> str | None:
-    return record.get("ended_at") or record.get("began_at")
 
 
 def _journal(project: Project) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from loopbook.project.clock import both_clocks, parse_instant
+from loopbook.project.clock import parse_instant
 
 ENTRY = "champion_"
 
@@ -50,11 +50,3 @@ def done_by(ledger: Sequence[Reign], moment: datetime) -> Reign | None:
     """Who served at a moment, by the clock on the wall."""
     before = [reign for reign in ledger if parse_instant(reign.at) <= moment]
     return before[-1] if before else None
-
-
-def lines(ledger: Sequence[Reign], name: str) -> list[str]:
-    """The ledger for people."""
-    return [
-        f"{both_clocks(r.as_of, r.at)}  {name} v{r.version:<4} {r.kind:<17} {r.by:<10} {r.reason}"
-        for r in ledger
-    ]
