@@ -141,7 +141,6 @@ def team(containers, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_a_build_from_outside_is_what_the_service_answers_with(team):
     rows = penguin_rows(team).head(2).drop("species")
     answer = team.http.post("/predict/batch", json={"rows": rows.to_dicts()})
@@ -151,7 +150,6 @@ def test_a_build_from_outside_is_what_the_service_answers_with(team):
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_prometheus_sees_the_service_as_soon_as_the_key_is_there(team):
     """The command of the page, whose output is the file: no line beside the key."""
     up = 'up{job="loopbook"}'
@@ -163,7 +161,6 @@ def test_prometheus_sees_the_service_as_soon_as_the_key_is_there(team):
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_broken_inputs_go_from_a_caller_through_the_loop_to_an_alert(team):
     """Weights in kilograms: answered and logged, judged by a turn, told by the service."""
     rows = penguin_rows(team).with_columns(pl.col("body_mass_g") / 1000)
@@ -186,7 +183,6 @@ def test_broken_inputs_go_from_a_caller_through_the_loop_to_an_alert(team):
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_a_promotion_is_followed_and_a_rollback_takes_it_back(team):
     """Each in the running service; the second version has the files of the first."""
     from mlflow import MlflowClient
@@ -205,7 +201,6 @@ def test_a_promotion_is_followed_and_a_rollback_takes_it_back(team):
 
 
 @pytest.mark.slow
-@pytest.mark.nightly
 def test_the_pages_and_jupyterlab_answer_and_lab_wants_its_token(team):
     team.up("reports", "lab")
     pages, lab = team.address("reports"), team.address("lab") + "/api/contents"
