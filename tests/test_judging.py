@@ -204,7 +204,7 @@ def test_the_answers_that_are_compared_are_those_that_were_given():
     ("values", "labels"),
     [
         ([12.3456, 45.6789, 78.9012], ["under 12.3", "from 12.3", "from 45.7", "from 78.9"]),
-        ([1007.52, 1010.61, 1012.93], ["under 1,008", "from 1,008", "from 1,011", "from 1,013"]),
+        ([1007.52, 1010.61, 1012.93], ["under 1008", "from 1008", "from 1011", "from 1013"]),
         ([-2.0, 0.5], ["under -2", "from -2", "from 0.5"]),
     ],
 )

@@ -112,6 +112,17 @@ def amount(value: float, *, signed: bool = False) -> str:
     return f"{value:{sign}.{digits}f}"
 
 
+def column_value(value: float, digits: int = 6) -> str:
+    """A value of a column: significant digits without an exponent; four have no comma (a year)."""
+    if not np.isfinite(value):
+        return amount(value)
+    size = abs(value)
+    before = int(np.floor(np.log10(size))) + 1 if size else 1
+    told = f"{value:,.{min(max(0, digits - before), 12)}f}"
+    told = told.rstrip("0").rstrip(".") if "." in told else told
+    return told if size >= 10_000 else told.replace(",", "")
+
+
 def of_numbers(metric: str, unit: str) -> tuple[Losses, Measure]:
     """The loss of a metric for numbers, and how it is shown; `unit` is the target's."""
     return {

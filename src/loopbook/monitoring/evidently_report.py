@@ -1,8 +1,9 @@
 """Monitoring: Evidently's report of a window. The only module that imports it.
 
-It decides what the report holds. Distances and thresholds are `drift`'s, so
-that the report, the record and the dashboards cannot disagree: Evidently's own
-choice of method changes with the number of rows.
+It decides what the report holds. Distances and thresholds are `drift`'s, and its
+part about drift has the judged columns only, so that the report, the record and
+the dashboards cannot disagree: Evidently's own choice of method changes with the
+number of rows, and it calls a table drifted where half of the columns are.
 """
 
 from collections.abc import Sequence
@@ -39,7 +40,8 @@ def report(
         distribution.
     columns : sequence of ColumnDrift
         The distance and threshold of each column that both tables have. Columns that
-        are empty in either table are left out, since Evidently stops at them.
+        are empty in either table are left out, since Evidently stops at them. What
+        moves with time by its nature is summarized and not judged.
     """
     kept = [
         c for c in columns if _has_values(reference[c.column]) and _has_values(current[c.column])
@@ -48,7 +50,8 @@ def report(
     texts = [name for name in names if reference[name].dtype == pl.String]
     numbers = [name for name in names if name not in texts]
     definition = DataDefinition(numerical_columns=numbers, categorical_columns=texts)
-    parts = [*([_drift_part(kept)] if kept else []), DataSummaryPreset()]
+    judged = [c for c in kept if c.is_judged]
+    parts = [*([_drift_part(judged)] if judged else []), DataSummaryPreset()]
     tables = [
         Dataset.from_pandas(_plain(rows, names), data_definition=definition)
         for rows in (current, reference)
@@ -66,6 +69,7 @@ def _drift_part(columns: Sequence[ColumnDrift]) -> DataDriftPreset:
         columns=[c.column for c in columns],
         per_column_method={c.column: _stattest(c) for c in columns},
         per_column_threshold={c.column: c.threshold for c in columns},
+        drift_share=0.5 / len(columns),  # as soon as one has moved
     )
 
 

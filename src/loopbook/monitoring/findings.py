@@ -124,7 +124,7 @@ def find_faults(
     faults = [_with_remedy(fault, fitted_on, current, contract) for fault in faults]
     trailing = quality.faults(fitted_on, current, contract, list(contract.trailing), margin=margin)
     # a level that leaves its range has moved with time, and is no fault
-    faults += [fault for fault in trailing if fault.kind == "missing"]
+    faults += [fault for fault in trailing if fault.kind == quality.MISSING]
     task = task_of(contract)
     faults += quality.answer_faults(task.of_column(current[ANSWER]))
     if known.height >= least_rows:

@@ -7,13 +7,14 @@ inputs learns what is broken. Pure: no file, no clock.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import polars as pl
 from scipy.stats import beta
 
 from loopbook.data.units import mistaken_for
+from loopbook.models.measures import column_value
 from loopbook.project.contract import Contract
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
@@ -22,7 +23,8 @@ CONFIDENCE = 0.99
 # By how much values may leave the reference's ends, as a factor or as a share of their distance:
 BEYOND = 1.25  # an input, such as the warmth of a season that training has not seen
 GROWTH = 2  # the target: up to there it has moved and is not broken
-NEW, IMPLAUSIBLE = "new category", "implausible"
+MISSING, NEW, IMPLAUSIBLE = "missing", "new category", "implausible"
+MATERIALIZE = "loopbook features materialize"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> lis
         return []
     share = count / now.len()
     sentence = f"{name} is missing in {100 * share:.1f} % of the rows; it was in {100 * usual:.1f} % of the reference"
-    return [Fault(name, "missing", share, usual, sentence, is_broken=True)]
+    return [Fault(name, MISSING, share, usual, sentence, is_broken=True)]
 
 
 def _missing_share(column: pl.Series) -> float:
@@ -129,7 +131,7 @@ def _implausible(
         return []
     share = strange.size / now.len()
     sentence = (
-        f"{name} lies outside {low:,.6g} to {high:,.6g} in {100 * share:.1f} % of the rows, where nearly "
+        f"{name} lies outside {column_value(low)} to {column_value(high)} in {100 * share:.1f} % of the rows, where nearly "
         f"all of the reference was{_mixed_up(strange, was, _unit_of(name, contract))}"
     )
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]
@@ -165,13 +167,43 @@ def _mixed_up(strange: np.ndarray, usual: np.ndarray, unit: str | None) -> str:
     """A guess at the unit that came, where the typical strange value is what that would be."""
     middle, came = float(np.median(usual)), float(np.median(strange))
     other = mistaken_for(unit, middle, came)
-    return f"; typically {came:,.4g} where {middle:,.4g} is usual, as with {other}" if other else ""
+    return (
+        f"; typically {column_value(came, 4)} where {column_value(middle, 4)} is usual, as with {other}"
+        if other
+        else ""
+    )
+
+
+def weighed(
+    column_faults: Sequence[Fault], unused: Sequence[str], contract: Contract
+) -> list[Fault]:
+    """The same faults, with what to type where a value is missing; the broken ones first.
+
+    What is missing and changes no answer of the champion asks for nobody: it is told.
+
+    Parameters
+    ----------
+    unused : sequence of str
+        The columns that the champion does not use.
+    """
+    told = [_remedied(f, unused, contract) if f.kind == MISSING else f for f in column_faults]
+    return sorted(told, key=lambda fault: not fault.is_broken)
+
+
+def _remedied(fault: Fault, unused: Sequence[str], contract: Contract) -> Fault:
+    sentence = fault.sentence
+    if fault.column in unused:
+        sentence += "; the champion does not use it, so no answer changed"
+    if fault.column in contract.trailing:
+        sentence += f"; if the feature store is not up to date: {MATERIALIZE}"
+    is_broken = fault.is_broken and fault.column not in unused
+    return replace(fault, sentence=sentence, is_broken=is_broken)
 
 
 def answer_faults(answers: np.ndarray) -> list[Fault]:
     """What is wrong with the answers themselves: all the same, though many were asked."""
     if len(answers) < 30 or np.ptp(answers, axis=0).max() > 0:
         return []
-    same = "the same probabilities" if answers.ndim > 1 else f"{answers[0]:,.6g}"
+    same = "the same probabilities" if answers.ndim > 1 else column_value(float(answers[0]))
     sentence = f"all {len(answers):,} answers are {same}"
     return [Fault("answer", "constant", 1.0, 0.0, sentence, is_broken=True)]

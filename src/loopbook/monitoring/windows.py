@@ -30,6 +30,7 @@ from loopbook.registry import reference
 from loopbook.registry.reference import column_types, thaw
 from loopbook.registry.servable import load
 from loopbook.registry.state_store import StateStore
+from loopbook.registry.used_inputs import unused
 
 SKEW_ROWS = 1_000
 SKEW_TOLERANCE = 1e-4
@@ -183,7 +184,8 @@ def _champion(
         held = store.held(contract.name, roles.CHAMPION)
         if held is None:
             return ["there is no champion yet; make one: make build"], {}, pl.DataFrame()
-        promoted, card = held.tags.get("promoted_as_of", "none"), load(store, held).card
+        promoted, servable = held.tags.get("promoted_as_of", "none"), load(store, held)
+        card = servable.card
         champion = {
             "name": held.name,
             "version": held.number,
@@ -193,6 +195,7 @@ def _champion(
             "promoted_as_of": None if promoted == "none" else promoted,
             "fitted": card["fitted"],
             "decision": card.get("decision"),
+            "unused": unused(servable),
         }
         frozen = thaw(store, held, contract)
         scale = reference.scale(held, frozen, contract)
