@@ -12,14 +12,21 @@ from typing import Any
 import ipywidgets as widgets
 
 from loopbook.pages import candidates as candidate_pages
+from loopbook.pages import start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
+from loopbook.pages.news import Loop
+from loopbook.pages.rendering import PAGES
+from loopbook.project.clock import utc_now
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
+from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
+from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import CHAMPION
 from loopbook.registry import reader as registry_reader
+from loopbook.registry import reigns
 from loopbook.registry.reader import Registry, Version
 
 EVERY = "every version"
@@ -35,12 +42,23 @@ def show(page: str) -> widgets.Widget:
         Navigation and choosers over the page. Where something is missing, the
         page says what and which command brings it.
     """
+    if page == "start":
+        return framed(page, widgets.HTML(guarded(_start)))
     return framed(page, _shown(page))
 
 
 def framed(page: str, *parts: widgets.Widget) -> widgets.VBox:
     """The parts of a page below the navigation, which every page has first."""
-    return widgets.VBox([widgets.HTML(window_pages.navigation(page)), *parts])
+    return widgets.VBox([widgets.HTML(window_pages.navigation(page, _others())), *parts])
+
+
+def _others() -> list[str]:
+    """The pages that a person added to the project's, by their names."""
+    try:
+        notebooks = (current().root / "reports").glob("*.ipynb")
+    except LoopbookError:
+        return []
+    return sorted(path.stem for path in notebooks if path.stem not in PAGES)
 
 
 def _shown(page: str) -> widgets.Widget:
@@ -63,6 +81,39 @@ def _shown(page: str) -> widgets.Widget:
     if champion is None and not window_records.listed(here):
         return widgets.HTML(guarded(_no_champion, store, versions[0], command="make build"))
     return _by_window(here, page, versions)
+
+
+# -- the page that opens first --------------------------------------------------
+
+
+def _start() -> str:
+    project = current()
+    contract = read_contract(project.contract)
+    store = registry_reader.connect(tracking_address(project))
+    versions = store.versions(contract.name)
+    champion, refused = store.held(contract.name, CHAMPION), None
+    if versions and champion is None:
+        decision = _decision(store, versions[0])
+        why = decision.get("sentence") or versions[0].tags.get("gate_reason", "nobody said why")
+        refused = why.removeprefix("Refused: "), version_pages.ways_on(versions[0].number, decision)
+    turns = turn_records.listed(project)
+    loop = Loop(
+        read_knobs(project.knobs).loop_interval_minutes,
+        last=turns[-1] if turns else None,
+        open_turn=turn_records.open_turn(project),
+        asked=turn_records.asked(project),
+    )
+    known = start.Known(
+        contract,
+        loop,
+        window_records.listed(project),
+        reigns.of_tags(store.model_tags(contract.name)) if versions else (),
+        turns,
+        champion and _about(champion),
+        refused,
+        now=utc_now(),
+    )
+    return start.page(known)
 
 
 # -- pages about a window ------------------------------------------------------

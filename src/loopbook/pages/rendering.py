@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 PAGES = {
+    "0_start": "Start",
     "1_overview": "Window",
     "2_drift": "Drift",
     "3_performance": "Performance",

@@ -29,13 +29,18 @@ def no_champion(version: Mapping[str, str], decision: Record) -> str:
     decision : mapping
         The record of its build; empty where it is not there.
     """
-    by_hand = f'loopbook promote {version["number"]} --reason "…" (it serves all the same)'
     return render(
         "no_champion",
         version=version,
         sentence=decision.get("sentence") or version.get("gate_reason", "nobody said why"),
-        ways_on=decision.get("ways_on") or [by_hand],
+        ways_on=ways_on(version["number"], decision),
     )
+
+
+def ways_on(number: str, decision: Record) -> list[str]:
+    """What a person can do where a version does not serve, a sentence each."""
+    by_hand = f'loopbook promote {number} --reason "…" (it serves all the same)'
+    return decision.get("ways_on") or [by_hand]
 
 
 def model_card(

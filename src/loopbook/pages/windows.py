@@ -25,10 +25,17 @@ def markdown(text: str) -> str:
     return escape(text).replace("$", r"\$")
 
 
-def navigation(page: str) -> str:
-    """The links to all pages, with the one that is shown marked; `page` is its name."""
+def navigation(page: str, others: Sequence[str] = ()) -> str:
+    """The links to all pages, with the one that is shown marked; `page` is its name.
+
+    Parameters
+    ----------
+    others : sequence of str
+        Names of pages that a project has besides, without their ending.
+    """
+    pages = PAGES | {name: name.lstrip("0123456789_").replace("_", " ") or name for name in others}
     current = next((name for name in PAGES if name.partition("_")[2] == page), "")
-    return render("navigation", current=current)
+    return render("navigation", pages=pages, current=current)
 
 
 def nothing(sentence: str, command: str, title: str = "Nothing to show") -> str:

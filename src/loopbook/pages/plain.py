@@ -1,0 +1,115 @@
+"""Plain: what a verdict says, in words that need no explanation.
+
+It decides how a column, a fault and a reason are told to somebody who knows the
+table and no statistics. Pure: its numbers are those of the record.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from loopbook.models.measures import of_record
+from loopbook.pages.formats import share
+from loopbook.project.contract import Contract
+from loopbook.records.verdicts import WATCH
+
+Record = Mapping[str, Any]
+AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
+NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
+# a reason's beginning, and what is said instead; groups are the reason's own numbers
+PLAIN = (
+    (r"only ([\d,]+) answers in the window, ([\d,]+) are needed", "only {0} requests came, and {1} are needed to judge it"),
+    (r"ground truth is late: ([\d,]+) of ([\d,]+) answers", "the outcomes are late: {0} of {1} that are due have come"),
+    (r"too little ground truth: ([\d,]+) answers have it, ([\d,]+) are", "the outcomes of {0} requests are known, and {1} are needed to judge its error"),
+    (r"the error is estimated to have grown by (\S+(?: points| [^\d\s]+)?)", "its error has probably grown by {0}"),
+    (r"the calibration is at its bound", "its automatic correction is at its limit"),
+    (r"nothing was ever asked", "nobody has asked it anything yet"),
+    (r"nothing was asked from (\S+) to (\S+);", "nobody asked it anything from {0} to {1}"),
+    (r"there is no champion yet", "no model serves yet"),
+    (r"the error has not grown|no input has moved", AS_PROMISED),
+)  # fmt: skip
+
+UNJUDGED = (
+    "only ",
+    "ground truth is late",
+    "too little ground truth",
+    "nothing was ",
+    "there is no ",
+)
+
+
+def is_unjudged(record: Record) -> bool:
+    """Whether a verdict says that there was nothing to judge by."""
+    judged = record["verdict"]
+    return judged["level"] == WATCH and judged["reasons"][0].startswith(UNJUDGED)
+
+
+def called(name: str, contract: Contract) -> str:
+    """What people call a column: its alias, or its meaning where its name is the program's."""
+    if feature := contract.features.get(name):
+        return (feature.alias or name).replace("_", " ")
+    about = contract.trailing.get(name) or contract.computed.get(name)
+    return about.meaning.rstrip(".") if about else name.replace("_", " ")
+
+
+def causes(record: Record, contract: Contract) -> list[str]:
+    """The reasons of a verdict, the weightiest first, each once and without a capital."""
+    faults = {fault["sentence"]: fault for fault in record.get("faults", [])}
+    told = [
+        _fault(faults[reason], contract) if reason in faults else _reason(reason, record, contract)
+        for reason in record["verdict"]["reasons"]
+    ]
+    return list(dict.fromkeys(told))
+
+
+def _fault(fault: Record, contract: Contract) -> str:
+    name, now = called(fault["column"], contract), share(fault["share"], 1)
+    if fault["kind"] == "missing":
+        before = share(fault["reference_share"], 1)
+        return f"“{name}” is missing in {now} of the requests, and was in {before} before"
+    if fault["kind"] == "new category":
+        return f"in {now} of the requests “{name}” is one that it has not learned"
+    if fault["kind"] == "implausible":
+        return f"in {now} of the requests “{name}” is far outside of what it has learned"
+    return fault["sentence"]
+
+
+def _reason(reason: str, record: Record, contract: Contract) -> str:
+    for pattern, words in PLAIN:
+        if match := re.match(pattern, reason):
+            return words.format(*match.groups())
+    if told := _measured(reason, record, contract):
+        return told
+    if moved := re.match(r"(.+?) moved: distance ", reason):
+        name = NAMED.get(moved[1]) or f"“{called(moved[1], contract)}”"
+        return f"{name} differ{'s' * (moved[1] not in NAMED)} from what it has learned"
+    if apart := re.match(r"(.+?) drifts apart: ", reason):
+        return f"it errs otherwise for {slice_called(apart[1], contract)} than for all"
+    return reason.partition("; the champion serves for")[0]
+
+
+def _measured(reason: str, record: Record, contract: Contract) -> str | None:
+    """A reason about error, bias or intervals, by the numbers of the record; None if it is none."""
+    numbers, (measure, bias) = record["numbers"], of_record(record)
+    side = re.match(r"the model predicts too (little|much)", reason)
+    if side and numbers.get("bias") is not None:
+        of = f" of {record['bias_of']}" if record.get("bias_of") else ""
+        return f"it predicts too {side[1]}{of}, by {bias.said(abs(numbers['bias']))} on average"
+    if reason.startswith("the error has grown by") and numbers.get("error_growth") is not None:
+        return f"its error has grown by {measure.said_change(numbers['error_growth']).lstrip('+')} since its promotion"
+    if re.match(r"the (intervals|sets) hold too", reason) and numbers.get("inside") is not None:
+        level, held = share(contract.target.interval, 0), share(numbers["inside"], 1)
+        return f"its intervals hold {held} of the outcomes, and {level} is promised"
+    return None
+
+
+def slice_called(name: str, contract: Contract) -> str:
+    """What people call a slice, such as `bathrooms under 2`."""
+    column, _, rest = name.partition(" ")
+    return f"{called(column, contract)} {rest}".strip()
+
+
+def sentence(text: str) -> str:
+    """A text with its capital and its full stop."""
+    text = text.strip()
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
