@@ -79,6 +79,18 @@ def test_the_title_of_a_document_leads_to_each_of_its_sections(path):
     assert code_changes.cells(told) == code_changes.cells({"cells": cells})
 
 
+def test_a_page_of_nbconvert_has_no_imports_and_keeps_what_finds():
+    from nbconvert.exporters import HTMLExporter
+    from nbformat import from_dict
+
+    told = notebook(NOTEBOOKS[0])
+    documents.as_document(told)
+    page, _ = HTMLExporter().from_notebook_node(from_dict(told))
+    assert "known_rows" in page
+    assert "IPython.display" not in page
+    assert page.count("jp-CodeCell") > 3
+
+
 def test_a_link_is_what_nbconvert_calls_the_heading():
     from nbconvert.filters.strings import _convert_header_id
 

@@ -100,7 +100,7 @@ def _of_numbers(groups: Mapping[str, np.ndarray], unit: str | None) -> Sentence:
         there = group[np.isfinite(group)]
         if there.size:
             low, middle, high = np.quantile(there, [0.25, 0.5, 0.75])
-            told[name] = (middle, f"{in_unit(low, unit, bare=True)} to {in_unit(high, unit)}")
+            told[name] = (middle, f"{in_unit(low, unit, bare=True)} and {in_unit(high, unit)}")
     if not told:
         return Sentence("No row has a value.")
     if len(told) == 1:
@@ -165,7 +165,7 @@ def of_ranking(
     told = f"Of {len(names):,}, the largest: {lead}." if len(names) > 3 else f"{lead}."
     if little is not None:
         low = sum(abs(value) <= little for value in values)
-        told += f" {counted(low, 'has', 'have')} {say(little)} or less." if low else ""
+        told += f" {counted(low, 'has', 'have')} {say(little).lstrip('+')} or less." if low else ""
     return Sentence(told)
 
 

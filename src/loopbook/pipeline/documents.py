@@ -64,6 +64,7 @@ def _only_imports(code: str) -> bool:
 
 def _fold(metadata: Any) -> None:
     metadata["jupyter"] = {**metadata.get("jupyter", {}), "source_hidden": True}
+    metadata["transient"] = {"remove_source": True}  # nbconvert's page has no fold, so it leaves out
     tags = list(metadata.get("tags", []))
     metadata["tags"] = tags if HIDE_INPUT in tags else [*tags, HIDE_INPUT]
 
