@@ -103,7 +103,8 @@ def test_each_figure_of_a_notebook_is_drawn_beside_a_sentence_and_no_frame_is_sh
     for one in notebook(path)["cells"]:
         code = "".join(one["source"])
         if one["cell_type"] == "code" and "plots." in code.replace("import error_plots", ""):
-            assert "sentences." in code or "reading.Sentence(" in code, one["id"]
+            told = ("sentences.", "reading.Sentence(", "reading.explained(")
+            assert any(words in code for words in told), one["id"]
         assert "display(pl." not in code, one["id"]
         assert not code.splitlines()[-1].startswith("pl."), one["id"]
         assert one["cell_type"] == "markdown" or len(code.splitlines()) <= 25, one["id"]
@@ -212,7 +213,7 @@ def window(draw: np.random.Generator) -> tuple[verdict.Window, SimpleNamespace, 
     return told, found, faults
 
 
-def test_the_ladder_of_the_notebook_ends_where_the_librarys_verdict_does():
+def test_the_order_of_the_notebook_ends_where_the_librarys_verdict_does():
     draw, seen, task = np.random.default_rng(5), set(), TASKS["regression"]
     rules = verdict.Rules(
         50, 200, 0.5, 0.3, 0.3, 14, task.measure, task.bias_measure, slice_margin=0.4,
@@ -224,8 +225,8 @@ def test_the_ladder_of_the_notebook_ends_where_the_librarys_verdict_does():
         names |= {"rows": told.rows, "age": told.champion_age_days, "verdict": verdict}
         names |= {"verdicts": verdicts, "facts": {"wanting": told.wanting}}
         after = run("12", "decide-ladder", **run("12", "decide-signs", **names))
-        assert after["by_ladder"] == verdict.judge(told, rules).level, told
-        seen.add(after["by_ladder"])
+        assert after["by_hand"] == verdict.judge(told, rules).level, told
+        seen.add(after["by_hand"])
     assert seen == set(verdicts.LEVELS)
 
 

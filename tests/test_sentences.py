@@ -1,16 +1,13 @@
 """Sentences and tables of notebooks: what they say of numbers that are known, and never as markup."""
 
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
 import pytest
-from test_judging import TASKS
 
-from loopbook.models.evaluation import Interval
 from loopbook.models.measures import Measure
-from loopbook.pages import error_sentences, reading, sentences
+from loopbook.pages import figures, reading, sentences
 
 HOSTILE = "<img src=x onerror=alert(1)> $a$ *b* [c](http://d)"
 PERCENT = Measure("error", "%", 100, "points")
@@ -114,79 +111,11 @@ def test_a_candidate_that_may_not_challenge_is_told_though_its_error_is_less():
     )
 
 
-def test_differences_are_better_worse_or_not_told_apart():
-    rows = {
-        "all rows": Interval(-0.02, -0.03, -0.01, 100),
-        "a": Interval(0.02, 0.01, 0.03, 50),
-        "b": Interval(0.0, -0.01, 0.01, 50),
-    }
-    told = error_sentences.of_changes(rows, PERCENT)
-    assert told.startswith("all rows: -2.00 points (-3.00 points to -1.00 points), better beyond")
-    assert "1 are better beyond doubt, 1 worse, and 1 cannot be told apart. Worse: a." in told
-
-
-def test_a_bias_is_sure_only_where_its_interval_leaves_zero():
-    rows = {"champion": Interval(-0.02, -0.03, -0.01, 9), "raw": Interval(0.0, -0.01, 0.01, 9)}
-    told = error_sentences.of_biases(rows, Measure("bias", "%", 100))
-    assert "surely too little" in told
-    assert told.endswith("zero is possible.")
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_each_figure_of_errors_has_its_sentence_with_numbers(name):
-    from loopbook.pages import error_plots
-
-    task, draw = TASKS[name], np.random.default_rng(2)
-    observed = draw.integers(0, max(task.width, 2), 60).astype(float) + (not task.classes)
-    answers = observed + 0.5
-    if task.classes:
-        answers = draw.dirichlet(np.ones(task.width), 60)
-    pictures = error_plots.errors(task, observed, answers)
-    told = error_sentences.of_errors(task, observed, answers)
-    assert told.keys() == pictures.keys()
-    assert all(any(sign.isdigit() for sign in text) for text in told.values())
-    calibrated = error_sentences.of_calibration(task, observed, {"champion": answers})
-    assert "above the line" in calibrated
-
-
-def test_what_is_taken_for_what_is_counted():
-    task = TASKS["multiclass"]
-    observed = np.array([0, 0, 0, 1, 2])
-    answers = np.eye(3)[[0, 1, 1, 1, 2]] * 0.9 + 0.03
-    told = error_sentences.of_errors(task, observed, answers)["confusion"]
-    assert told.startswith("60.0 % of 5 rows")
-    assert "a was answered with b in 2 of 3 rows" in told
-
-
-def test_the_newest_error_is_held_against_that_at_promotion():
-    periods = [{"error": 0.1, "low": 0.09, "high": 0.11}, {"error": 0.3, "low": 0.2, "high": 0.4}]
-    told = error_sentences.of_periods(periods, 0.1, PERCENT)
-    assert "the newest has 30.0 % (20.0 % to 40.0 %)" in told
-    assert "surely above" in told
-    assert "The newest estimate is 20.0 %" in error_sentences.of_periods(
-        [{"error": None, "estimated": 0.2}], None, PERCENT
-    )
-
-
-def test_the_slices_that_are_surely_worse_than_all_rows_are_named():
-    rows = {
-        "all rows": Interval(0.1, 0.09, 0.11, 100),
-        "a": Interval(0.2, 0.15, 0.25, 50),
-        "b": Interval(0.12, 0.05, 0.2, 50),
-    }
-    told = error_sentences.of_slices(rows, PERCENT)
-    assert "The largest is that of a, 20.0 %. Surely above that of all rows: a." in told
-
-
-def test_drift_names_what_moved_or_what_came_nearest():
-    def column(name: str, distance: float):
-        return SimpleNamespace(
-            column=name, distance=distance, threshold=0.1, has_drifted=distance > 0.1,
-            labels=["x", "y", "z"], reference=[0.5, 0.3, 0.2], current=[0.1, 0.5, 0.4],
-        )  # fmt: skip
-
-    told = sentences.of_drift([column("a", 0.3), column("b", 0.05)])
-    assert told.startswith("1 of 2 judged columns moved beyond chance")
-    assert "a (3)" in told
-    assert "b comes nearest, with 50 %" in sentences.of_drift([column("b", 0.05)])
-    assert "50.0 % of the reference, 10.0 % of this window" in sentences.of_shares([column("a", 1)])
+def test_a_figure_stands_between_how_it_is_read_and_what_it_shows():
+    picture = figures.nothing("no row has a value")
+    picture.reading = "Look at *both* ends."
+    above, drawn, below = reading.explained(picture)
+    assert (above._repr_markdown_(), drawn) == ("Look at *both* ends.", picture)
+    assert below == "No row has a value."
+    picture.finding = HOSTILE
+    assert "<img" not in reading.explained(picture)[-1]._repr_markdown_()

@@ -21,6 +21,7 @@ from loopbook.pages.markdown import escaped
 
 if TYPE_CHECKING:  # the figures of a page do not wait for SciPy
     from loopbook.models.task import Task
+    from loopbook.pages.figures import Picture
     from loopbook.project.contract import Contract
 
 A_DOLLAR = "<span>$</span>"  # MathJax sees a formula between two that stand in one text
@@ -35,6 +36,21 @@ class Sentence(str):
 
     def _repr_markdown_(self) -> str:
         return escaped(self).replace(r"\$", A_DOLLAR)
+
+
+class Prose(str):
+    """Markdown that a notebook shows: how a figure is read."""
+
+    __slots__ = ()
+
+    def _repr_markdown_(self) -> str:
+        return str(self)
+
+
+def explained(picture: Picture) -> list[Any]:
+    """What a notebook displays of a figure: how it is read, the figure, and what it shows."""
+    above = [Prose(picture.reading)] if picture.reading else []
+    return [*above, picture, Sentence(picture.finding)]
 
 
 @dataclass(frozen=True)

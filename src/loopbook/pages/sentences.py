@@ -1,8 +1,8 @@
 """Sentences: what a figure of a table's columns shows, in words.
 
-It decides what of the numbers that a figure draws is worth a sentence. Each
-function takes what the function of `plots` takes and returns text; none names
-a cause, since a figure has none. What errors show is `error_sentences`'.
+It decides what a notebook says of rows by week, of groups and of rankings, in
+the contract's units, which `plots` does not know. No sentence names a cause,
+since a figure has none. What other figures show they say themselves (`finding`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from loopbook.pages.reading import Sentence, in_unit, per_cent
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from loopbook.monitoring.drift import ColumnDrift
 
 NOTHING = Sentence("There is nothing to show here.")
 FEW = 0.25  # of the rows of the middle period: fewer are worth a look
@@ -181,31 +180,3 @@ def of_best(names: Sequence[str], values: Sequence[float], say: Callable, best: 
         less = f"{next_one} has less, {say(others[next_one])}, and cannot be the challenger"
         return Sentence(f"{told}; {less}.")
     return Sentence(f"{told}; the next one is {next_one} with {say(others[next_one])}.")
-
-
-def of_drift(columns: Sequence[ColumnDrift]) -> Sentence:
-    """Which judged columns moved farther than chance moves them."""
-    if not columns:
-        return Sentence("Nothing was compared in this window.")
-    moved = [column for column in columns if column.has_drifted]
-    told = f"{len(moved):,} of {counted(len(columns), 'judged column')} moved beyond chance"
-    if moved:
-        names = listed([f"{c.column} ({c.distance / max(c.threshold, 1e-12):.2g})" for c in moved])
-        return Sentence(f"{told}, as multiples of the threshold: {names}.")
-    top = max(columns, key=lambda column: column.distance / max(column.threshold, 1e-12))
-    nearest = per_cent(top.distance / max(top.threshold, 1e-12), 0)
-    return Sentence(f"{told}. {top.column} comes nearest, with {nearest} of its threshold.")
-
-
-def of_shares(columns: Sequence[ColumnDrift]) -> Sentence:
-    """Of the column that moved farthest, the values whose share changed most."""
-    if not columns:
-        return Sentence("Nothing was compared in this window.")
-    column = columns[0]
-    changes = [now - before for before, now in zip(column.reference, column.current, strict=True)]
-    place = max(range(len(changes)), key=lambda k: abs(changes[k]))
-    return Sentence(
-        f"In {column.column}, {column.labels[place]} changed most: "
-        f"{per_cent(column.reference[place])} of the reference, "
-        f"{per_cent(column.current[place])} of this window."
-    )

@@ -64,7 +64,8 @@ def _only_imports(code: str) -> bool:
 
 def _fold(metadata: Any) -> None:
     metadata["jupyter"] = {**metadata.get("jupyter", {}), "source_hidden": True}
-    metadata["transient"] = {"remove_source": True}  # nbconvert's page has no fold, so it leaves out
+    # a page of nbconvert's has no fold, so there it is left out
+    metadata["transient"] = {"remove_source": True}
     tags = list(metadata.get("tags", []))
     metadata["tags"] = tags if HIDE_INPUT in tags else [*tags, HIDE_INPUT]
 
