@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-OF_FRAMES = re.compile(r"shape: \(|\b[fiu](?:8|16|32|64)\b|\bstr\b</|┌|\bDataFrame\b")
+OF_FRAMES = re.compile(r"shape: \(|\b[fiu](?:8|16|32|64)\b|\bstr\b</|┌|class=\"dataframe\"")
 
 
 def documents(folder: Path) -> dict[str, list[dict]]:
@@ -36,7 +36,7 @@ def unexplained(cells: list[dict]) -> list[str]:
     found = []
     for cell in cells:
         kinds = [("image" in " ".join(some), some.get("text/markdown", "")) for some in shown(cell)]
-        for (is_figure, _), (_, text) in zip(kinds, [*kinds[1:], (False, "")], strict=True):
+        for (is_figure, _), (_, text) in zip(kinds, [*kinds, (False, "")][1:], strict=True):
             if is_figure and not text.strip().endswith((".", r"\.")):
                 found.append(cell["id"])
     return found
