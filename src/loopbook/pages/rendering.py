@@ -25,6 +25,7 @@ PAGES = {
     "5_model_card": "Model card",
     "6_what_if": "What if",
     "7_loop": "The loop",
+    "8_pipeline": "Notebooks",
 }
 LONG = 8  # rows of a table from which on a reader sorts it
 FORMS = (

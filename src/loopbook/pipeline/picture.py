@@ -5,6 +5,7 @@ stands in the column after its last upstream task, in the order of the plan.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -12,25 +13,55 @@ WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 190, 34, 34, 14, 12
 STYLE = "font-family='Helvetica, Arial, sans-serif' font-size='12'"
 
 
+@dataclass(frozen=True)
+class Places:
+    """Where everything of a graph stands.
+
+    Attributes
+    ----------
+    boxes : the upper left corner of each task
+    arrows : from and to, each as x and y
+    """
+
+    width: int
+    height: int
+    boxes: Mapping[str, tuple[int, int]]
+    arrows: Sequence[tuple[int, int, int, int]]
+
+
+def places(tasks: Sequence[Mapping[str, Any]]) -> Places:
+    """The places of the tasks of a plan; an arrow that follows from others is left out."""
+    upstream = {t["name"]: set(t["upstream"]) for t in tasks}
+    columns = _columns(upstream)
+    boxes = _places(columns)
+    arrows = [
+        _ends(boxes[up], boxes[name])
+        for name, above in upstream.items()
+        for up in sorted(_direct(above, upstream))
+    ]
+    return Places(
+        MARGIN * 2 + (max(columns.values()) + 1) * (WIDTH + GAP_X) - GAP_X,
+        max(y for _, y in boxes.values()) + HEIGHT + MARGIN,
+        boxes,
+        arrows,
+    )
+
+
 def draw(tasks: Sequence[Mapping[str, Any]]) -> str:
     """The tasks of `pipeline.plan` as an SVG; the same plan gives the same text.
 
     An arrow that follows from others is left out (transitive reduction).
     """
-    upstream = {t["name"]: set(t["upstream"]) for t in tasks}
-    columns = _columns(upstream)
-    places = _places(columns)
-    width = MARGIN * 2 + (max(columns.values()) + 1) * (WIDTH + GAP_X) - GAP_X
-    height = max(y for _, y in places.values()) + HEIGHT + MARGIN
+    drawn = places(tasks)
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' {STYLE}>",
+        f"<svg xmlns='http://www.w3.org/2000/svg' "
+        f"viewBox='0 0 {drawn.width} {drawn.height}' {STYLE}>",
         "<defs><marker id='tip' viewBox='0 0 8 8' refX='8' refY='4' markerWidth='7' "
         "markerHeight='7' orient='auto'><path d='M0 0 8 4 0 8z' fill='#555'/></marker></defs>",
-        f"<rect width='{width}' height='{height}' fill='white'/>",
+        f"<rect width='{drawn.width}' height='{drawn.height}' fill='white'/>",
     ]
-    for name, above in upstream.items():
-        parts += [_arrow(places[up], places[name]) for up in sorted(_direct(above, upstream))]
-    parts += [_box(name, places[name]) for name in upstream]
+    parts += [_arrow(*ends) for ends in drawn.arrows]
+    parts += [_box(name, place) for name, place in drawn.boxes.items()]
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -65,9 +96,11 @@ def _direct(above: set[str], upstream: Mapping[str, set[str]]) -> set[str]:
     return above - implied
 
 
-def _arrow(start: tuple[int, int], end: tuple[int, int]) -> str:
-    x1, y1 = start[0] + WIDTH, start[1] + HEIGHT // 2
-    x2, y2 = end[0], end[1] + HEIGHT // 2
+def _ends(start: tuple[int, int], end: tuple[int, int]) -> tuple[int, int, int, int]:
+    return start[0] + WIDTH, start[1] + HEIGHT // 2, end[0], end[1] + HEIGHT // 2
+
+
+def _arrow(x1: int, y1: int, x2: int, y2: int) -> str:
     middle = (x1 + x2) // 2
     return (
         f"<path d='M{x1} {y1} C{middle} {y1} {middle} {y2} {x2} {y2}' fill='none' "
