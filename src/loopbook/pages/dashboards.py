@@ -244,7 +244,8 @@ def _decision(store: Registry, held: Version) -> dict[str, Any]:
 
 
 def row(*choosers: widgets.Widget) -> widgets.Widget:
-    return widgets.Box(choosers, layout=widgets.Layout(display="flex", flex_flow="row wrap"))
+    layout = widgets.Layout(display="flex", flex_flow="row wrap", overflow="visible")
+    return widgets.Box(choosers, layout=layout)
 
 
 def guarded(draw: Callable[..., Any], *arguments: Any, command: str = "make monitor") -> Any:
