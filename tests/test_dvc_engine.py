@@ -146,14 +146,13 @@ def _delete(folder: Path) -> None:
     (folder / "var/build/features.parquet").unlink()
 
 
-AFTER_TRAINING = {"evaluate", "promote"}
 FROM_SPLIT = set(TASKS[3:])
 # each edit with the tasks that have to run again, where the test knows them
 EDITS: dict[str, tuple[Callable[[Path], None], set[str] | None]] = {
     "nothing": (lambda folder: None, set()),
     "a file touched": (lambda folder: (folder / "contract.yaml").touch(), set()),
     "a cell": (_cell("code", "04_split.ipynb"), FROM_SPLIT),
-    "prose": (_cell("markdown", "06_evaluate.ipynb"), AFTER_TRAINING),
+    "prose": (_cell("markdown", "06_evaluate.ipynb"), set()),
     "a knob of one task": (_text("env.yaml", "gate_latency_ms: 10", "gate_latency_ms: 11"), {"promote"}),
     "a knob of no task": (_text("env.yaml", "serve_batch_rows: 1000", "serve_batch_rows: 999"), set()),
     "a module": (_more("src/loopbook/data/splits.py", "\nSPARE = 1\n"), None),

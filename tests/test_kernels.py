@@ -13,7 +13,7 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from small_house import ROOT, make_project
 
-from loopbook.pipeline import digests, graph, kernels
+from loopbook.pipeline import digests, graph, kernels, planned
 from loopbook.project.paths import Project
 
 
@@ -100,7 +100,7 @@ def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
 def test_what_a_knob_switches_off_is_not_imported_before_a_fork(is_on, but):
     here, monitoring = Project(ROOT), ROOT / "pipeline.monitor.yaml"
     dag = graph.load_graph(here, {"monitor_report": is_on}, monitoring)
-    assert graph._not_needed(list(dag.values())) == but
+    assert planned.not_needed(list(dag.values())) == but
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from small_graph import project as small_project
 from small_house import ROOT, environment
 
 from loopbook.pipeline import graph, runs, task_runs, tasks
+from loopbook.pipeline.planned import task_of
 from loopbook.project.errors import BuildFailed, BuildRunning, KnobError
 from loopbook.project.paths import Project
 from loopbook.records import seals
@@ -55,7 +56,7 @@ def planned(here: Project, path=None) -> dict[str, tasks.Task]:
 
 def same(ours: dict[str, tasks.Task], dag) -> None:
     """Whether each task of ours is Ploomber's, but for the moment in which it was resolved."""
-    theirs = {name: graph._planned(task) for name, task in dag.items()}
+    theirs = {name: task_of(task) for name, task in dag.items()}
     assert ours.keys() == theirs.keys()
     for name, task in theirs.items():
         for one in (task, ours[name]):

@@ -43,11 +43,19 @@ def build(
     force: Annotated[
         bool, typer.Option("--force", help="Run every task, also those that are up to date.")
     ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug",
+            help="Keep the kernel of a task that fails for an hour, to look at its variables in "
+            "JupyterLab; the next build goes on from the failed cell.",
+        ),
+    ] = False,
 ) -> None:
     """Run the notebooks that are out of date; ends with a champion."""
     from loopbook.pipeline import graph
 
-    graph.build(paths.current(), changes_of(changes), force=force)
+    graph.build(paths.current(), changes_of(changes), force=force, is_debug=debug)
 
 
 @app.command(epilog="Next: loopbook build")

@@ -5,10 +5,14 @@ It decides how a notebook's kernel is started and ended. What runs when is
 """
 
 import threading
+from typing import Any, ClassVar
 
 from papermill.engines import NBClientEngine
+from papermill.log import logger
 
 from loopbook.pipeline.documents import as_document
+from loopbook.pipeline.failed_cells import KeepingClient
+from loopbook.pipeline.kept_kernels import Place
 from loopbook.pipeline.progress import Progress
 
 
@@ -16,6 +20,7 @@ class ReportingEngine(NBClientEngine):
     """Papermill's engine, telling `progress` which cell a notebook is at."""
 
     progress: Progress | None = None
+    places: ClassVar[dict[str, Place]] = {}  # of the tasks whose kernel is kept or may be
 
     @classmethod
     def execute_notebook(cls, nb, kernel_name, progress_bar=True, **kwargs):
@@ -35,6 +40,16 @@ class ReportingEngine(NBClientEngine):
         # a kernel's own log would stand between our lines; its errors are in the notebook
         quiet = ["--IPKernelApp.log_level=CRITICAL"]
         # all is written by then; MLflow's threads would take 2 s to say goodbye
-        return super().execute_managed_notebook(
-            nb_man, kernel_name, extra_arguments=quiet, shutdown_kernel="immediate", **kwargs
-        )
+        kwargs |= {"extra_arguments": quiet, "shutdown_kernel": "immediate"}
+        if place := cls.places.get(task):
+            return cls._execute(nb_man, place, kernel_name, **kwargs)
+        return super().execute_managed_notebook(nb_man, kernel_name, **kwargs)
+
+    @classmethod
+    def _execute(cls, nb_man, place: Place, kernel_name: str, **kwargs: Any):
+        """What Papermill's engine does, with a kernel that may outlive the task."""
+        options = {key: kwargs[key] for key in ("extra_arguments", "shutdown_kernel")}
+        options |= {"kernel_name": kernel_name, "log": logger, "timeout": None}
+        options["startup_timeout"] = kwargs.get("start_timeout", 60)
+        say = cls.progress.say if cls.progress else print
+        return KeepingClient(nb_man, place, say, **options).execute()

@@ -14,6 +14,8 @@ from pathlib import Path
 
 from papermill.exceptions import PapermillExecutionError
 
+from loopbook.pipeline import kept_kernels
+from loopbook.pipeline.kept_kernels import Place
 from loopbook.pipeline.tasks import EXECUTED, Task
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
@@ -40,10 +42,10 @@ class _Frame:
     is_cell: bool = False
 
 
-def describe_failure(task: Task, error: BaseException, kept: str = "") -> str:
+def describe_failure(task: Task, error: BaseException, place: Place | None = None) -> str:
     """One readable block: notebook, cell, its line, error, the executed notebook, how to go on.
 
-    `kept` says how to look at the variables, if the kernel of the task was kept.
+    `place` is where the kernel of the task may have been kept.
     """
     notebook, product = task.notebook, Path(task.products[EXECUTED])
     executed = _relative(product)
@@ -54,6 +56,7 @@ def describe_failure(task: Task, error: BaseException, kept: str = "") -> str:
         heading = _heading_above(product, cause.cell_index)
         where = f"{task.name} failed in {notebook}, code cell {cause.exec_count} ({heading})"
         where += _failing_line(cause)
+    kept = kept_kernels.told(place, cause.exec_count) if place and cause else ""
     return (
         f"{where}\n\n{reason_of(error)}\n\n"
         f"What it did until then:  {executed}\n"

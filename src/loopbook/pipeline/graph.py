@@ -11,7 +11,6 @@ half-written product that counts as whole; and one build runs at a time.
 
 import logging
 import threading
-import traceback
 import warnings
 from collections.abc import Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,22 +23,25 @@ from ploomber.constants import TaskStatus
 from ploomber.dag.dag import DAG
 from ploomber.exceptions import DAGBuildError, DAGRenderError
 from ploomber.executors.abc import Executor
+from ploomber.sources import NotebookSource
 from ploomber.spec import DAGSpec
 
 from loopbook.pipeline import (
     back_ends,
     digests,
     graph_files,
+    kept_kernels,
     kernels,
     lineage_events,
-    notebooks,
+    planned,
+    prose,
     staleness,
 )
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
 from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
-from loopbook.pipeline.tasks import Task, inside, relative
+from loopbook.pipeline.tasks import inside
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
@@ -53,8 +55,6 @@ from loopbook.registry.reachable import refuse_unusable
 RUNNABLE = {TaskStatus.WaitingExecution}
 SETTLED = {TaskStatus.Executed, TaskStatus.Skipped, TaskStatus.Errored, TaskStatus.Aborted}
 PLOOMBER_FOOTER = "\nNeed help? https://ploomber.io/community"
-# Evidently takes seconds to import, and is imported only if this knob is on
-SWITCHED = {"evidently": "monitor_report"}
 
 
 class NotebookExecutor(Executor):
@@ -66,13 +66,19 @@ class NotebookExecutor(Executor):
 
     def __init__(self, workers: int = 2):
         self.workers = workers
+        self.is_debug = False  # whether the kernel of a task that fails is kept
+        self.is_forced = False
+        # Ploomber compares the Markdown too, and its own code calls that a fault to correct.
+        # A graph's executor is made before anything of it is compared.
+        NotebookSource.__str__ = _code_of
 
     def __call__(self, dag: DAG, show_progress: bool) -> list:
         super().__call__(dag)
+        project = current()
+        _renew_prose(dag, project)
         todo = [task for task in dag.values() if task.exec_status not in SETTLED]
         if not todo:
             return []
-        project = current()
         try:
             check_knobs(_knobs_of(dag, project), where=project.knobs.name)
             contract = read_contract(project.contract)
@@ -95,8 +101,10 @@ class NotebookExecutor(Executor):
     def _run(self, dag: DAG, todo: list, run: lineage_events.Run) -> list:
         progress = Progress([task.name for task in todo])
         papermill_engines.register(None, ReportingEngine)
-        kernels.start_from_nursery(_sources_of(todo), but=_not_needed(todo))
+        kernels.NURSERY.may_keep = self.is_debug
+        kernels.start_from_nursery(planned.sources_of(todo), but=planned.not_needed(todo))
         ReportingEngine.progress = progress
+        ReportingEngine.places = self._places(dag, todo)
         reports, failures = [], []
         with progress, ThreadPoolExecutor(self.workers) as pool:
             running: dict[Future, Any] = {}
@@ -113,7 +121,8 @@ class NotebookExecutor(Executor):
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         task = running.pop(future)
                         if error := future.exception():
-                            failures.append(describe_failure(_planned(task), error))
+                            kept = ReportingEngine.places.get(task.name)
+                            failures.append(describe_failure(planned.task_of(task), error, kept))
                         else:
                             reports.append(future.result())
             except KeyboardInterrupt:
@@ -126,51 +135,56 @@ class NotebookExecutor(Executor):
             raise DAGBuildError("\n\n".join(failures))
         return reports
 
+    def _places(self, dag: DAG, todo: list) -> dict[str, kept_kernels.Place]:
+        """The tasks whose kernel is kept from an earlier build, or may be by this one."""
+        project = current()
+        folder, may_go_on = _folder(dag, project), not self.is_forced
+        places = [
+            kept_kernels.Place(project, folder, planned.task_of(task), self.is_debug, may_go_on)
+            for task in todo
+        ]
+        return {p.task.name: p for p in places if p.may_keep or p.is_taken}
 
-def _sources_of(todo: list) -> list[str]:
-    """The code of some notebooks and of every module of ours that they reach."""
-    project = current()
-    paths = {Path(task.source.loc) for task in todo}
-    files = {f for notebook in paths for f in digests.modules_of(project, notebook).values()}
-    modules = [file.read_text(encoding="utf-8") for file in sorted(files)]
-    return [notebooks.code_of(notebook) for notebook in paths] + modules
+
+def _code_of(source: NotebookSource) -> str:
+    """What of a notebook is compared with what ran."""
+    return prose.code(source._read_nb_str_unrendered()[1].cells)
 
 
-def _not_needed(todo: list) -> set[str]:
-    """Packages that no task will import, since a knob of theirs is off."""
-    parameters = [task.params.to_json_serializable() for task in todo]
-    return {p for p, knob in SWITCHED.items() if not any(some.get(knob) for some in parameters)}
+def _renew_prose(dag: DAG, project: Project) -> None:
+    """Let the documents of tasks that are up to date have the prose of today.
+
+    Their stamps keep their times, so nothing that reads their products runs again.
+    """
+    done = [task for task in dag.values() if task.exec_status == TaskStatus.Skipped]
+    files = {task.name: (Path(task.source.loc), Path(str(task.product["nb"]))) for task in done}
+    behind = {name: pair for name, pair in files.items() if prose.is_behind(*pair)}
+    if not behind:
+        return
+    with only_run(project, _folder(dag, project)):
+        for name, (notebook, document) in behind.items():
+            prose.renew(notebook, document)
+            seals.keep(document.resolve(), why=f"new prose in the document of task {name}")
+    print(f"New prose, and nothing to run: the documents of {', '.join(behind)} have it now.")
 
 
 def _build_task(task, progress: Progress, run: lineage_events.Run):
     """Run one task in this thread; its stamp is gone until it has succeeded."""
     threading.current_thread().name = task.name
     task.product.metadata.delete()
-    seals.forget(*_products(task), why=f"task {task.name} begins")  # what it leaves if it fails
+    seals.forget(
+        *planned.products(task), why=f"task {task.name} begins"
+    )  # what it leaves if it fails
     progress.started(task.name)
     try:
-        with lineage_events.of_task(run, _planned(task)):
+        with lineage_events.of_task(run, planned.task_of(task)):
             report, _metadata = task._build(catch_exceptions=True)
     except BaseException:
         progress.failed(task.name)
         raise
-    seals.keep(*_products(task), why=f"task {task.name}")
+    seals.keep(*planned.products(task), why=f"task {task.name}")
     progress.finished(task.name)
     return report
-
-
-def _planned(task) -> Task:
-    """A task of Ploomber's as other engines know it."""
-    needs = {name: one.product.to_json_serializable() for name, one in task.upstream.items()}
-    notebook = relative(current(), str(Path(task.source.loc).resolve()))
-    products = task.product.to_json_serializable()
-    parameters = {"upstream": None} | task.params.to_json_serializable() | {"product": products}
-    return Task(task.name, notebook, parameters, needs, products)
-
-
-def _products(task) -> list[Path]:
-    """The files that a task has written."""
-    return [Path(path).resolve() for path in task.product.to_json_serializable().values()]
 
 
 @contextmanager
@@ -222,15 +236,15 @@ def load_graph(
                 warnings.filterwarnings("ignore", "Corrupted product metadata")
                 dag.render(show_progress=False)
         except DAGRenderError as error:
-            if ours := _loopbook_error(error):
+            if ours := graph_files.error_of_ours(error):
                 raise ours from None
             raise BuildFailed(
                 f"{(graph or project.graph).name}: the graph cannot be rendered.\n{error}"
             ) from None
         except Exception as error:
-            if ours := _loopbook_error(error):
+            if ours := graph_files.error_of_ours(error):
                 raise ours from None
-            if not _is_about_the_graph(error):
+            if not graph_files.is_about_the_graph(error, __name__):
                 raise
             raise BuildFailed(
                 f"{(graph or project.graph).name}: cannot be used, and nothing was run. "
@@ -239,35 +253,16 @@ def load_graph(
     return dag
 
 
-def _is_about_the_graph(error: BaseException) -> bool:
-    """Whether it was raised where no code of ours was at work but this module's.
-
-    Then it is Ploomber's or YAML's word on the file. An error of our own code stays one.
-    """
-    modules: set[str] = set()
-    cause: BaseException | None = error
-    while cause is not None:
-        frames = traceback.walk_tb(cause.__traceback__)
-        modules |= {frame.f_globals.get("__name__", "") for frame, _ in frames}
-        cause = cause.__cause__
-    return not any(name.startswith("loopbook.") for name in modules - {__name__})
-
-
-def _loopbook_error(error: BaseException | None) -> LoopbookError | None:
-    while error is not None:
-        if isinstance(error, LoopbookError):
-            return error
-        error = error.__cause__
-    return None
-
-
 def build(
     project: Project,
     changes: Mapping[str, Any] | None = None,
     force: bool = False,
     graph: Path | None = None,
+    is_debug: bool = False,
 ) -> None:
     """Run what is not up to date, and print what came of it.
+
+    With `is_debug`, the kernel of a task that fails is kept for a while.
 
     Raises
     ------
@@ -275,6 +270,8 @@ def build(
         With one readable block a failed task.
     """
     dag = load_graph(project, changes, graph)
+    if isinstance(dag.executor, NotebookExecutor):
+        dag.executor.is_debug, dag.executor.is_forced = is_debug, force
     with inside(project.root):
         try:
             dag.build(force=force, show_progress=False)

@@ -5,13 +5,14 @@ never runs or resolves a graph.
 """
 
 import re
+import traceback
 from collections.abc import Collection, Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from loopbook.pipeline import notebooks
-from loopbook.project.errors import BuildFailed
+from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import conflict_line
 from loopbook.project.paths import Project
 
@@ -80,3 +81,26 @@ def _exists(name: str) -> bool:
         return hasattr(import_module(module), attribute)
     except ModuleNotFoundError:
         return False
+
+
+def is_about_the_graph(error: BaseException, runner: str) -> bool:
+    """Whether it was raised where no code of ours was at work but the module `runner`.
+
+    Then it is Ploomber's or YAML's word on the file. An error of our own code stays one.
+    """
+    modules: set[str] = set()
+    cause: BaseException | None = error
+    while cause is not None:
+        frames = traceback.walk_tb(cause.__traceback__)
+        modules |= {frame.f_globals.get("__name__", "") for frame, _ in frames}
+        cause = cause.__cause__
+    return not any(name.startswith("loopbook.") for name in modules - {runner})
+
+
+def error_of_ours(error: BaseException | None) -> LoopbookError | None:
+    """The error of loopbook among an error and its causes."""
+    while error is not None:
+        if isinstance(error, LoopbookError):
+            return error
+        error = error.__cause__
+    return None

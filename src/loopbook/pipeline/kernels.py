@@ -7,6 +7,9 @@ second. It imports packages of others only, so a kernel reads our own modules
 as they are on the disk, and it never computes, so that no lock and no thread
 pool of theirs is in use when it forks.
 
+A kernel that is kept outlives the build, and its nursery with it: that ends the
+kernel when its time is over.
+
 Where the nursery cannot serve (another kernel than Python's own, a system
 without fork, a nursery that died), a kernel starts as everywhere.
 """
@@ -18,6 +21,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -29,6 +33,8 @@ from typing import Any
 
 import psutil
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
+
+from loopbook.pipeline.settings import lasting
 
 PROVISIONER = "loopbook-nursery"
 LAUNCHER = ["-m", "ipykernel_launcher"]
@@ -45,6 +51,7 @@ LATE = {
     "matplotlib.figure": ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"],
 }
 STARTS_S = 30
+LOOKS_S = 0.5
 
 
 def packages(sources: Iterable[str], but: Iterable[str] = ()) -> list[str]:
@@ -70,9 +77,10 @@ class Nursery:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen | Forked | None = None
         self._line: Connection | None = None
         self._environment: dict[str, str] = {}
+        self.may_keep = False  # whether kernels may outlive this process
 
     def prepare(self, modules: Iterable[str]) -> None:
         """Let it import modules, in the background; those that it has cost nothing."""
@@ -85,7 +93,8 @@ class Nursery:
         with self._lock:
             try:
                 self._start(environment)
-                self._tell({"words": words, "environment": dict(environment), "folder": folder})
+                told = {"words": words, "environment": dict(environment), "folder": folder}
+                self._tell(told | {"may_stay": self.may_keep})
                 if self._line.poll(STARTS_S):
                     return json.loads(self._line.recv_bytes())["pid"]
             except (OSError, EOFError):
@@ -93,9 +102,40 @@ class Nursery:
             self.end()
             return None
 
+    def keep(self, pid: int, seconds: float) -> bool:
+        """Let a kernel live on when this process has ended; whether the nursery will see to it."""
+        with self._lock:
+            if not self._process or pid not in _children(self._process.pid):
+                return False
+            try:
+                self._tell({"keep": pid, "seconds": seconds})
+            except OSError:
+                return False
+            return True
+
+    def fork_here(self, environment: Mapping[str, str], closing: Iterable[int] = ()) -> None:
+        """Take a fork of this process, which has imported all, for the nursery.
+
+        `closing` are open files that are not for it.
+        """
+        self.end()
+        self._line, theirs = Pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            self._line.close()
+            for file in closing:
+                os.close(file)
+            try:
+                nurse(theirs)
+            finally:
+                os._exit(0)
+        theirs.close()
+        self._process, self._environment = Forked(pid), lasting(environment)
+
     def _start(self, environment: Mapping[str, str]) -> None:
         """A nursery under this environment: settings are often read at import."""
-        wanted = {k: v for k, v in environment.items() if not k.startswith(("JPY_", "PYTEST_"))}
+        wanted = lasting(environment)
         if self._process and self._process.poll() is None and wanted == self._environment:
             return
         self.end()
@@ -127,6 +167,13 @@ class Nursery:
 
 
 NURSERY = Nursery()
+
+
+def _children(pid: int) -> set[int]:
+    try:
+        return {child.pid for child in psutil.Process(pid).children()}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 class Forked:
@@ -195,6 +242,7 @@ def nurse(line: Connection) -> None:
     """Import and fork as told, until the other end is closed; a fork goes before imports."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets ended kernels for us
     waiting = ["ipykernel.kernelapp"]
+    kept: dict[int, float] = {}  # until when, by process id
     while True:
         if waiting and not line.poll():
             with suppress(Exception):  # a kernel that needs it will say what is wrong
@@ -203,9 +251,13 @@ def nurse(line: Connection) -> None:
         try:
             message = json.loads(line.recv_bytes())
         except EOFError:
+            _stay_with(kept)
             return
         if "import" in message:
             waiting += message["import"]
+            continue
+        if "keep" in message:
+            kept[message["keep"]] = time.monotonic() + message["seconds"]
             continue
         pid = os.fork()
         if pid == 0:
@@ -214,10 +266,31 @@ def nurse(line: Connection) -> None:
         line.send_bytes(json.dumps({"pid": pid}).encode())
 
 
+def _stay_with(kept: Mapping[int, float]) -> None:
+    """End all kernels but those that are kept, and those when their time is over."""
+    _let_go_of_the_terminal()
+    while living := psutil.Process().children():
+        for child in living:
+            if time.monotonic() >= kept.get(child.pid, 0):
+                with suppress(psutil.NoSuchProcess):
+                    child.kill()
+        time.sleep(LOOKS_S)
+
+
+def _let_go_of_the_terminal() -> None:
+    """Whoever reads what the build prints should not wait for a process that outlives it."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in (1, 2):
+        os.dup2(nowhere, number)
+    os.close(nowhere)
+
+
 def _become(message: Mapping[str, Any]) -> None:
     """Be the kernel; never returns."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     os.setsid()
+    if message.get("may_stay"):
+        _let_go_of_the_terminal()
     os.chdir(message["folder"])
     os.environ.clear()
     os.environ.update(message["environment"] | {"JPY_PARENT_PID": str(os.getppid())})

@@ -64,6 +64,10 @@ class Progress:
     def failed(self, name: str) -> None:
         self._end(name, "[red]FAILED[/]")
 
+    def say(self, line: str) -> None:
+        with self.lock:
+            self.console.print(line, markup=False)
+
     def interrupted(self) -> None:
         self.console.print("Interrupted: notebooks and kernels were ended; build again to resume.")
 

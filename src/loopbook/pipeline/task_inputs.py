@@ -1,7 +1,7 @@
 """Task inputs: all that a task depends on beside its files, as one small file a task.
 
 It decides what makes a task run again where the engine compares files: the
-sources of its notebook's cells, its parameters, the digests of what it reads. A
+code of its notebook, its parameters, the digests of what it reads. A
 file whose task has not changed stays byte for byte, on every machine.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.models import own_candidates
-from loopbook.pipeline import digests, tasks
+from loopbook.pipeline import digests, prose, tasks
 from loopbook.pipeline.notebooks import read_notebook
 from loopbook.pipeline.tasks import EXECUTED, Task
 from loopbook.project.files import write_json
@@ -41,8 +41,8 @@ def inputs(project: Project, task: Task) -> dict[str, Any]:
     """What a task depends on beside the products of others."""
     told = {key: value for key, value in task.parameters.items() if key not in LEFT_OUT}
     cells = read_notebook(project.root / task.notebook)["cells"]
-    sources = "\n".join("".join(cell["source"]) for cell in cells)
-    told = {"notebook": hashlib.sha256(sources.encode()).hexdigest(), "parameters": told}
+    code = hashlib.sha256(prose.code(cells).encode()).hexdigest()
+    told = {"notebook": code, "parameters": told}
     candidate = task.parameters.get("candidate")
     if candidate in own_candidates.functions(project):  # not in the digests of a grid
         told["recipe"] = own_candidates.digest(candidate, project)
