@@ -10,6 +10,8 @@ import psutil
 import pytest
 from conftest import wait_for
 from IPython.core.interactiveshell import InteractiveShell
+from jupyter_client import BlockingKernelClient
+from jupyter_client.multikernelmanager import AsyncMultiKernelManager
 from small_graph import CELL
 from small_graph import project as small_project
 from small_house import loopbook
@@ -59,6 +61,30 @@ def kernel(here: Project) -> psutil.Process:
     )
 
 
+def listed_by_jupyterlab(here: Project) -> int:
+    """How many kernels a server has that looks where JupyterLab's setting says."""
+    server = AsyncMultiKernelManager(external_connection_dir=str(here.var / "kept"))
+    return len(server.list_kernel_ids())
+
+
+def typed(here: Project, code: str) -> str:
+    """What a person who connects to the kept kernel is shown."""
+    client = BlockingKernelClient()
+    client.load_connection_file(str(here.var / "kept/build.first.json"))
+    client.start_channels()
+    printed = []
+
+    def hear(message):
+        if message["msg_type"] == "stream":
+            printed.append(message["content"]["text"])
+
+    try:
+        client.execute_interactive(code, output_hook=hear, timeout=60)
+    finally:
+        client.stop_channels()
+    return "".join(printed).strip()
+
+
 def outcome(here: Project) -> tuple[str, list]:
     """The product, and of the document all that is no time and no path."""
     content = json.loads((here.var / "build/first.ipynb").read_text())
@@ -100,6 +126,8 @@ def test_a_corrected_cell_goes_on_where_it_failed_and_leaves_what_a_clean_run_do
     assert "loopbook build goes on from code cell 5" in told
     assert stat.S_IMODE((failing.var / "kept/build.first.json").stat().st_mode) == 0o600
     held = kernel(failing)
+    assert listed_by_jupyterlab(failing) == 1
+    assert typed(failing, "print(rows, 'share' in globals())") == "[1, 2, 3] False"
     correct(failing)
     assert "goes on from code cell 5" in built(failing)
     gone_on = outcome(failing)

@@ -175,6 +175,23 @@ def test_permutation_importance_finds_the_column_that_matters():
     assert table["rise"][1] == 0
 
 
+def test_importance_is_the_same_however_many_orders_are_asked_at_once(monkeypatch):
+    draw = np.random.default_rng(3)
+    rows = pl.DataFrame({name: draw.normal(size=300) for name in "abc"})
+    calls = []
+
+    def loss(some: pl.DataFrame) -> np.ndarray:
+        calls.append(some.height)
+        return (some["a"] * some["b"] - some["c"]).abs().to_numpy()
+
+    once = evaluation.permutation_importance(loss, rows, ["a", "b", "c"], seed=1)
+    assert calls == [300, 1_800]
+    monkeypatch.setattr(evaluation, "AT_ONCE", 1)
+    one_by_one = evaluation.permutation_importance(loss, rows, ["a", "b", "c"], seed=1)
+    assert calls[2:] == [300, 600, 600, 600]
+    assert once.equals(one_by_one)
+
+
 def evidence(**changes) -> promotion.Evidence:
     """A challenger that passes every check, but for what a test changes."""
     better = {ALL: Interval(-0.01, -0.012, -0.008, 900)}
