@@ -29,7 +29,7 @@ TEMPLATES = sorted(path.name for path in files("loopbook.pages").joinpath("templ
 MARKUP = "\"'><img src=x onerror=alert(1)></style></pre>"
 OURS = {
     *("style", "div", "nav", "a", "h1", "h2", "h3", "p", "b", "br", "ul", "li", "img", "iframe"),
-    *("figure", "picture", "source", "figcaption", "i"),
+    *("figure", "picture", "source", "figcaption", "i", "section"),
     *("html", "head", "meta", "title", "body", "section", "thead", "data"),
     *("svg", "line", "polyline", "circle", "ol"),
     *("table", "tr", "th", "td", "details", "summary", "span", "pre", "code", "tbody"),
@@ -37,7 +37,7 @@ OURS = {
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
 ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download", "open"}
 ATTRIBUTES |= {"role", "tabindex", "aria-label", "aria-current", "scope"}
-ATTRIBUTES |= {"media", "srcset"}
+ATTRIBUTES |= {"media", "srcset", "loading"}
 ATTRIBUTES |= {"viewbox", "points", "x1", "x2", "y1", "y2", "cx", "cy", "r"}
 FIGURES = {
     "errors.svg",

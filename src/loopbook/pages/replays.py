@@ -9,7 +9,7 @@ from typing import Any
 
 from loopbook.models.measures import Measure, amount, of_record
 from loopbook.pages.rendering import render
-from loopbook.pages.turns import listed
+from loopbook.pages.turns import acted, listed
 from loopbook.records.turns import POLICIES
 
 COSTS = {  # in the unit of costs_retraining and costs_loss
@@ -56,6 +56,7 @@ def replay(
         measure=of_record(result)[0],
         bias=of_record(result)[1],
         turns=listed(records, root),
+        acted=acted(records),
         figure=figure,
         which=f"{len(records):,} turns of this replay, the newest first.",
     )

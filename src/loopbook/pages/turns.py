@@ -13,6 +13,7 @@ from loopbook.models.measures import Measure, of_record
 from loopbook.pages.formats import changed, count, instant, number, said, share
 from loopbook.pages.rendering import render
 
+MOST_ACTED = 8
 Record = Mapping[str, Any]
 Pairs = list[tuple[str, Any]]
 NUMBERS = {
@@ -105,7 +106,15 @@ def turns(records: Sequence[Record], figure: bytes | None, which: str) -> str:
     which : str
         Which turns these are, a sentence.
     """
-    return render("turns", turns=listed(records), figure=figure, which=which)
+    return render("turns", turns=listed(records), figure=figure, which=which, acted=acted(records))
+
+
+def acted(records: Sequence[Record]) -> list[tuple[str, str, str, str]]:
+    """The newest turns that did not end with nothing: as of, outcome, champion, why."""
+    some = [record for record in reversed(records) if record["outcome"] != "nothing"][:MOST_ACTED]
+    return [
+        (instant(r["as_of"]), r["outcome"], r.get("champion") or "none", r["reason"]) for r in some
+    ]
 
 
 def listed(records: Sequence[Record], root: str = "") -> list[dict[str, Any]]:

@@ -6,18 +6,20 @@ computes no number that is not in a record; its templates escape every value.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from html import escape
 from typing import Any
 
-from loopbook.models.measures import of_record
+from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import asked, instant
+from loopbook.pages.formats import asked, changed, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
 MOST_CLASSES = 12  # that have a bar of their own
+NAMES = {"answer": "the answers", "observed": "the ground truth"}
 
 
 def markdown(text: str) -> str:
@@ -96,27 +98,46 @@ def happenings(
 def drift(record: Record, figures: Figures, report: str | None) -> str:
     """What has moved, what is broken, and Evidently's report."""
     columns = [
-        (column["column"], column["distance"], column["threshold"], _judgement(column))
+        (
+            NAMES.get(column["column"], column["column"]),
+            distance(column["distance"]),
+            distance(column["threshold"]),
+            _judgement(column),
+        )
         for column in record["columns"]
     ]
     faults = [
         (
             fault["column"],
-            fault["kind"],
-            "broken" if fault["is_broken"] else "odd",
-            fault["sentence"],
+            "a person" if fault["is_broken"] else "nobody",
+            f"{fault['sentence']}.",
         )
         for fault in record["faults"]
     ]
     return render(
-        "drift", record=record, figures=figures, report=report, columns=columns, faults=faults
+        "drift",
+        record=record,
+        figures=figures,
+        report=report,
+        columns=columns,
+        faults=faults,
+        broken=_asked_for(record["faults"]),
     )
+
+
+def _asked_for(faults: Sequence[Record]) -> str:
+    """How many faults ask for a person, and what that means."""
+    count = sum(bool(fault["is_broken"]) for fault in faults)
+    if not count:
+        return "Nothing that asks for a person; this was only noticed:"
+    told = "1 fault asks" if count == 1 else f"{count} faults ask"
+    return f"{told} for a person. Until it is mended, no model is trained."
 
 
 def _judgement(column: Record) -> str:
     if not column["is_judged"]:
-        return "moves with time by its nature"
-    return "moved" if column["has_drifted"] else "chance"
+        return "moves with time by its nature, and is not judged"
+    return "moved" if column["has_drifted"] else "may differ by chance"
 
 
 def performance(record: Record, figures: Figures) -> str:
@@ -128,11 +149,34 @@ def performance(record: Record, figures: Figures) -> str:
         record=record,
         figures=figures,
         measure=measure,
-        bias=bias,
+        known=_known(record, measure, bias),
         metrics=metrics.rows(record["metrics"], record.get("loss"), (measure, bias)),
         by_class=by_class,
         shares=metrics.class_shares(record["columns"], [name for name, *_ in by_class]),
     )
+
+
+def _known(record: Record, measure: Measure, bias: Measure) -> list[tuple[str, str]]:
+    """The errors of a window, as far as they are known: what each is, and how large."""
+    numbers = record["numbers"]
+    of = f" of {record['bias_of']}" if record.get("bias_of") else ""
+    error, change = partial(said, measure=measure), partial(changed, measure=measure)
+    off, parts = partial(changed, measure=bias), partial(share, digits=1)
+    where = "interval" if numbers.get("set_size") is None else "set"
+    told = (
+        (f"realized {measure.title}", "error", error),
+        ("estimated for the same answers", "estimated_error_of_judged", error),
+        ("growth since promotion", "error_growth", change),
+        (f"{bias.title}{of} (below 0: too little)", "bias", off),
+        ("the same before calibration", "raw_bias", off),
+        ("change of the bias since promotion", "bias_moved", off),
+        (f"of the observed targets lie in their {where}", "inside", parts),
+        ("of them lie above it", "above", parts),
+        ("of them lie below it", "below", parts),
+        ("classes that a set has on average", "set_size", "{:.2f}".format),
+        ("of the ground truth that is due has come", "coverage", partial(share, digits=0)),
+    )
+    return [(what, form(numbers[n])) for what, n, form in told if numbers.get(n) is not None]
 
 
 def what_if() -> str:
