@@ -100,6 +100,7 @@ def test_bins_of_millions_and_of_years_are_named_as_people_write_them():
     assert "from 1995" in years.labels
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Evidently's own
 @pytest.mark.slow  # Evidently takes seconds to import
 def test_evidently_counts_the_judged_columns_only(tmp_path):
     """One of two moved: that is what the page says above it, and nothing else."""

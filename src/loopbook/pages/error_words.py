@@ -31,17 +31,18 @@ def course(periods: Sequence[Mapping[str, Any]], usual: float | None, measure: M
     reach = " ({} to {})".format(*map(measure.said, ends)) if ends else ""
     told = f"The last known error is {measure.said(last['error'])}{reach}"
     if usual is not None:
-        told += f", {_beside(usual, ends)} at promotion ({measure.said(usual)})"
+        told += beside(measure.said(usual), usual, ends)
     if len(known) > 1:
         least, most = (pick(p["error"] for p in known) for pick in (min, max))
         told += f". In {len(known):,} periods it lay between {measure.said(least)} and {measure.said(most)}"
     return f"{told}."
 
 
-def _beside(usual: float, ends: Sequence[float]) -> str:
-    if ends and usual < ends[0]:
-        return "surely larger than"
-    return "surely smaller than" if ends and usual > ends[1] else "not surely another than"
+def beside(said: str, usual: float, ends: Sequence[float]) -> str:
+    """How an error with these ends is, held against the usual one."""
+    if ends and (usual < ends[0] or usual > ends[1]):
+        return f", surely {'more' if usual < ends[0] else 'less'} than the {said} at promotion"
+    return f"; at promotion it was {said}, and the difference may be chance"
 
 
 def largest(every: Interval, others: Sequence[tuple[str, Interval]], measure: Measure) -> str:

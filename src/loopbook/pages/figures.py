@@ -52,6 +52,10 @@ STYLE = {
     "figure.dpi": 90,
 }
 IN_A_FILE = {"svg.fonttype": "none", "svg.hashsalt": "loopbook"}
+# by year, month, day, hour, minute and second; the second list is for the first of each
+DATES = ["%Y", "%Y-%m", "%Y-%m-%d", "%H:%M", "%H:%M", "%H:%M:%S"]
+ROUND_DATES = ["%Y", "%Y-%m", "%Y-%m-%d", "%Y-%m-%d", "%H:%M", "%H:%M"]
+STEPS = [1, 2, 2.5, 5, 10]
 Told = tuple[Axes, tuple[Any, Any], tuple[Any, Any], str]
 
 _narrow: ContextVar[bool] = ContextVar("narrow", default=False)
@@ -230,9 +234,11 @@ def dated(axis: Axes, moments: Sequence[datetime | date], room: timedelta) -> No
         form = "%Y-%m-%d" if is_day or is_narrow() else "%Y-%m-%d %H:%M"
         axis.set_xticks(there, [f"{moment:{form}}" for moment in there])
         return
-    locator = AutoDateLocator(minticks=3, maxticks=5 if is_narrow() else 8)
+    locator = AutoDateLocator(minticks=2, maxticks=3 if is_narrow() else 6)
     axis.xaxis.set_major_locator(locator)
-    axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    axis.xaxis.set_major_formatter(
+        ConciseDateFormatter(locator, formats=DATES, zero_formats=ROUND_DATES, show_offset=False)
+    )
 
 
 def compact(value: float, _position: int = 0) -> str:
@@ -249,7 +255,7 @@ def compactly(*axes: Axes) -> None:
         axis.xaxis.set_major_formatter(FuncFormatter(compact))
         axis.yaxis.set_major_formatter(FuncFormatter(compact))
         if axis.get_xscale() == "linear":
-            axis.xaxis.set_major_locator(MaxNLocator(5 if is_narrow() else 8))
+            axis.xaxis.set_major_locator(MaxNLocator(5 if is_narrow() else 8, steps=STEPS))
 
 
 def per_cent(value: float, _position: int = 0) -> str:

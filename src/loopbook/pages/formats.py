@@ -52,6 +52,11 @@ def distance(value: float | None) -> Amount:
     return Amount(f"{value:,.{digits}f}")
 
 
+def column_name(name: str) -> str:
+    """What a column of a window is called: an input as it is, the others by what they are."""
+    return {"answer": "the answers", "observed": "the ground truth"}.get(name, name)
+
+
 def share(value: float | None, digits: int = 2) -> str:
     """A share as per cent."""
     return "not known" if value is None else f"{value * 100:.{digits}f} %"

@@ -12,14 +12,13 @@ from typing import Any
 
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import asked, changed, distance, instant, said, share
+from loopbook.pages.formats import asked, changed, column_name, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
 MOST_CLASSES = 12  # that have a bar of their own
-NAMES = {"answer": "the answers", "observed": "the ground truth"}
 
 
 def markdown(text: str) -> str:
@@ -99,7 +98,7 @@ def drift(record: Record, figures: Figures, report: str | None) -> str:
     """What has moved, what is broken, and Evidently's report."""
     columns = [
         (
-            NAMES.get(column["column"], column["column"]),
+            column_name(column["column"]),
             distance(column["distance"]),
             distance(column["threshold"]),
             _judgement(column),
