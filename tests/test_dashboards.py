@@ -6,6 +6,7 @@ from pathlib import Path
 import paged
 import pytest
 import small_classes
+from accessible import faults, themed
 from browsing import resized
 from conftest import wait_for
 from small_classes import NUMBER, SEVERAL, YES_OR_NO
@@ -15,9 +16,10 @@ from loopbook.project.paths import Project
 from loopbook.records import windows as window_records
 
 pytestmark = pytest.mark.slow
-PAGES = ("overview", "drift", "performance", "candidates", "model_card")
+PAGES = ("start", "overview", "drift", "performance", "candidates", "model_card")
 TOLD = {
     NUMBER: {
+        "start": ("It predicts weight, in kg.", "On average an answer is", "What is there to do?"),
         "overview": ("realized mean absolute error", " kg"),
         "performance": ("bias (below 0: too little)", "Where is it wrong?", " kg"),
         "candidates": ("Change of the mean absolute error", " kg"),
@@ -40,6 +42,7 @@ TOLD = {
     },
 }
 HEAD = (
+    '<!doctype html><html lang="en"><title>A page</title>'
     '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     '<body style="margin: 0">'
 )
@@ -70,10 +73,11 @@ def made(request, tmp_path_factory) -> tuple[str, Path]:
     return request.param, folder
 
 
-@pytest.mark.parametrize("width", [1400, 390])
-def test_pages_are_whole_and_in_the_words_of_their_target(made, chrome, width):
+@pytest.mark.parametrize(("width", "theme"), [(1400, "dark"), (390, "light")])
+def test_pages_are_whole_and_in_the_words_of_their_target(made, chrome, width, theme):
     task, folder = made
     resized(chrome, width)
+    themed(chrome, theme)
     for page in PAGES:
         chrome.get((folder / f"{page}.html").as_uri())
         text = chrome.find_element("tag name", "body").text
@@ -83,6 +87,7 @@ def test_pages_are_whole_and_in_the_words_of_their_target(made, chrome, width):
         whole = "return [...document.images].filter(i => i.naturalWidth).length"
         wait_for(lambda: chrome.execute_script(whole) == IMAGES.get(page, 0), page, 20)  # noqa: B023
         assert chrome.execute_script("return document.documentElement.scrollWidth") <= width, page
+        assert faults(chrome) == [], page
 
 
 def test_no_figure_of_a_window_is_empty(made):

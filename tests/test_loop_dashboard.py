@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import turned
+from accessible import faults
 from browsing import Voila, resized
 from conftest import wait_for
 from selenium.webdriver.common.by import By
@@ -50,6 +51,7 @@ def test_the_loops_dashboard_is_whole_on_a_desk_and_on_a_phone(pages, chrome, wi
         assert told in text, told
     assert "Traceback" not in text
     assert "loop_dashboard" not in text
+    assert faults(chrome) == []
     right = "return Math.max(...[...document.querySelectorAll('.lb')].map("
     right += "e => e.getBoundingClientRect().right))"
     assert chrome.execute_script(right) <= width + 1

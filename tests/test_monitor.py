@@ -19,10 +19,13 @@ import polars as pl
 import pytest
 import turned
 import yaml
+from accessible import faults, themed
 from browsing import Voila, browser, resized
 from conftest import free_port, program, wait_for
 from made_once import copied
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
 from small_house import ROOT, Running, answers, environment, loopbook, make_project
 from watched import asked_for, watched_if_possible
@@ -133,9 +136,12 @@ def test_one_number_stands_everywhere(house, pages, chrome):
 
 
 EXPECTED = {
+    "0_start": ("It predicts price, in USD.", "What is there to do?", "What happened lately?"),
     "1_overview": ("Is the model well?", "realized mean absolute log error", "What happened when?"),
     "2_drift": ("Have the inputs moved?", "training has not seen", "moves with time"),
     "3_performance": ("How wrong is it?", "estimated for the same answers", "root of the mean"),
+    "4_candidates": ("Who ran?",),
+    "5_model_card": ("What may it be asked?",),
     "6_what_if": ("What if?", "price, USD", "contribution"),
 }
 
@@ -145,9 +151,10 @@ return Math.max(...[...document.querySelectorAll('.lb')].map(e => e.getBoundingC
 """
 
 
-@pytest.mark.parametrize("width", [1200, 390])
-def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(pages, chrome, width):
+@pytest.mark.parametrize(("width", "theme"), [(1400, "light"), (390, "dark")])
+def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(pages, chrome, width, theme):
     resized(chrome, width)
+    themed(chrome, theme)
     for page, sentences in EXPECTED.items():
         text = pages.read(chrome, page)
         for sentence in sentences:
@@ -160,10 +167,32 @@ def test_every_dashboard_shows_its_data_on_a_desk_and_on_a_phone(pages, chrome, 
         broken = "return [...document.images].filter(i => !i.naturalWidth).length"
         wait_for(lambda: chrome.execute_script(broken) == 0, f"pictures of {page}", 20)  # noqa: B023
         assert chrome.title != "broken out"
+        assert faults(chrome) == [], page
     told = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     sent = [m["params"] for m in told if m["method"] == "Network.requestWillBeSent"]
     asked = {urlsplit(params["request"]["url"]) for params in sent}
     assert {url.hostname for url in asked if url.scheme.startswith("http")} == {"127.0.0.1"}
+
+
+def test_the_address_opens_the_first_page_and_a_keyboard_goes_on_from_there(pages, chrome):
+    resized(chrome, 1400)
+    chrome.get(f"http://127.0.0.1:{pages.port}/")
+    wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".lb h1"), "the first page", 90)
+    assert chrome.current_url.endswith("/voila/render/0_start.ipynb")
+    keys = ActionChains(chrome)
+    keys.send_keys(Keys.TAB).perform()
+    assert chrome.switch_to.active_element.text == "Skip to the content"
+    keys.send_keys(Keys.TAB * 3, Keys.ENTER).perform()  # start, window, drift
+    wait_for(lambda: "2_drift" in chrome.current_url, "the page of drift", 20)
+    wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".sortable button"), "a table", 90)
+    heading = chrome.find_element(By.CSS_SELECTOR, ".sortable button")
+    for way, first in (("ascending", min), ("descending", max)):
+        heading.send_keys(Keys.ENTER)
+        cells = chrome.find_elements(By.CSS_SELECTOR, ".sortable tbody td:first-child")
+        names = [cell.text for cell in cells]
+        assert names[0].lower() == first(name.lower() for name in names)
+        th = chrome.find_element(By.CSS_SELECTOR, ".sortable th[aria-sort]")
+        assert th.get_attribute("aria-sort") == way
 
 
 def test_a_value_of_the_data_is_text_and_never_markup(pages, chrome):
@@ -219,7 +248,8 @@ def test_a_dashboard_opens_as_a_notebook_in_jupyterlab_too(house):
         wait_for(lambda: chrome.execute_script(kernel), "the kernel", 90)
         chrome.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
         wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".lb h1"), "the page", 60)
-        assert record_of(house)["verdict"]["level"] in chrome.find_element(By.CLASS_NAME, "lb").text
+        parts = [part.text for part in chrome.find_elements(By.CLASS_NAME, "lb")]
+        assert record_of(house)["verdict"]["level"] in " ".join(parts)
     server.wait(20)
 
 
@@ -229,9 +259,11 @@ def test_without_a_champion_and_without_an_answer_everything_says_what_is_missin
     with Voila(folder) as pages:
         for page in PAGES:
             text = pages.read(chrome, page)
-            is_loop = page == "7_loop"  # a replay may be there before the first version
-            assert ("has not turned yet" if is_loop else "There is no version yet.") in text
-            assert ("make replay" if is_loop else "make build") in text
+            # a replay may be there before the first version
+            missing = {"7_loop": "has not turned yet", "0_start": "There is no model yet."}
+            assert missing.get(page, "There is no version yet.") in text
+            assert faults(chrome) == [], page
+            assert ("make replay" if page == "7_loop" else "make build") in text
     done = loopbook(folder, "monitor")
     assert done.returncode == 0, done.stderr
     assert "verdict     watch" in done.stdout

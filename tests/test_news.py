@@ -162,15 +162,17 @@ def turn(outcome: str = "nothing", **more) -> dict:
 
 def test_what_happens_next_has_its_hour_where_a_loop_runs_and_its_command_where_none_does():
     running = Loop(1440, turn())
-    assert news.next_step(running, "healthy", NOW).endswith("on 11 March 2025 at 10:00 UTC.")
-    assert "learn again" in news.next_step(running, "retrain", NOW)
+    assert news.next_step(running, "healthy", NOW)[0].endswith("on 11 March 2025 at 10:00 UTC.")
+    assert "learn again" in news.next_step(running, "retrain", NOW)[0]
     assert not news.actions(record(8, "retrain", "the calibration is at"), TABLE, running, NOW)
-    gone = news.next_step(Loop(30, turn()), "healthy", NOW)
+    gone, command = news.next_step(Loop(30, turn()), "healthy", NOW)
     assert "the loop does not run; its last turn was on 10 March 2025" in gone
-    assert "make loop" in news.next_step(Loop(30), None, NOW)
+    assert command == news.next_step(Loop(30), None, NOW)[1] == "make loop"
     asked = Loop(1440, turn(), asked={"by": "ana", "reason": "a new source"})
-    assert "ana asked for a retraining (a new source)" in news.next_step(asked, "healthy", NOW)
-    assert "at work now" in news.next_step(Loop(30, open_turn=turn()), "healthy", NOW)
+    assert "ana asked for a retraining (a new source)" in news.next_step(asked, "healthy", NOW)[0]
+    begun = [turn(began_at=(NOW - timedelta(hours=hours)).isoformat()) for hours in (3, 30)]
+    assert "at work now" in news.next_step(Loop(30, open_turn=begun[0]), "healthy", NOW)[0]
+    assert "does not run" in news.next_step(Loop(30, open_turn=begun[1]), "healthy", NOW)[0]
     failed = news.actions(record(), TABLE, Loop(1440, turn("error")), NOW)
     assert failed[0].command == "loopbook loop --once"
 

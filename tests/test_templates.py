@@ -97,8 +97,8 @@ def test_pages_say_how_many_classes_a_set_has_where_a_number_has_its_misses():
     numbers = window()["numbers"] | {"inside": 0.913, "above": None, "below": None}
     record = window() | {"numbers": numbers | {"set_size": 1.25}}
     page = Reads(window_pages.overview(record, [], {})).text
-    assert re.search(r"91\.3 % \(1\.25\)\s*observed classes in their set", page)
-    assert "above it, below it" not in page
+    assert re.search(r"91\.3 %\s*observed classes in their set, which has 1\.25 classes", page)
+    assert "above it" not in page
     page = Reads(window_pages.performance(record, {})).text
     assert re.search(r"1\.25\s*classes that a set has on average", page)
     assert "of them lie above it" not in page

@@ -27,6 +27,7 @@ STATES = {
 }
 NOT_JUDGED = ("could not be judged", "it could not be judged")
 STALE = timedelta(days=7)  # after which a verdict is no news any more
+LEFT_BEHIND = timedelta(days=1)  # when the loop too closes an open turn as killed
 LATE = 2  # intervals between two turns after which no loop runs
 
 
@@ -61,6 +62,11 @@ class Loop:
         """When the last turn ended, by the clock on the wall."""
         told = self.last and (self.last.get("ended_at") or self.last.get("began_at"))
         return parse_instant(told) if told else None
+
+    def is_at_work(self, now: datetime) -> bool:
+        """Whether a turn is open, and so young that no kill has left it behind."""
+        began = self.open_turn and self.open_turn.get("began_at")
+        return bool(began) and now - parse_instant(began) < LEFT_BEHIND
 
     def runs(self, now: datetime) -> bool:
         """Whether the last turn is so young that the next one is still to be expected."""
@@ -159,17 +165,20 @@ def _about_data(record: Record) -> list[Action]:
     return []
 
 
-def next_step(loop: Loop, level: str | None, now: datetime) -> str:
-    """What happens next by itself, and when."""
-    if loop.open_turn:
+def next_step(loop: Loop, level: str | None, now: datetime) -> tuple[str, str]:
+    """What happens next by itself, and when; and what to type where nothing does."""
+    if loop.is_at_work(now):
         at = date(loop.open_turn.get("as_of"))
-        return f"The loop is at work now, on what was known on {at}."
+        return f"The loop is at work now, on what was known on {at}.", ""
     asked = ""
     if loop.asked:
         asked = f" {loop.asked['by']} asked for a retraining ({loop.asked['reason'].rstrip('.')}); the next turn does it."
     if not loop.runs(now):
         last = f"; its last turn was on {date(loop.last['as_of'])}" if loop.last else ""
-        return f"Nothing: the loop does not run{last}. It looks at the model by itself once somebody has typed make loop.{asked}"
+        return (
+            f"Nothing: the loop does not run{last}.{asked} Started, it looks at the model by itself.",
+            "make loop",
+        )
     due = loop.ended + timedelta(minutes=loop.interval_minutes)
     when = (
         f"on {date(due.isoformat())} at {instant(due.isoformat())[11:]} UTC"
@@ -180,4 +189,4 @@ def next_step(loop: Loop, level: str | None, now: datetime) -> str:
         RETRAIN: "The loop lets the model learn again, and takes the new version if it passes its checks",
         INVESTIGATE: "The loop looks again, and does not retrain while inputs are broken",
     }
-    return f"{does.get(level or '', 'The loop looks at the model again')}: {when}.{asked}"
+    return f"{does.get(level or '', 'The loop looks at the model again')}: {when}.{asked}", ""

@@ -48,6 +48,7 @@ def page(known: Known) -> str:
     contract, records = known.contract, known.records
     newest = records[-1] if records else None
     level = newest["verdict"]["level"] if newest else None
+    coming, command = news.next_step(known.loop, level, known.now)
     return render(
         "start",
         name=contract.name,
@@ -57,7 +58,8 @@ def page(known: Known) -> str:
         also=news.also(records, contract) if newest else [],
         serves=_serves(newest),
         actions=_actions(known),
-        next_step=news.next_step(known.loop, level, known.now),
+        next_step=coming,
+        command=command,
         vitals=vitals(records, contract, known.now) if newest else [],
         happened=happened.happened(records, known.ledger, known.turns, contract),
     )
@@ -91,8 +93,8 @@ def _serves(record: Record | None) -> str:
     since = champion.get("promoted_as_of") or champion.get("promoted_at")
     rows = champion.get("fitted", {}).get("rows")
     learned = f"; it has learned from {count(rows)} rows" if rows else ""
-    when = f" since {date(since)}" if since else ""
-    return f"Version {champion['version']} serves{when}{learned}. Looked at on what was known on {date(record['as_of'])}."
+    serves = f"has served since {date(since)}" if since else "serves"
+    return f"Version {champion['version']} {serves}{learned}. Looked at on what was known on {date(record['as_of'])}."
 
 
 def _actions(known: Known) -> list[Action]:

@@ -1,5 +1,6 @@
-// A long table of a page is sorted by a click on a heading, or by Enter on it.
-// A page is an HTML widget, whose own scripts do not run; so this one waits for tables.
+// A long table of a page is sorted by a click on a heading, or by Enter on it, and a
+// slider is called as the label beside it. A page is an HTML widget, whose own scripts
+// do not run; so this one waits for what appears.
 (() => {
   const value = (row, place) => {
     const cell = row.children[place];
@@ -27,6 +28,10 @@
       button.append(...heading.childNodes);
       button.addEventListener("click", () => sort(heading));
       heading.append(button);
+    }
+    for (const handle of document.querySelectorAll(".noUi-handle:not([aria-label])")) {
+      const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label")?.textContent;
+      if (label) handle.setAttribute("aria-label", label);
     }
   };
   new MutationObserver(prepare).observe(document, { childList: true, subtree: true });
