@@ -260,7 +260,11 @@ def test_without_a_champion_and_without_an_answer_everything_says_what_is_missin
         for page in PAGES:
             text = pages.read(chrome, page)
             # a replay may be there before the first version
-            missing = {"7_loop": "has not turned yet", "0_start": "There is no model yet."}
+            missing = {
+                "0_start": "There is no model yet.",
+                "7_loop": "has not turned yet",
+                "8_pipeline": "No notebook has run yet.",
+            }
             assert missing.get(page, "There is no version yet.") in text
             assert faults(chrome) == [], page
             assert ("make replay" if page == "7_loop" else "make build") in text

@@ -255,7 +255,7 @@ def text(known: start.Known) -> str:
 def test_the_page_reads_well_without_a_model_without_a_champion_and_without_a_window():
     bare = text(start.Known(TABLE, Loop(1440), now=NOW))
     assert "There is no model yet. What is there to do? A data scientist should make a" in bare
-    assert "Nothing yet." in bare
+    assert "Nothing, before a model serves. What happened lately? Nothing yet." in bare
     way = ("not better than the baseline", ["collect more rows"])
     refused = text(start.Known(TABLE, Loop(1440), refused=way, now=NOW))
     assert "A model was made, and none serves: not better than the baseline." in refused

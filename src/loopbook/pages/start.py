@@ -49,6 +49,8 @@ def page(known: Known) -> str:
     newest = records[-1] if records else None
     level = newest["verdict"]["level"] if newest else None
     coming, command = news.next_step(known.loop, level, known.now)
+    if newest is None and known.champion is None:
+        coming, command = "Nothing, before a model serves.", ""
     return render(
         "start",
         name=contract.name,
