@@ -1,0 +1,100 @@
+"""Drift, Performance and The loop: what they say where much, little and nothing is known."""
+
+import re
+from datetime import datetime, timedelta
+
+import pytest
+import turned
+from reading import Reads
+from test_error_plots import NUMBER
+from test_templates import MARKUP, window
+
+from loopbook.pages import error_plots
+from loopbook.pages import turns as turn_pages
+from loopbook.pages import windows as window_pages
+
+
+def text(page: str) -> str:
+    return re.sub(r"\s+", " ", Reads(page.rsplit("</style>", maxsplit=1)[-1]).text)
+
+
+def record(**numbers) -> dict:
+    return window() | {"numbers": window()["numbers"] | numbers, "faults": []}
+
+
+def test_without_ground_truth_a_sentence_stands_and_no_row_of_not_known():
+    unknown = dict.fromkeys(("error", "error_low", "error_high", "error_growth"))
+    page = text(window_pages.performance(record(**unknown, estimated_error=0.12), {}))
+    assert "nothing is known of their error yet. For the newest answers 12.0 % is estimated" in page
+    assert "not known" not in page
+    assert "growth since promotion" not in page
+
+
+def test_what_is_known_of_an_error_stands_with_its_unit():
+    page = text(window_pages.performance(record(inside=0.9, above=0.06, below=0.04), {}))
+    assert "nothing is known" not in page
+    assert "90.0 % of the observed targets lie in their interval" in page
+    assert "6.0 % of them lie above it 4.0 % of them lie below it" in page
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ([], "Nothing was found."),
+        ([False], "Nothing that asks for a person; this was only noticed:"),
+        ([True, False], "1 fault asks for a person. Until it is mended, no model is trained."),
+        ([True, True], "2 faults ask for a person."),
+    ],
+)
+def test_the_drift_page_says_whether_a_fault_asks_for_a_person(broken, told):
+    faults = [
+        {"column": "zone", "kind": "missing", "is_broken": is_broken, "sentence": MARKUP}
+        for is_broken in broken
+    ]
+    page = text(window_pages.drift(record() | {"faults": faults}, {}, None))
+    assert told in page
+    assert page.count("a person") == sum(broken) + (told.count("a person") if broken else 0)
+
+
+def test_a_column_is_told_by_what_was_judged_of_it():
+    columns = [
+        {"column": name, "distance": 0.1234, "threshold": 0.1, "is_judged": judged}
+        | {"has_drifted": drifted}
+        for name, judged, drifted in
+        (("zone", True, True), ("observed", True, False), ("level", False, True))
+    ]  # fmt: skip
+    page = text(window_pages.drift(record() | {"columns": columns}, {}, "<p>report</p>"))
+    assert "zone 0.123 0.100 moved" in page
+    assert "the ground truth 0.123 0.100 may differ by chance" in page
+    assert "level 0.123 0.100 moves with time by its nature, and is not judged" in page
+    assert "judges the same 7 columns" in page
+
+
+def test_the_turns_that_changed_something_stand_beside_their_figure():
+    acted = turn_pages.acted(turned.turns())
+    assert [outcome for _, outcome, _, _ in acted].count("promoted") == 4
+    assert "nothing" not in {outcome for _, outcome, _, _ in acted}
+    assert acted[0][0] > acted[-1][0]
+    page = text(turn_pages.turns(turned.turns(1), None, "One turn."))
+    assert "Which turns changed something" not in page
+
+
+def weeks(*errors: float | None) -> list[dict]:
+    return [
+        {"period": datetime(2025, 1, 6) + timedelta(weeks=k), "error": error, "estimated": 20.0}
+        | ({"low": error - 1, "high": error + 1} if error is not None else {})
+        for k, error in enumerate(errors)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("errors", "told"),
+    [
+        ([None], "No ground truth has come yet; the error of the last period is estimated at 20.0"),
+        ([29.0], "29.0 minutes (28.0 minutes to 30.0 minutes), surely more than the 25.0 minutes"),
+        ([24.5], "at promotion it was 25.0 minutes, and the difference may be chance."),
+        ([29.0, 20.0, None], "surely less than the 25.0 minutes at promotion. In 2 periods it lay"),
+    ],
+)
+def test_a_figure_of_no_one_and_many_weeks_ends_with_what_it_shows(errors, told):
+    assert told in error_plots.over_time(weeks(*errors), 25.0, NUMBER.measure).finding
