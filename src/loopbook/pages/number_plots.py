@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from loopbook.models.measures import amount
 from loopbook.pages import figures
 from loopbook.pages.figures import (
     CHALLENGER,
@@ -89,7 +90,11 @@ def _residuals(task: Number, observed: np.ndarray, answers: np.ndarray) -> Pictu
     )
     signed = measure.shown(signed)
     reach = float(np.quantile(np.abs(signed), 0.99)) or 1.0
-    axis.hist(np.clip(signed, -reach, reach), bins=80, color=CHALLENGER)
+    counts, ends, _ = axis.hist(np.clip(signed, -reach, reach), bins=80, color=CHALLENGER)
+    for count, left, right in zip(counts, ends, ends[1:], strict=False):
+        told = f"{amount(left, signed=True)} to {amount(right, signed=True)}: {count:,.0f} rows"
+        if count:
+            drawn.tell(axis, (left, right), (0, count), told)
     axis.axvline(0, color=INK, lw=0.8)
     axis.axvline(float(np.median(signed)), color=CURRENT, ls="--", lw=1.2, label="median")
     unit = measure.unit
