@@ -1,6 +1,7 @@
 """Drift, Performance and The loop: what they say where much, little and nothing is known."""
 
 import re
+from dataclasses import asdict
 from datetime import datetime, timedelta
 
 import pytest
@@ -98,3 +99,9 @@ def weeks(*errors: float | None) -> list[dict]:
 )
 def test_a_figure_of_no_one_and_many_weeks_ends_with_what_it_shows(errors, told):
     assert told in error_plots.over_time(weeks(*errors), 25.0, NUMBER.measure).finding
+
+
+def test_an_error_in_the_unit_of_the_target_says_so():
+    measures = {"measure": asdict(NUMBER.measure), "bias_measure": asdict(NUMBER.bias_measure)}
+    told = record() | measures | {"metrics": {"rmse": 10.86}, "loss": "absolute_error"}
+    assert "squared error 10.9 minutes" in text(window_pages.performance(told, {}))

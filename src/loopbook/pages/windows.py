@@ -149,7 +149,10 @@ def performance(record: Record, figures: Figures) -> str:
         figures=figures,
         measure=measure,
         known=_known(record, measure, bias),
-        metrics=metrics.rows(record["metrics"], record.get("loss"), (measure, bias)),
+        metrics=metrics.rows(
+            *(record["metrics"], record.get("loss"), (measure, bias)),
+            unit=bias.unit if bias.scale == 1 else None,  # only of a number as it is, its own
+        ),
         by_class=by_class,
         shares=metrics.class_shares(record["columns"], [name for name, *_ in by_class]),
     )
