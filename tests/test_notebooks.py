@@ -6,7 +6,7 @@ import shutil
 import pytest
 from small_house import ROOT
 
-from loopbook.pipeline import graph, notebooks
+from loopbook.pipeline import graph, notebooks, prose
 from loopbook.project.errors import BuildFailed, ContractError, LoopbookError, NotebookError
 from loopbook.project.mappings import read_mapping
 from loopbook.project.paths import Project
@@ -62,7 +62,7 @@ def project(tmp_path, monkeypatch) -> Project:
 def test_a_notebook_that_an_editor_saved_its_own_way_is_the_same_task(project, saved):
     (project.root / "notebooks" / "a.ipynb").write_bytes(saved)
     dag = graph.load_graph(project)
-    assert str(dag["a"].source) == "\n".join("".join(cell["source"]) for cell in CELLS)
+    assert str(dag["a"].source) == prose.BETWEEN.join("".join(cell["source"]) for cell in CELLS)
     assert dag["a"].source.nb_obj_rendered.metadata.kernelspec.name == "python3"
     assert (project.root / "notebooks" / "a.ipynb").read_bytes() == saved
 

@@ -5,12 +5,12 @@ and what is left out where a comment would be too long. The first line is a mark
 that nobody sees: whoever posts the comment finds the earlier one by it.
 """
 
-import html
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loopbook.pages.formats import Amount, cell, one_line
+from loopbook.pages.escapes import escaped, within_html
+from loopbook.pages.formats import Amount, cell
 
 if TYPE_CHECKING:
     from loopbook.pages.differences import Lines, Section, Table
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 MARK = "<!-- loopbook diff -->"
 MOST_SIGNS = 60_000  # GitHub takes 65,536 in a comment
 LEFT_OUT = "_More does not fit into a comment: `loopbook diff` shows all of it._"
-BETWEEN = "<!-- -->"  # no escape keeps `@name` and `#12` from a call and a link; this does
-_SPECIAL = re.compile(r"([\\`*_{}\[\]()+!|~<>&$:.-])")
-_CALLS = re.compile(r"([@#])")
 
 
 def comment(title: str, sections: Sequence["Section"]) -> str:
@@ -38,23 +35,12 @@ def comment(title: str, sections: Sequence["Section"]) -> str:
     return "\n\n".join(kept) + "\n"
 
 
-def escaped(text: str) -> str:
-    """A text in one line, of which nothing is markup: each sign that could be is escaped."""
-    plain = _SPECIAL.sub(r"\\\1", one_line(text)).replace(r"\<", "&lt;")
-    return _CALLS.sub(rf"\1{BETWEEN}", plain)
-
-
-def _html(text: str) -> str:
-    """The same within HTML, where Markdown is not read."""
-    return _CALLS.sub(rf"\1{BETWEEN}", html.escape(one_line(text), quote=False))
-
-
 def _open(section: "Section") -> list[str]:
     return [f"**{escaped(section.sentence)}**", *_content(section)]
 
 
 def _folded(section: "Section") -> str:
-    head = f"<b>{_html(section.title)}</b>: {_html(section.sentence)}"
+    head = f"<b>{within_html(section.title)}</b>: {within_html(section.sentence)}"
     inside = "\n\n".join(_content(section))
     return f"<details><summary>{head}</summary>\n\n{inside}\n\n</details>"
 

@@ -104,7 +104,7 @@ def _measured(reason: str, record: Record, contract: Contract) -> str | None:
 
 
 def slice_called(name: str, contract: Contract) -> str:
-    """What people call a slice, such as `bathrooms under 2`."""
+    """What people call a slice, such as `width under 2`."""
     column, _, rest = name.partition(" ")
     return f"{called(column, contract)} {rest}".strip()
 

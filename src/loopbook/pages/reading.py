@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from loopbook.models.measures import amount
 from loopbook.pages import metrics
+from loopbook.pages.escapes import escaped
 from loopbook.pages.formats import Amount, one_line
-from loopbook.pages.markdown import escaped
 
 if TYPE_CHECKING:  # the figures of a page do not wait for SciPy
     from loopbook.models.task import Task
