@@ -53,6 +53,14 @@ def test_a_value_of_the_data_is_neither_markup_nor_a_formula_in_a_table_or_a_sen
     assert "](http" not in told
 
 
+def test_a_list_of_what_is_wrong_holds_no_markup_of_the_data():
+    told = reading.bullets([HOSTILE, "`a`\n# b"])
+    assert told.count("\n- ") == 1
+    assert "<img" not in told.replace("&lt;", "")
+    assert r"\`a\`" in told
+    assert reading.bullets([], none="None *is*.") == r"None \*is\*\."
+
+
 @pytest.mark.parametrize(
     ("number", "unit", "text"),
     [
@@ -117,5 +125,9 @@ def test_a_figure_stands_between_how_it_is_read_and_what_it_shows():
     above, drawn, below = reading.explained(picture)
     assert (above._repr_markdown_(), drawn) == ("Look at *both* ends.", picture)
     assert below == "No row has a value."
-    picture.finding = HOSTILE
-    assert "<img" not in reading.explained(picture)[-1]._repr_markdown_()
+    picture.finding = picture.reading = HOSTILE
+    above, _, below = (
+        getattr(part, "_repr_markdown_", str)() for part in reading.explained(picture)
+    )
+    assert "<img" not in above + below
+    assert "](" not in above + below

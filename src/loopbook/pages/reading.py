@@ -47,9 +47,16 @@ class Prose(str):
         return str(self)
 
 
+def bullets(texts: Iterable[str], none: str = "") -> Prose:
+    """Texts as a list, or `none` of no text; nothing in them is markup."""
+    lines = [f"- {Sentence(text)._repr_markdown_()}" for text in texts]
+    return Prose("\n".join(lines) or Sentence(none)._repr_markdown_())
+
+
 def explained(picture: Picture) -> list[Any]:
     """What a notebook displays of a figure: how it is read, the figure, and what it shows."""
-    above = [Prose(picture.reading)] if picture.reading else []
+    told = escape(picture.reading, quote=False).replace("](", r"]\(")  # a class may be named so
+    above = [Prose(told)] if told else []
     return [*above, picture, Sentence(picture.finding)]
 
 
