@@ -505,12 +505,14 @@ def test_a_step_is_a_line_with_a_bar_and_the_time_that_is_left(tmp_path, capsys)
     told = replay_processes._Told(tmp_path, 20)
     told.beginning([LOOP])
     told.news([LOOP])
-    assert capsys.readouterr().out == ""
+    assert capsys.readouterr() == ("", "")
     told.began -= 600
     step_done(tmp_path, LOOP, 5, "2014-11-05  watch, nothing, v1")
     told.news([LOOP])
     told.news([LOOP])
-    (line,) = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    (line,) = said.err.splitlines()
+    assert said.out == ""
     assert "[#####...............]  5/20 30 min left" in line
     assert line.strip().startswith("the loop ")
     assert line.endswith("2014-11-05  watch, nothing, v1")
@@ -520,7 +522,7 @@ def test_a_resumed_replay_says_where_each_policy_goes_on(tmp_path, capsys):
     step_done(tmp_path, LOOP, 3, "2014-10-22  healthy, nothing, v1")
     step_done(tmp_path, "scheduled", 4, "2014-10-29  nothing due")
     replay_processes._Told(tmp_path, 4).beginning([LOOP, "scheduled", "loop_raw"])
-    first, second = capsys.readouterr().out.splitlines()
+    first, second = capsys.readouterr().err.splitlines()
     assert "goes on after step 3 of 4: 2014-10-22" in first
     assert "all 4 steps are done" in second
 
@@ -575,7 +577,7 @@ def test_an_interrupted_replay_says_how_it_is_resumed(tmp_path, capsys, monkeypa
     monkeypatch.setattr(replay_processes._Told, "beginning", interrupted)
     with pytest.raises(KeyboardInterrupt):
         replay_processes._wait_for({}, tmp_path, 3)
-    assert "type it again to resume" in capsys.readouterr().out
+    assert "type it again to resume" in capsys.readouterr().err
 
 
 def test_a_control_without_a_level_begins_without_states_and_makes_none(tmp_path):

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
+import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -100,6 +101,29 @@ def test_history_and_champions_fit_the_terminal_and_a_reason_stays_in_its_column
         (first,) = [place for place, line in enumerate(text) if "the error of" in line]
         words = " ".join(line[begins:] for line in text[first : first + 4])
         assert " ".join(words.split()).startswith(long)
+
+
+def test_status_keeps_its_columns_on_a_terminal_and_breaks_no_line_elsewhere(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    stale = {"split": ["a knob has changed"] * 4, "train-ridge": ["split would run before it"]}
+    assert len(status._stale_lines(stale)) == 2
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    first, second, *_, last = status._stale_lines(stale)
+    assert max(map(len, (first, second, last))) <= 80
+    assert first.startswith("stale       split        a knob has changed; a knob")
+    assert second.startswith(" " * 25)
+    assert second[25] != " "
+    assert last == "            train-ridge  split would run before it"
+
+
+def test_who_promoted_by_hand_and_why_is_in_the_status():
+    tags = {"promoted_at": LEDGER[2].at, "promoted_as_of": LEDGER[2].as_of}
+    tags |= {"promoted_kind": "by hand", "promoted_by": "bob", "promoted_reason": "safer"}
+    text = status.champion_lines(status.of_champion(Version("house", "1", "r", tags), NOW))
+    assert "by hand     by bob: safer" in text
+    text = "\n".join(history.champions(LEDGER, "house"))
+    assert text.startswith("house v1 serves.")
+    assert re.search(r"by hand +safer\n.* by bob", text)
 
 
 def test_the_end_of_a_stretch_is_no_part_of_it_and_an_empty_one_says_so(project):

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from loopbook.project import waits
 from loopbook.project.errors import BackupError, listed
 from loopbook.project.files import replacing
 
@@ -43,7 +44,9 @@ class Writer:
 
     def take(self, files: Mapping[str, Path]) -> None:
         """Add files as they are now; those that are here already and did not change are not read again."""
+        waits.expect(len(files), "files")
         for name, path in files.items():
+            waits.advance()
             try:
                 held = self.held.get(name)
                 if held is None or held.was != _now(path.stat()):

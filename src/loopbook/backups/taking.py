@@ -20,6 +20,7 @@ from typing import Any
 
 from loopbook.backups import archive, postgresql_tables, redis_keys, registry_addresses, stores
 from loopbook.backups.stores import POSTGRESQL, REDIS, SQLITE, Store
+from loopbook.project import waits
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
@@ -102,11 +103,14 @@ class _Taking:
     def into(self, path: Path) -> Taken:
         taken = Taken(path)
         with archive.writing(path) as tar:
+            waits.at("copying files")
             tar.take(self._files(taken))  # most of it, before anything has to stand still
             for _ in range(ATTEMPTS):
                 before = self._sealed()
+                waits.at("copying databases")
                 columns = self._databases()
                 files = self._files(taken)
+                waits.at("copying what came meanwhile")
                 tar.take(files)
                 if self._sealed() == before:
                     break

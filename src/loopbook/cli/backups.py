@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli.printed import Json, only_json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="The archive: .tar, or .tar.gz to compress it.")
@@ -24,7 +24,7 @@ def backup(path: File, as_json: Json = False) -> None:
     """
     from loopbook.backups import taking
 
-    with only_json(as_json):
+    with only_json(as_json), waits.waiting("backup"):
         taken = taking.take(paths.current(), path)
     report(taken, taken.lines, as_json=as_json)
 
@@ -42,7 +42,8 @@ def restore(
     """
     from loopbook.backups import restoring
 
-    done = restoring.look(path) if check else restoring.restore(paths.current(), path)
+    with waits.waiting("restore"):
+        done = restoring.look(path) if check else restoring.restore(paths.current(), path)
     print("\n".join(done))
 
 

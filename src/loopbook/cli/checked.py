@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from loopbook.pipeline import graph
+from loopbook.project import waits
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -53,7 +54,9 @@ def check(project: Project, changes: Mapping[str, str], *, with_table: bool) -> 
     LoopbookError
         What the build would stop with; what was found before it is printed.
     """
+    waits.at("loading the graph")
     found = Checked(graph.stale_reasons(project, changes))
+    waits.at("reading the table as a build would")
     if not with_table:
         return found
     from loopbook.data.rehearsal import rehearse

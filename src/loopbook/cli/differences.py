@@ -12,7 +12,7 @@ import typer
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, as_text
 from loopbook.pages.formats import in_terminal
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +62,8 @@ def diff(
     from loopbook.provenance import version_pairs
 
     here = paths.current()
-    found = version_pairs.compare(here, *versions, base=base)
+    with waits.waiting(f"diff {' '.join(versions)}"):
+        found = version_pairs.compare(here, *versions, base=base)
     if html:
         with replacing(Path(html)) as file:
             file.write_text(_page(found), encoding="utf-8")

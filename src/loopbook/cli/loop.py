@@ -1,4 +1,4 @@
-"""Commands of the loop: its turns, its replays, and who serves by whose decision.
+"""Commands of the loop: its turns and its replays.
 
 It decides words and exit codes, as `cli` does for the rest.
 """
@@ -9,7 +9,7 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, only_json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 Changes = Annotated[
     list[str] | None,
@@ -156,7 +156,7 @@ def replay(  # noqa: PLR0913 - the options of a command
         until=read_moment(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
     )
-    with only_json(as_json):
+    with only_json(as_json), waits.waiting("replay"):
         result, lines = replay_module.run(paths.current(), options, afresh=afresh)
     report(result, lambda: ["", *lines], as_json=as_json)
 
@@ -191,137 +191,8 @@ def history(since: From = "", to: To = "", as_json: Json = False) -> None:
     report(record, lambda: happened.lines(told), as_json=as_json)
 
 
-Reason = Annotated[
-    str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")
-]
-Moment = Annotated[
-    str,
-    typer.Option(
-        "--as-of", metavar="DAY", help="From which day on by the clock of the data; else now."
-    ),
-]
-
-
-def _registry():
-    """The registry and the model's name."""
-    from loopbook.project.contract import read_contract
-    from loopbook.registry import tracking
-
-    here = paths.current()
-    return tracking.connect(here), read_contract(here.contract).name
-
-
-def _calibrated(as_of: str | None) -> None:
-    """Make the states of whoever answers now, and say so."""
-    from loopbook.project.clock import parse_instant
-    from loopbook.project.contract import read_contract
-    from loopbook.project.knobs import read_knobs
-    from loopbook.registry import calibration
-
-    here = paths.current()
-    contract, moment = read_contract(here.contract), parse_instant(as_of) if as_of else None
-    rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
-    print("\n".join(calibration.told(here, contract, rule, moment)))
-
-
-def _as_of(text: str) -> str | None:
-    from loopbook.project.knobs import read_moment
-
-    moment = read_moment(text, "--as-of") if text else None
-    return moment.isoformat() if moment else None
-
-
-def promote(
-    version: Annotated[
-        str,
-        typer.Argument(
-            metavar="VERSION",
-            autocompletion=completion.versions,
-            help="A registered version, such as 3.",
-        ),
-    ],
-    reason: Reason,
-    as_of: Moment = "",
-) -> None:
-    """Make a registered version the champion, by hand.
-
-    It is on probation: the version before goes on as its shadow, and the loop
-    rolls back if the new champion does worse.
-    """
-    from loopbook.project.clock import utc_now
-    from loopbook.registry import champions
-
-    client, name = _registry()
-    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    promoted = champions.promote_by_hand(client, name, version, **entry)
-    print(f"{promoted.label} is the champion; a running service follows within seconds.")
-    print("It is on probation: the loop rolls it back if it does worse than the one before.")
-    _calibrated(entry["as_of"])
-    print("Undo: loopbook rollback --reason WHY   Who served when: loopbook champion")
-
-
-def rollback(reason: Reason, as_of: Moment = "") -> None:
-    """Make the version before the champion the champion again.
-
-    The loop never promotes the version that was rolled back; a person may:
-    loopbook promote VERSION --reason WHY
-    """
-    from loopbook.project.clock import utc_now
-    from loopbook.registry import champions
-
-    client, name = _registry()
-    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    barred, back = champions.roll_back(client, name, **entry)
-    print(
-        f"{back.label} serves again; {barred.label} is barred until somebody promotes it by hand."
-    )
-    _calibrated(entry["as_of"])
-
-
-def champion(
-    at: Annotated[
-        str,
-        typer.Option("--at", metavar="TIME", help="Show only who served then; else all champions."),
-    ] = "",
-    as_json: Json = False,
-) -> None:
-    """Show who serves and who served: since when, by whom, why.
-
-    With --at: who served then by the clock of the data (as of), and by the clock
-    on the wall (done at). They differ in a replay of the past.
-    """
-    from loopbook.cli import history as happened
-    from loopbook.project.clock import utc_now
-    from loopbook.project.knobs import read_moment
-    from loopbook.registry import champions, reigns
-
-    moment = read_moment(at, "--at") if at else None
-    client, name = _registry()
-    ledger = champions.reconciled(client, name, now=utc_now())
-    record: dict = {"model": name, "serves": ledger[-1].version if ledger else None}
-    if moment:
-        then = reigns.at(ledger, moment), reigns.done_by(ledger, moment)
-        by_data, by_wall = (reign and happened.of_reign(reign) for reign in then)
-        record |= {"at": moment, "by_data": by_data, "by_wall": by_wall}
-    else:
-        record["reigns"] = [happened.of_reign(reign) for reign in ledger]
-
-    def lines() -> list[str]:
-        if not ledger:
-            return ["There was no champion yet. Make one: make build"]
-        if moment:
-            return happened.served_then(ledger, name, moment)
-        return happened.champions(ledger, name)
-
-    report(record, lines, as_json=as_json)
-
-
-CHAMPIONS = "Next: loopbook champion"
 COMMANDS = {  # each with what its help says last
     loop: "Next: loopbook history, or the page of the loop: make reports",
     replay: "Next: make reports, then open the page of the loop.",
     history: "What the loop waits for: loopbook status",
-    promote: CHAMPIONS,
-    rollback: CHAMPIONS,
-    champion: "Change it: loopbook promote VERSION --reason WHY, or loopbook rollback --reason WHY",
 }

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import backups as backup_commands
+from loopbook.cli import champion as champion_commands
 from loopbook.cli import differences as difference_commands
 from loopbook.cli import dossier as dossier_commands
 from loopbook.cli import export as export_commands
@@ -24,7 +25,7 @@ from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
 from loopbook.cli.printed import Json, as_text, only_json, report
-from loopbook.project import paths, volumes
+from loopbook.project import paths, volumes, waits
 from loopbook.project.errors import LoopbookError
 
 app = typer.Typer(
@@ -73,7 +74,7 @@ def check(
     """
     from loopbook.cli import checked
 
-    with only_json(as_json):
+    with only_json(as_json), waits.waiting("check"):
         found = checked.check(paths.current(), changes_of(changes), with_table=not without_table)
     report(found.as_json(), found.lines, as_json=as_json)
 
@@ -143,7 +144,7 @@ def score(
     moment = read_moment(as_of, "--as-of") if as_of else None
     contract = read_contract(here.contract)
     how = scoring.How(scheduler or None, prediction_set)
-    with only_json(as_json):
+    with only_json(as_json), waits.waiting("score"):
         done = scoring.score(here, contract, Path(rows), Path(target), as_of=moment, how=how)
 
     def lines() -> list[str]:
@@ -175,11 +176,13 @@ def status(as_json: Json = False) -> None:
     """Show what serves, its age, the last gate, what is stale and why."""
     from loopbook.cli import status as status_module
 
-    told = status_module.look(paths.current())
+    with waits.waiting("status"):
+        told = status_module.look(paths.current())
     report(told, lambda: status_module.lines(told), as_json=as_json)
 
 
 ours = loop_commands.COMMANDS | projects.COMMANDS | init_commands.COMMANDS
+ours |= champion_commands.COMMANDS
 ours |= why_commands.COMMANDS
 ours |= difference_commands.COMMANDS
 ours |= verify_commands.COMMANDS

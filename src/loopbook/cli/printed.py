@@ -50,18 +50,21 @@ def only_json(as_json: bool) -> Iterator[None]:
         yield
 
 
-def labelled(label: str, text: str) -> list[str]:
-    """A text after its label; on a terminal it breaks between words and stays in its column."""
+def labelled(label: str, text: str, hanging: int = 0) -> list[str]:
+    """A text after its label; on a terminal it breaks between words and stays in its column.
+
+    `hanging` is how many columns further in the lines after the first begin.
+    """
     whole = f"{label:<{LABEL - 1}} {text}"
     if not sys.stdout.isatty():
         return whole.splitlines() or [whole]
     parts = whole.splitlines() or [whole]
-    hanging = " " * LABEL
+    indent = " " * (LABEL + hanging)
     return [
         line
         for part in parts
         for line in textwrap.wrap(
-            part, width(), subsequent_indent=hanging, break_on_hyphens=False, break_long_words=False
+            part, width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
         )
         or [""]
     ]

@@ -12,7 +12,7 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 if TYPE_CHECKING:
     from loopbook.provenance.recipes import Recipe
@@ -61,7 +61,8 @@ def reproduce(
     def tell(line: str) -> None:
         print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
 
-    done = reproduction.reproduce(paths.current(), version, how, tell)
+    with waits.waiting(f"reproduce v{version}"):
+        done = reproduction.reproduce(paths.current(), version, how, tell)
     report(done.as_json(), lambda: lines(done), as_json=as_json)
     codes = {compared.EQUAL: EQUAL, compared.DIFFERENT: DIFFERENT}
     codes |= {reproduction.IMPOSSIBLE: IMPOSSIBLE}

@@ -89,7 +89,7 @@ def last(project: Project) -> dict[str, Any]:
         "last_window": window
         and {
             "as_of": window["as_of"],
-            "decided_at": window["decided_at"],
+            "decided_at": window.get("decided_at"),
             "verdict": window["verdict"].get("level"),
             "sentence": window["verdict"]["sentence"],
         },
@@ -205,7 +205,8 @@ def _stale_lines(stale: Mapping[str, Sequence[str]]) -> list[str]:
         return labelled("stale", "nothing")
     width, text = max(map(len, stale)), []
     for name, why in stale.items():
-        text += labelled("" if text else "stale", f"{name:<{width}}  {'; '.join(why)}")
+        told = f"{name:<{width}}  {'; '.join(why)}"
+        text += labelled("" if text else "stale", told, hanging=width + 2)
     return text
 
 

@@ -12,7 +12,7 @@ from loopbook.cli import completion
 from loopbook.cli.loop import Scheduler
 from loopbook.cli.printed import Json, report, table
 from loopbook.cli.signing import sign
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 keys_app = typer.Typer(
     help="API keys of the service; the key that signs versions.",
@@ -144,10 +144,14 @@ def materialize(
     here = paths.current()
     contract, moment = read_contract(here.contract), read_moment(as_of, "--as-of")
     rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
-    if contract.history or rule is None:
-        done = feature_table.materialize(here, as_of, rebuild=rebuild, scheduler=scheduler or None)
-        print("\n".join(done))
-    print("\n".join(calibration.lines(calibration.made(here, contract, rule, moment))))
+    done = []
+    with waits.waiting("materialize"):
+        if contract.history or rule is None:
+            how = {"rebuild": rebuild, "scheduler": scheduler or None}
+            done = feature_table.materialize(here, as_of, **how)
+        waits.at("making the calibration states")
+        states = calibration.made(here, contract, rule, moment)
+    print("\n".join([*done, *calibration.lines(states)]))
 
 
 @features_app.command(epilog="Out of date? loopbook features materialize")
@@ -162,7 +166,8 @@ def show(
     """Print an entity's features, computed and as stored."""
     from loopbook.features import materialize as feature_table
 
-    shown = feature_table.show(paths.current(), entity, as_of)
+    with waits.waiting("features"):
+        shown = feature_table.show(paths.current(), entity, as_of)
     report(shown, shown.lines, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ import typer
 from loopbook.cli import completion
 from loopbook.cli.loop import Changes, Scheduler, changes_of
 from loopbook.cli.printed import Json, only_json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 if TYPE_CHECKING:
     from loopbook.models.task import Task
@@ -56,7 +56,8 @@ def tune(
     contract = read_contract(here.contract)
     space = search_spaces.space_of(candidate, here)
     tuned_candidates.place_of(candidate, here)
-    with only_json(as_json), workers.connected(scheduler or None) as client:
+    waiting = waits.waiting(f"tune {candidate}")
+    with only_json(as_json), waiting, workers.connected(scheduler or None) as client:
         _refuse_old_rows(here, changes_of(changes))
         rows = tuning.rows_of_build(here, contract)
         how = tuning.How(trials, knobs.random_seed)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli.printed import Json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 SOMETHING_FOUND = 3
 
@@ -54,7 +54,8 @@ def verify(
         done += verification.accept(here, accept, reason, who())
     if seal:
         done += verification.seal_rest(here)
-    found = verification.verify(here, quick=quick)
+    with waits.waiting("verify"):
+        found = verification.verify(here, quick=quick)
     report(found.as_json(), lambda: [*done, *found.lines()], as_json=as_json)
     raise typer.Exit(SOMETHING_FOUND if found.findings else 0)
 

@@ -13,7 +13,7 @@ import typer
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, report
 from loopbook.pages.formats import in_terminal
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,9 +69,9 @@ def why(
             "why: expected the prediction_id of an answer, or --version N. "
             "Every answer of the service has one."
         )
-    told = (
-        _of_version(number) if number else _of_answer(name, _given(values or []), walks_all=facts)
-    )
+    given = _given(values or [])
+    with waits.waiting("why"):
+        told = _of_version(number) if number else _of_answer(name, given, walks_all=facts)
     if html:
         from loopbook.pages import why as page
         from loopbook.project.files import replacing

@@ -15,6 +15,7 @@ import polars as pl
 from loopbook.features import history
 from loopbook.features.backends import Point
 from loopbook.features.history import ENTITY, VALID_FROM
+from loopbook.project import waits
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 
@@ -79,7 +80,11 @@ def of_parts(some: Iterator[Part], spread: Spread | None) -> list[Point]:
     every = list(some)
     if spread is None:
         return [point for part in every for point in of_part(*part)]
-    done = dict(spread(of_part, every))
+    done = {}
+    waits.expect(len(every), "groups of entities")
+    for place, points in spread(of_part, every):
+        done[place] = points
+        waits.advance()
     return [point for place in range(len(every)) for point in done[place]]
 
 

@@ -18,7 +18,7 @@ from loopbook.data.usable_rows import TABLE
 from loopbook.features import history
 from loopbook.features import store as feature_store
 from loopbook.features.change_points import Spread
-from loopbook.project import clock, workers
+from loopbook.project import clock, waits, workers
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
@@ -44,6 +44,7 @@ def known_facts(
         If the source cannot be read, or more known rows break the contract than
         may be set aside.
     """
+    waits.at("reading the rows")
     now, share = clock.utc_now(), read_knobs(project.knobs).quarantine_share
     reading = sources.read(contract, project.root)
     readable = quarantine.readable(project, reading, share=share, now=now)

@@ -26,6 +26,7 @@ from loopbook.features import change_points, history
 from loopbook.features.backends import Backend, RedisBackend, SqlBackend
 from loopbook.features.change_points import EVERYONE
 from loopbook.features.history import ENTITY
+from loopbook.project import waits
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, from_micros, to_micros
 from loopbook.project.contract import Contract
 from loopbook.project.database import KINDS, connect_database, shown, told_as
@@ -160,6 +161,7 @@ class FeatureStore:
             return Materialized(as_of, since, 0, 0, "it is up to date")
         changed = None if since is None else self._changed(known_facts, since, as_of)
         span = change_points.Span(since, as_of, as_of + AHEAD)
+        waits.at(f"computing the features of {known_facts.height:,} facts")
         parts = change_points.parts(self.contract, known_facts, changed, span, is_whole=not spread)
         points = change_points.of_parts(parts, spread)
         about = {
@@ -167,6 +169,7 @@ class FeatureStore:
             "as_of": str(to_micros(as_of)),
             "facts": self._fingerprint(known_facts, as_of),
         }
+        waits.at(f"writing {len(points):,} change points")
         with self._refusing():
             if since is None:
                 self.backend.fill(about, points)

@@ -38,7 +38,7 @@ from loopbook.loop.replay_results import (
 from loopbook.loop.scenarios import SCENARIOS
 from loopbook.monitoring import costs
 from loopbook.pipeline import graph_files, runs
-from loopbook.project import clock
+from loopbook.project import clock, waits
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import ReplayError
@@ -104,6 +104,7 @@ def run(
     ):
         if afresh:
             shutil.rmtree(folder, ignore_errors=True)
+        waits.at("reading the rows")
         rows = _rows(project, contract)
         plan = planned(rows[EVENT_TS], options, knobs)
         start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
@@ -111,10 +112,12 @@ def run(
         policies = [LOOP] if options.scenario else [LOOP, LOOP_RAW, SCHEDULED]
         _prepare(project, folder, policies, contract=contract, rows=rows, plan=plan)
         run_lanes(folder, policies, len(moments(start, end, options.step)))
+        waits.at("comparing the policies")
         result = replay_results.collect(folder, contract)
         if not options.scenario and (told := costs.of_knobs(knobs)):
             ends = [start, *moments(start, end, options.step)]
             asked = hindsight.Asked(contract, rows, ends, knobs)
+            waits.at("what retraining would have paid at other times")
             result["costs"] = hindsight.of_replay(result, asked, told)
         result["seconds"] = round(time.monotonic() - began, 1)
         write_json(folder / "result.json", result)

@@ -17,6 +17,7 @@ import psutil
 
 from loopbook.data import prediction_log
 from loopbook.loop.replay_results import NAMES, state_of
+from loopbook.project import waits
 from loopbook.project.errors import ReplayError
 
 LOOKED_S, PATIENCE_S, BAR = 0.5, 2.0, 20
@@ -40,8 +41,10 @@ def run_lanes(folder: Path, policies: Sequence[str], steps: int) -> None:
 
 
 def run_first(project: Path, policy: str) -> None:
-    """Run one policy in a project that is not below a replay's folder, and print nothing."""
-    _wait_for({policy: _lane(project, policy, project / f"{policy}.txt")}, project, 0)
+    """Run one policy that builds, in a project that is not below a replay's folder."""
+    log = project / f"{policy}.txt"
+    since = log.stat().st_size if log.exists() else 0
+    _wait_for({policy: _lane(project, policy, log)}, project, 0, log, since)
 
 
 def environment() -> dict[str, str]:
@@ -66,16 +69,25 @@ def _lane(project: Path, policy: str, log: Path) -> subprocess.Popen:
         )
 
 
-def _wait_for(lanes: Mapping[str, subprocess.Popen], folder: Path, steps: int) -> None:
+def _wait_for(
+    lanes: Mapping[str, subprocess.Popen],
+    folder: Path,
+    steps: int,
+    log: Path | None = None,
+    since: int = 0,
+) -> None:
+    """Wait for lanes; `log` is that of one which only builds, and `since` its size before."""
     told = _Told(folder, steps)
     try:
         told.beginning(lanes)
         while any(lane.poll() is None for lane in lanes.values()):
             told.news(lanes)
+            if log:
+                waits.follow(log, since)
             time.sleep(LOOKED_S)
         told.news(lanes)
     except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", flush=True)
+        print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
         raise
     finally:
         _end(lanes.values())
@@ -111,9 +123,11 @@ class _Told:
     def __init__(self, folder: Path, steps: int):
         self.folder, self.steps = folder, steps
         self.began, self.done, self.lines = time.monotonic(), {}, {}
+        self.reached: dict[str, int] = {}
 
     def beginning(self, policies: Iterable[str]) -> None:
         """Remember where each begins; say it of those that go on."""
+        policies = list(policies)
         for policy in policies:
             state = state_of(self.folder / policy)
             self.done[policy] = done = state.get("done", 0)
@@ -121,7 +135,12 @@ class _Told:
             if done > 0:
                 where = f"goes on after step {done} of {self.steps}: {state['line']}"
                 what = where if done < self.steps else f"all {self.steps} steps are done"
-                print(f"  {_name(policy)} {what}", flush=True)
+                print(f"  {_name(policy)} {what}", file=sys.stderr, flush=True)
+
+        if self.steps:
+            waits.at("the policies answer and turn")
+            self.reached = dict(self.done)
+            waits.expect(self.steps * len(policies), "steps", sum(self.done.values()))
 
     def news(self, policies: Iterable[str]) -> None:
         """Print each policy's newest line, once."""
@@ -130,9 +149,12 @@ class _Told:
             line = state.get("line")
             if not line or self.lines[policy] == line:
                 continue
+            waits.advance(max(state.get("done", 0) - self.reached.get(policy, 0), 0))
+            self.reached[policy] = state.get("done", 0)
             self.lines[policy] = line
             done = state.get("done", 0)
-            print(f"  {_name(policy)} {self._progress(policy, done)}  {line}", flush=True)
+            what = f"  {_name(policy)} {self._progress(policy, done)}  {line}"
+            print(what, file=sys.stderr, flush=True)
 
     def _progress(self, policy: str, done: int) -> str:
         """A bar, the steps, and how long the others will take, as they took until now."""
@@ -142,13 +164,9 @@ class _Told:
         if since <= 0 or done >= steps:
             return f"{bar} {'done' if done >= steps else '':<12}"
         left = (time.monotonic() - self.began) / since * (steps - done)
-        return f"{bar} {_spoken(left) + ' left':<12}"
+        return f"{bar} {waits.spoken(left) + ' left':<12}"
 
 
 def _name(policy: str) -> str:
     widest = max(map(len, NAMES.values()))
     return f"{NAMES.get(policy, 'the first step'):<{widest}}"
-
-
-def _spoken(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -19,6 +19,7 @@ import yaml
 
 from loopbook.loop.replay_processes import run_first, run_lanes
 from loopbook.loop.replay_results import FIRST, FIRST_STEP, log_name, moments, state_of
+from loopbook.project import waits
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.files import replacing, write_json, write_text
@@ -52,7 +53,7 @@ def first_version(
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
         write_json(folder / "start.json", {"start": start.isoformat()})
-        print("  the first version is built; every policy begins with it", flush=True)
+        waits.at("the first version, with which every policy begins")
         run_first(folder, FIRST)
     return folder
 
@@ -83,7 +84,7 @@ def first_step(first: Path, rows: pl.DataFrame, plan: Mapping[str, Any]) -> Path
         write_json(making / "plan.json", {**plan, "scenario": None, "end": until.isoformat()})
         making.rename(folder)
         copy(first, folder / FIRST_STEP)
-        print("  the first step is taken; every scenario begins after it", flush=True)
+        waits.at("the first step, after which every scenario begins")
         run_lanes(folder, [FIRST_STEP], 1)
     return folder / FIRST_STEP
 

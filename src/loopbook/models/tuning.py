@@ -25,6 +25,7 @@ from loopbook.features import rows as row_features
 from loopbook.models import candidates, own_candidates, search_spaces, steps
 from loopbook.models.search_spaces import Space
 from loopbook.models.task import Task, task_of
+from loopbook.project import waits
 from loopbook.project.contract import Contract
 from loopbook.project.errors import TuningError
 from loopbook.project.files import read_json
@@ -130,6 +131,10 @@ def search(
         n_jobs=-1 if client else None,
         error_score=np.nan,
     )
+    where = "on the scheduler's workers" if client else "here"
+    waits.at(f"trying settings {where}")
+    if client is None:
+        waits.expect(searched.n_iter, "trials")
     with _computing_on(client):
         try:
             found = searched.fit(rows.X, y).cv_results_
@@ -138,6 +143,7 @@ def search(
                 f"tune {name}: no trial could be fitted ({str(reason).strip().splitlines()[-1]}). "
                 f"Correct its space in {search_spaces.FILE}."
             ) from None
+    waits.at("fitting it as it is")
     as_is = model.fit(rows.X[:teaching], y[:teaching])
     losses = -found["split0_test_score"]
     done = [
@@ -149,7 +155,9 @@ def search(
 
 def _score(task: Task, observed: np.ndarray, model: BaseEstimator, X: np.ndarray, _y: Any) -> float:
     """The mean loss of the rows that compare, in the target's unit; larger is better."""
-    return -float(task.losses(observed, task.answers(model, X)).mean())
+    loss = float(task.losses(observed, task.answers(model, X)).mean())
+    waits.advance()  # a trial; on a worker of a scheduler nobody waits
+    return -loss
 
 
 def _count(trials: int, space: Space) -> int:

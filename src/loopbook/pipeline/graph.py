@@ -9,12 +9,10 @@ its success brings it back, so that no failure, kill or full disk leaves a
 half-written product that counts as whole; and one build runs at a time.
 """
 
-import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,13 +37,14 @@ from loopbook.pipeline import (
 )
 from loopbook.pipeline.engine import ReportingEngine
 from loopbook.pipeline.failures import describe_failure, plain_reason
-from loopbook.pipeline.progress import Progress, outcome_lines, window_lines
+from loopbook.pipeline.progress import Progress, last_seconds, outcome_lines, window_lines
 from loopbook.pipeline.runs import end_kernels, only_run, terminated_like_interrupted
 from loopbook.pipeline.tasks import inside
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
+from loopbook.project.loggers import silent
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records import seals
 from loopbook.records.builds import remember
@@ -90,7 +89,7 @@ class NotebookExecutor(Executor):
             folder = _folder(dag, project)
             with (
                 only_run(project, folder),
-                _quiet_ploomber(),
+                silent("ploomber"),  # our report of a failure is the one to read
                 terminated_like_interrupted(),
                 lineage_events.told(project, folder) as run,
             ):
@@ -99,7 +98,8 @@ class NotebookExecutor(Executor):
             raise DAGBuildError(str(error)) from None
 
     def _run(self, dag: DAG, todo: list, run: lineage_events.Run) -> list:
-        progress = Progress([task.name for task in todo])
+        executed = {task.name: Path(str(task.product["nb"])) for task in todo}
+        progress = Progress(list(executed), last_seconds(executed), self.workers)
         papermill_engines.register(None, ReportingEngine)
         kernels.NURSERY.may_keep = self.is_debug
         kernels.start_from_nursery(planned.sources_of(todo), but=planned.not_needed(todo))
@@ -185,18 +185,6 @@ def _build_task(task, progress: Progress, run: lineage_events.Run):
     seals.keep(*planned.products(task), why=f"task {task.name}")
     progress.finished(task.name)
     return report
-
-
-@contextmanager
-def _quiet_ploomber() -> Iterator[None]:
-    """Our report of a failure is the one to read, not a traceback of the engine's."""
-    logger = logging.getLogger("ploomber")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def _folder(dag: DAG, project: Project) -> str:

@@ -6,8 +6,9 @@ start and end is a line.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,16 +17,22 @@ from rich.progress import Progress as RichProgress
 
 from loopbook.models.measures import of_record
 from loopbook.pipeline.commands import NEXT_COMMANDS
+from loopbook.project.files import read_json
+from loopbook.project.waits import spoken
 
 
 class Progress:
     """Which notebooks run, at which cell, and how many are left."""
 
-    def __init__(self, names: Sequence[str]):
+    def __init__(
+        self, names: Sequence[str], seconds: Mapping[str, float] | None = None, workers: int = 1
+    ):
+        """`seconds` has how long each task took when it last ran, as far as that is known."""
         self.total = len(names)
+        self.waiting, self.seconds, self.workers = set(names), dict(seconds or {}), workers
         self.ended = 0
         self.since: dict[str, float] = {}
-        self.console = Console(highlight=False)
+        self.console = Console(stderr=True, highlight=False)
         self.lock = threading.Lock()
         self.bars: dict[str, Any] = {}
         self.live = RichProgress(
@@ -74,37 +81,29 @@ class Progress:
     def _end(self, name: str, word: str) -> None:
         with self.lock:
             self.ended += 1
+            self.waiting.discard(name)
             self.live.remove_task(self.bars.pop(name))
             seconds = time.monotonic() - self.since[name]
-            self.console.print(f"{self.ended:3d}/{self.total} {name:<28} {word} {seconds:6.1f} s")
+            self.console.print(
+                f"{self.ended:3d}/{self.total} {name:<28} {word} {seconds:6.1f} s{self._left()}"
+            )
+
+    def _left(self) -> str:
+        """How long the others may take; empty where the time of one is not known."""
+        if not self.waiting or self.waiting - self.seconds.keys():
+            return ""
+        passed = {name: time.monotonic() - at for name, at in self.since.items()}
+        rest = [max(self.seconds[n] - passed.get(n, 0.0), 0.0) for n in self.waiting]
+        return f", about {spoken(max(*rest, sum(rest) / self.workers))} left"
 
 
-@contextmanager
-def counted(what: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """A bar over rows: give the block a function that takes how many more are done.
-
-    Where there is no terminal, every tenth of the way is a line.
-    """
-    console, at = Console(highlight=False), done
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} rows"),
-    )
-    bar = RichProgress(
-        *columns, TimeElapsedColumn(), console=console, disable=not console.is_terminal
-    )
-    task = bar.add_task(what, total=total, completed=done)
-
-    def advance(more: int) -> None:
-        nonlocal at
-        before, at = at, at + more
-        bar.advance(task, more)
-        if not console.is_terminal and before * 10 // total < at * 10 // total:
-            console.print(f"  {what}: {at:,} of {total:,} rows")
-
-    with bar:
-        yield advance
+def last_seconds(executed: Mapping[str, Path]) -> dict[str, float]:
+    """How long each task took when it last ran, by its executed notebook; those that say it."""
+    found = {}
+    for name, path in executed.items():
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found[name] = float(read_json(path)["metadata"]["papermill"]["duration"])
+    return found
 
 
 def outcome_lines(

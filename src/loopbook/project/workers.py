@@ -7,7 +7,6 @@ compute is the caller's.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from platform import python_version
 from typing import Any
 
 from loopbook.project.errors import WorkersError, listed
+from loopbook.project.loggers import silent
 
 LOCAL = "local"
 WAIT_S = 5  # for a scheduler, and then for its first worker
@@ -59,7 +59,7 @@ def connected(scheduler: str | None, shared: Path | None = None) -> Iterator[Any
             f"({type(reason).__name__}). Look at their logs, then type the same command again."
         ) from None
     finally:
-        with _quiet():
+        with silent("distributed"):
             client.close(timeout=WAIT_S)
 
 
@@ -86,7 +86,10 @@ def _client(make: Callable[..., Any], scheduler: str) -> Any:
     if scheduler == LOCAL:
         return make(n_workers=2, threads_per_worker=1, dashboard_address=None)
     try:
-        with _quiet(), ThreadPoolExecutor(1) as apart:  # a notebook's thread has a loop already
+        with (
+            silent("distributed"),
+            ThreadPoolExecutor(1) as apart,
+        ):  # a notebook's thread has a loop already
             apart.submit(asyncio.run, _greet(scheduler)).result()
             return make(scheduler, timeout=WAIT_S)
     except (
@@ -158,15 +161,3 @@ def _id_of(folder: Path) -> str | None:
         return sha256((folder / "contract.yaml").read_bytes()).hexdigest()[:12]
     except OSError:
         return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Our sentence is the one to read, not Dask's warnings about the same thing."""
-    logger = logging.getLogger("distributed")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loopbook.project import waits
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
@@ -142,8 +143,12 @@ def check(
     gone = {name for name in names if not shelf.is_known(name)}
     findings = _lost_runs(gone)
     read = [n for n in names if n not in gone and _is_read(shelf, n, quick=quick, served=served)]
+    now: dict[str, Any] = {}
+    waits.expect(len(read), "files")
     with ThreadPoolExecutor(READERS) as pool:
-        now: dict[str, Any] = dict(zip(read, pool.map(shelf.seal, read), strict=True))
+        for name, seal in zip(read, pool.map(shelf.seal, read), strict=True):
+            now[name] = seal
+            waits.advance()
     for name in names:
         if name in gone:
             continue

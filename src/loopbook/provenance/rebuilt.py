@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from loopbook.pipeline.runs import terminated_like_interrupted
+from loopbook.project import waits
 from loopbook.project.errors import BuildFailed, ProvenanceError
 from loopbook.registry.environments import LOCK
 
@@ -22,6 +23,7 @@ OURS = ("LOOPBOOK_", "MLFLOW_", "OPENLINEAGE_", "PLOOMBER_", "JUPYTER_", "DVC_",
 # by it any Python of an environment finds a project's settings; see `paths`
 SETTINGS = "loopbook_environment.pth"
 PATIENCE_S = 10.0
+LOOKED_S = 0.5  # between two looks at how far a build is
 LAST_LINES = 15
 
 
@@ -53,7 +55,12 @@ def run(words: list[str], folder: Path, variables: dict[str, str], log: Path) ->
             words, cwd=folder, env=variables, stdout=lines, stderr=subprocess.STDOUT
         )
         try:
-            return process.wait()
+            since = log.stat().st_size
+            while True:
+                try:
+                    return process.wait(LOOKED_S)
+                except subprocess.TimeoutExpired:
+                    waits.follow(log, since)
         except BaseException:
             _end(process)
             raise

@@ -14,6 +14,7 @@ from typing import Any
 
 from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
+from loopbook.project import waits
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.database import shown
 from loopbook.project.errors import VerificationError
@@ -107,10 +108,12 @@ def verify(project: Project, *, quick: bool = False) -> Report:
     started, report = time.monotonic(), Report(QUICK if quick else WHOLE)
     with _opened(project, quick=quick) as kept:
         served = kept.served
+        waits.at("reading files")
         runs = {version.run_id for version in served}
         files, counts = kept_files.check(kept.shelf, kept.ledger, quick=quick, served=runs)
         report.findings += files
         report.looked_at = Counter({"versions": len(kept.versions)}) + counts
+        waits.at("asking the registry")
         report.findings += kept_versions.check(
             kept.client, kept.contract.name, kept.shelf, kept.ledger, kept.versions
         )
@@ -122,8 +125,10 @@ def verify(project: Project, *, quick: bool = False) -> Report:
         if read_knobs(project.knobs).require_signature:
             report.findings += kept_signatures.unsigned(served)
         report.findings += kept_stores.check(project, kept.contract, kept.ledger)
+        waits.at("reading the prediction log")
         _check_log(kept, report, quick=quick)
         if not quick:
+            waits.at("answering known rows, and making the calibration states again")
             _check_wholly(kept, report, served)
             _note(kept, report)
     report.seconds = time.monotonic() - started

@@ -24,8 +24,7 @@ from loopbook.features import history
 from loopbook.features import rows as row_features
 from loopbook.features.materialize import known_facts
 from loopbook.models.calibration_states import State
-from loopbook.pipeline.progress import counted
-from loopbook.project import workers
+from loopbook.project import waits, workers
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError, ScoringError
@@ -152,9 +151,11 @@ def score(
         work, total, unknown = _begun(project, contract, source, target, (as_of, form))
         todo = [place for place in work.places(total) if not work.part(place).exists()]
         resumed = total - sum(min(work.part_rows, total - place) for place in todo)
-        with counted("scoring", total, resumed) as advance:
-            for _, done in workers.results(client, score_part, [(work, place) for place in todo]):
-                advance(done)
+        waits.at("computing")
+        waits.expect(total, "rows", resumed)
+        for _, done in workers.results(client, score_part, [(work, place) for place in todo]):
+            waits.advance(done)
+    waits.at(f"writing {target.name}")
     _put_together(work.folder, target)
     shutil.rmtree(work.folder)
     return Scored(total, work.version, target, resumed, unknown)
@@ -215,6 +216,7 @@ def _begun(
         *(as_of, shape, set_form, PART_ROWS, uuid4().hex),
     )
     try:
+        waits.at(f"reading {source.name}")
         total = _keep_rows(work, rows, source)
         if total == 0:
             raise ScoringError(f"{source}: found 0 rows, expected at least one.")
