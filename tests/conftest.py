@@ -19,7 +19,7 @@ import psutil
 import pytest
 from hypothesis import settings
 from made_once import MANY_SIGNS, copied, in_order, made_once
-from small_house import give, loopbook, make_project
+from small_house import give, make_project
 
 # no test is timed: a loaded machine is no fault
 settings.register_profile("loopbook", deadline=None)
@@ -147,9 +147,7 @@ def one_version(tmp_path_factory) -> Path:
 
     def make(folder: Path) -> None:
         make_project(folder)
-        give(folder, 1, "champion")
-        done = loopbook(folder, "features", "materialize", "--as-of", "2015-03-01")
-        assert done.returncode == 0, done.stderr
+        give(folder, 1, "champion", features_as_of="2015-03-01")
 
     return made_once(tmp_path_factory, "one version", make)
 

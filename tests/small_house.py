@@ -43,7 +43,10 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
 MAKE = """
 import sys
 from small_house import register
-register(*sys.argv[1:])
+register(*sys.argv[1:4])
+for moment in sys.argv[4:]:  # in this process, since another one would import for seconds
+    from loopbook.cli.stores import materialize
+    materialize(moment)
 """
 
 
@@ -167,14 +170,15 @@ def give(
     seed: int,
     alias: str,
     candidate: str = "hist_gradient_boosting",
+    features_as_of: str = "",
     **variables: str,
 ) -> None:
-    """Let `register` run in a project, in a process of its own."""
+    """Let `register` run in a project, in a process of its own, which fills the store if asked to."""
     more = variables | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "src"), str(ROOT / "tests")])
     }
     done = subprocess.run(
-        [sys.executable, "-c", MAKE, str(seed), alias, candidate],
+        [sys.executable, "-c", MAKE, str(seed), alias, candidate, *features_as_of.split()],
         cwd=folder,
         env=environment(folder, **more),
         text=True,

@@ -99,8 +99,8 @@ def test_what_is_reported_has_the_keys_of_the_page(everything, tmp_path):
         for name, more in TYPED.items():
             assert reported(*name.split(), *more).keys() == documented()[name], name
         assert reported("history")["turns"][0]["done_at"].startswith("2015-03-02")
-        assert reported("champion")["reigns"][-1]["reason"] == "a test"
-        assert reported("status")["champion"]["kind"] == "gate"
+        assert reported("champion")["reigns"][-1]["kind"] == "outside loopbook"
+        assert reported("status")["champion"]["version"] == "1"
         assert [row["id"] for row in reported("quarantine")] == ["r1"]
         then = reported("champion", "--at", "2015-03-05")
         assert then.keys() == {"model", "serves", "at", "by_data", "by_wall"}
