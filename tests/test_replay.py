@@ -405,10 +405,8 @@ def test_a_replays_result_is_a_table_of_five_policies_and_a_figure():
     assert "0 of 60 requests failed" in told
     assert "12.0 % (-1.00 %)" in told
     assert "the error is -10.0 %, the bias 0.20 of theirs" in told
-    axis = replay_results.figure(result).axes[0]
-    assert [text.get_text() for text in axis.get_legend().get_texts()] == list(
-        replay_results.NAMES.values()
-    )
+    (legend,) = replay_results.figure(result).legends
+    assert [text.get_text() for text in legend.get_texts()] == list(replay_results.NAMES.values())
 
 
 @pytest.mark.slow
