@@ -110,7 +110,7 @@ def failing(tmp_path) -> Project:
 def built(here: Project, *words: str) -> str:
     done = loopbook(here.root, "build", *words)
     assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout
+    return done.stdout + done.stderr  # where each notebook is at stands on stderr
 
 
 def failed(here: Project, *words: str) -> str:
