@@ -407,7 +407,7 @@ def test_a_version_that_was_rolled_back_is_described_so(house):
 
 def card_page(house: Sources) -> str:
     version = dossiers.find(house.registry, house.contract.name, "1")
-    return dashboards._of_version(house.project, "model_card", house.registry, version)
+    return dashboards._card(house.project, house.registry, version)
 
 
 def test_the_model_card_links_the_dossier_and_says_who_signed_it(house):

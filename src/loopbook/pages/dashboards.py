@@ -5,6 +5,7 @@ finished records and the registry and computes nothing. A fault is shown as a
 sentence.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from loopbook.pages import candidates as candidate_pages
-from loopbook.pages import start
+from loopbook.pages import links, start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.news import Loop
@@ -25,11 +26,13 @@ from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import CHAMPION
+from loopbook.registry import notes, reigns
 from loopbook.registry import reader as registry_reader
-from loopbook.registry import reigns
 from loopbook.registry.reader import Registry, Version
 
 EVERY = "every version"
+OF_VERSIONS = ("candidates", "model_card", "what_if")
+MOST_VERSIONS = 40  # each has a record to fetch
 WIDE = widgets.Layout(width="auto", max_width="420px")
 
 
@@ -72,12 +75,8 @@ def _shown(page: str) -> widgets.Widget:
     if not versions:
         return widgets.HTML(window_pages.nothing("There is no version yet.", "make build"))
     champion = store.held(contract.name, CHAMPION)
-    if page == "what_if":
-        from loopbook.pages import what_if  # ONNX Runtime: only this page waits for it
-
-        return _by_version(store, versions, lambda held: what_if.sliders(here, store, held))
-    if page in ("candidates", "model_card"):
-        return _by_version(store, versions, lambda held: _of_version(here, page, store, held))
+    if page in OF_VERSIONS:
+        return _about_versions(here, page, store, versions)
     if champion is None and not window_records.listed(here):
         return widgets.HTML(guarded(_no_champion, store, versions[0], command="make build"))
     return _by_window(here, page, versions)
@@ -184,6 +183,19 @@ def _of_window(
 # -- pages about a version -----------------------------------------------------
 
 
+def _about_versions(
+    project: Project, page: str, store: Registry, versions: list[Version]
+) -> widgets.Widget:
+    if page == "what_if":
+        from loopbook.pages import what_if  # ONNX Runtime: only this page waits for it
+
+        return _by_version(store, versions, lambda held: what_if.sliders(project, store, held))
+    if page == "model_card":
+        return _by_version(store, versions, lambda held: _card(project, store, held))
+    shown = _by_version(store, versions, lambda held: _of_build(project, store, held))
+    return widgets.VBox([shown, widgets.HTML(guarded(_every_version, store, versions))])
+
+
 def _by_version(
     store: Registry, versions: list[Version], draw: Callable[[Version], str | widgets.Widget]
 ) -> widgets.Widget:
@@ -195,6 +207,9 @@ def _by_version(
         description="Version",
         layout=WIDE,
     )
+    asked = links.asked().get("version", version.value).removeprefix("v")
+    unknown = widgets.HTML("" if asked in by_number else _no_such(asked, by_number))
+    version.value = asked if asked in by_number else version.value
     place = widgets.VBox([])
 
     def redraw(_: object = None) -> None:
@@ -203,7 +218,13 @@ def _by_version(
 
     version.observe(redraw, "value")
     redraw()
-    return widgets.VBox([row(version), place])
+    return widgets.VBox([row(version), unknown, place])
+
+
+def _no_such(asked: str, by_number: Mapping[str, Version]) -> str:
+    there = ", ".join(f"v{number}" for number in by_number)
+    sentence = f"The link asks for version {asked!r}; there are {there}. Another one is shown."
+    return window_pages.nothing(sentence, "loopbook champion", title="No such version")
 
 
 def _named(held: Version, champion: Version | None) -> str:
@@ -215,13 +236,44 @@ def _about(held: Version) -> dict[str, str]:
     return {**held.tags, "number": held.number, "run_id": held.run_id}
 
 
-def _of_version(project: Project, page: str, store: Registry, held: Version) -> str:
+def _card(project: Project, store: Registry, held: Version) -> str:
     decision = _decision(store, held)
-    if page == "candidates":
-        return candidate_pages.candidates(_about(held), decision)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
     return version_pages.model_card(_about(held), card, decision, papers)
+
+
+def _of_build(project: Project, store: Registry, held: Version) -> str:
+    from loopbook.pages import build_plots  # Matplotlib: only a page of a build waits for it
+
+    decision = _decision(store, held)
+    ranked = decision.get("ranked", [])
+    runs = {row["candidate"]: store.run(row["run_id"]) for row in ranked if row.get("run_id")}
+    place = decision.get("comparison")
+    return candidate_pages.candidates(
+        _about(held),
+        decision,
+        figure=build_plots.behind(decision),
+        settings={name: run.params for name, run in runs.items() if run},
+        compared=notes.mlflow_page(tracking_address(project), place) if place else "",
+    )
+
+
+def _every_version(store: Registry, versions: list[Version]) -> str:
+    """The newest versions with the records of their builds, and who served when."""
+    from loopbook.pages import build_plots
+
+    ledger = reigns.of_tags(store.model_tags(versions[0].name))
+    ends = [*(reign.as_of for reign in ledger[1:]), None]
+    served: dict[str, list[tuple[str, str | None]]] = {}
+    for reign, until in zip(ledger, ends, strict=True):
+        served.setdefault(reign.version, []).append((reign.as_of, until))
+    past = []
+    for held in versions[:MOST_VERSIONS]:
+        with contextlib.suppress(LoopbookError, ValueError):  # one without a record has no row
+            told = served.get(held.number, ())
+            past.append(candidate_pages.Past(_about(held), _decision(store, held), told))
+    return candidate_pages.versions(past, build_plots.over_versions(past))
 
 
 def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | None, str]:

@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from loopbook.data.snapshots import Snapshot
-from loopbook.data.splits import LEAST_ROWS, fraction_of
+from loopbook.data.splits import LEAST_ROWS, PART, fraction_of
 from loopbook.features.rows import encode
-from loopbook.models import margins
+from loopbook.models import evaluation, margins
 from loopbook.models.inference import predict, session, sha256
 from loopbook.models.promotion import Decision
 from loopbook.models.task import Task, task_of
@@ -30,7 +30,7 @@ from loopbook.registry.reference import TAG as REFERENCE_TAG
 
 BASELINE = "baseline"
 KEPT = (
-    *("ranked", "against", "bias", "bias_of", "ablation", "importance", "costs"),
+    *("ranked", "behind", "against", "bias", "bias_of", "ablation", "importance", "costs"),
     *("leaks", "accepted_leaks"),
     *("metric", "measure", "bias_measure", "scale", "raw_errors", "raw_bias"),
 )  # of the evidence, in the record of the decision
@@ -160,6 +160,33 @@ def stored_predictions(path: Path | str, rows: pl.DataFrame, contract: Contract)
     return task_of(contract).of_column(joined["predicted"])
 
 
+def behind(
+    predictions: Mapping[str, Path | str],
+    every: pl.DataFrame,
+    best: str,
+    contract: Contract,
+    confidence: evaluation.Confidence,
+) -> dict[str, evaluation.Interval]:
+    """How much more each candidate erred than the best one, on the same rows of `validation`.
+
+    Parameters
+    ----------
+    predictions : mapping
+        What each candidate answered to its held-back rows; see `05_train`.
+    every : polars.DataFrame
+        All rows of the split.
+    """
+    task, rows = task_of(contract), every.filter(pl.col(PART) == "validation")
+    observed = task.observed(rows[contract.target.name])
+    losses = {
+        name: task.losses(observed, stored_predictions(path, rows, contract))
+        for name, path in predictions.items()
+    }
+    return {
+        name: confidence.mean(loss - losses[best]) for name, loss in losses.items() if name != best
+    }
+
+
 def check_contract(contract: Contract, depends_on: Mapping[str, str] | None) -> None:
     """Refuse to decide if the contract was changed while the build ran.
 
@@ -231,7 +258,7 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
         "snapshot_rows": snapshot.rows,
         **judged.decision.as_dict(),
         "rows": record["rows"],
-        **{key: record[key] for key in KEPT},
+        **{key: record.get(key) for key in KEPT},
         "challenger": _who(challenger),
         "champion": champion and _who(champion),
         "previous": before and _who(before),

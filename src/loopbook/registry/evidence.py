@@ -5,7 +5,7 @@ Who is compared, and on which rows, is `challenge`'s.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Comparison:
     costs : what `costs` gives
     raw : the errors and biases without the levels that the judged answers have
     ablation : by the names of a candidate and of its twin without the idea
+    behind : what `challenge.behind` gives
     leaks : what `sentinel.of_parts` gives, as JSON: warnings, which decide nothing
     """
 
@@ -54,6 +55,7 @@ class Comparison:
     costs: Mapping[str, Any] | None = None
     leaks: Sequence[Mapping[str, Any]] = ()
     raw: Raw | None = None
+    behind: Mapping[str, Interval] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def make_record(
         "bias_measure": asdict(task.bias_measure),
         "scale": asdict(comparison.scale),
         "ranked": ranked.to_dicts(),
+        "behind": _as_json(comparison.behind),
         "rows": comparison.rows,
         "parity": run["parity"]["largest"],
         "latency_ms": run["latency_ms"],
