@@ -4,26 +4,33 @@ It decides where an input may be moved. It computes the answer with the very
 graph that serves, and nothing else.
 """
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 import ipywidgets as widgets
+import polars as pl
 
 from loopbook.features import store as feature_store
 from loopbook.models.calibration_states import State
+from loopbook.pages import links, nearest
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import guarded
 from loopbook.pages.formats import share
 from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Feature, read_contract
+from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
-from loopbook.registry import calibrated_answers, state_store
+from loopbook.registry import calibrated_answers, reference, state_store
 from loopbook.registry.calibrated_answers import CalibratedAnswers
 from loopbook.registry.explanations import explain
 from loopbook.registry.reader import Registry, Version
 from loopbook.registry.servable import Servable, load
 from loopbook.registry.state_store import States
+
+VERSION = "version"  # in a link, beside the inputs
+SAID = {"true": True, "false": False}
 
 
 def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
@@ -34,6 +41,7 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     order = {name: place for place, name in enumerate(table.features)}
     names = sorted(servable.contract.features, key=lambda name: order.get(name, len(order)))
     inputs = {name: _input(servable, name) for name in names if _was_seen(servable.card, name)}
+    wrong = take(inputs, {k: v for k, v in links.asked().items() if k != VERSION})
     features = feature_store.connect(project, table) if table.history else None
     states = state_store.read_if_there(project, table, held.number)
     now = (features and features.as_of()) or _newest(servable.card, states)
@@ -46,14 +54,70 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
         record = {name: widget.value for name, widget in inputs.items()}
         if features and features.as_of():
             record |= features.get(record.get(table.entity), now).values
-        return _answer(servable, states.at(to_micros(now)), record, now)
+        answered = _answer(servable, states.at(to_micros(now)), record, now)
+        return answered + _like(store, held, servable, record) + _link(held, inputs)
 
     for widget in inputs.values():
         widget.observe(ask, "value")
     ask()
     grid = widgets.Layout(display="flex", flex_flow="row wrap")
-    head = widgets.HTML(window_pages.what_if())
+    head = widgets.HTML(window_pages.what_if(wrong))
     return widgets.VBox([head, widgets.Box(list(inputs.values()), layout=grid), shown])
+
+
+def take(inputs: Mapping[str, widgets.Widget], given: Mapping[str, str]) -> list[str]:
+    """Move inputs to what a link asks for; a sentence for each value that cannot be taken."""
+    wrong = []
+    for name, text in given.items():
+        if name not in inputs:
+            wrong.append(f"There is no input {name!r} to move.")
+        elif sentence := _taken(inputs[name], name, text):
+            wrong.append(sentence)
+    return wrong
+
+
+def _taken(widget: widgets.Widget, name: str, text: str) -> str:
+    if isinstance(widget, widgets.Dropdown):
+        if text not in widget.options:
+            return f"{name} cannot be {text!r}: the model has not learned it."
+        widget.value = text
+        return ""
+    if isinstance(widget, widgets.Checkbox):
+        if text not in SAID:
+            return f"{name} is true or false, not {text!r}."
+        widget.value = SAID[text]
+        return ""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not widget.min <= value <= widget.max:
+        return f"{name} lies between {widget.min:g} and {widget.max:g}; the link says {text!r}."
+    widget.value = round(value) if isinstance(widget, widgets.IntSlider) else value
+    return ""
+
+
+def _link(held: Version, inputs: Mapping[str, widgets.Widget]) -> str:
+    """The address that opens the page with these inputs."""
+    values = {name: _as_text(widget.value) for name, widget in inputs.items()}
+    return window_pages.what_if_link(links.of("6_what_if", {VERSION: held.number} | values))
+
+
+def _as_text(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _like(store: Registry, held: Version, servable: Servable, record: Mapping[str, Any]) -> str:
+    """The nearest real rows, or why none is shown."""
+    contract = servable.contract
+    if refused := nearest.refusal(contract):
+        return nearest.page(pl.DataFrame(), contract, refused)
+    try:
+        frozen = reference.thaw(store, held, contract)
+    except LoopbookError as error:
+        return nearest.page(pl.DataFrame(), contract, str(error))
+    rows = nearest.nearest(frozen, record, servable.card, contract)
+    return nearest.page(rows, contract)
 
 
 def _answer(
@@ -106,10 +170,10 @@ def _was_seen(card: Mapping[str, Any], name: str) -> bool:
 def _input(servable: Servable, name: str) -> widgets.Widget:
     feature = servable.contract.features[name]
     looks = {
-        "description": feature.alias or name,
+        "description": _called(feature, name),
         "tooltip": feature.meaning,
-        "style": {"description_width": "130px"},
-        "layout": widgets.Layout(width="330px", max_width="100%"),
+        "style": {"description_width": "180px"},
+        "layout": widgets.Layout(width="400px", max_width="100%"),
     }
     if feature.type == "category":
         vocabulary = servable.card["categories"][name]
@@ -118,6 +182,12 @@ def _input(servable: Servable, name: str) -> widgets.Widget:
     if feature.type == "boolean":
         return widgets.Checkbox(value=bool(feature.example), indent=True, **looks)
     return _slider(feature, servable.card["reference"][name]["quantiles"], looks)
+
+
+def _called(feature: Feature, name: str) -> str:
+    """An input by the contract's word and its unit."""
+    word = feature.alias or name
+    return f"{word}, {feature.unit}" if feature.unit and feature.unit != word else word
 
 
 def _slider(

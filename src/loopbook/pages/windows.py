@@ -181,9 +181,14 @@ def _known(record: Record, measure: Measure, bias: Measure) -> list[tuple[str, s
     return [(what, form(numbers[n])) for what, n, form in told if numbers.get(n) is not None]
 
 
-def what_if() -> str:
-    """The head of the page that asks a version."""
-    return render("what_if")
+def what_if(wrong: Sequence[str] = ()) -> str:
+    """The head of the page that asks a version; `wrong` is what its link asks for in vain."""
+    return render("what_if", wrong=wrong)
+
+
+def what_if_link(address: str) -> str:
+    """The link that opens the page with the inputs as they stand."""
+    return render("what_if_link", address=address)
 
 
 @dataclass(frozen=True)

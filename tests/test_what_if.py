@@ -1,0 +1,75 @@
+"""What if: a link that holds the inputs, and the real rows that are most like them."""
+
+import ipywidgets as widgets
+import polars as pl
+import pytest
+import small_classes
+from small_classes import NUMBER
+
+from loopbook.pages import links, nearest, what_if, windows
+from loopbook.registry.reference import monitored
+
+ABOUT = small_classes.table(NUMBER)
+
+
+def inputs() -> dict[str, widgets.Widget]:
+    return {
+        "size": widgets.FloatSlider(value=2.0, min=0.0, max=10.0),
+        "rooms": widgets.IntSlider(value=2, min=0, max=9),
+        "zone": widgets.Dropdown(options=["a", "b"], value="a"),
+        "new": widgets.Checkbox(value=False),
+    }
+
+
+def test_a_link_moves_every_input_and_comes_back_the_same():
+    moved = inputs()
+    given = {"size": "7.5", "rooms": "4", "zone": "b", "new": "true"}
+    assert what_if.take(moved, given) == []
+    assert [widget.value for widget in moved.values()] == [7.5, 4, "b", True]
+    assert {name: what_if._as_text(w.value) for name, w in moved.items()} == given
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("size", "99", "size lies between 0 and 10; the link says '99'."),
+        ("size", "nan", "size lies between 0 and 10; the link says 'nan'."),
+        ("rooms", "many", "rooms lies between 0 and 9; the link says 'many'."),
+        ("zone", "<b>", "zone cannot be '<b>': the model has not learned it."),
+        ("new", "yes", "new is true or false, not 'yes'."),
+        ("colour", "red", "There is no input 'colour' to move."),
+    ],
+)
+def test_a_value_that_a_link_asks_for_in_vain_is_told_and_moves_nothing(name, text, told):
+    unmoved = inputs()
+    assert what_if.take(unmoved, {name: text}) == [told]
+    assert [w.value for w in unmoved.values()] == [w.value for w in inputs().values()]
+    assert "<b>" not in windows.what_if([told]).rsplit("</style>", maxsplit=1)[-1]
+
+
+def test_the_link_of_a_page_is_escaped():
+    page = windows.what_if_link(links.of("6_what_if", {"size": '1"><img src=x>'}))
+    assert "<img" not in page
+    assert 'href="6_what_if.ipynb?size=1%22' in page
+
+
+def test_the_nearest_real_row_is_the_one_that_was_asked_about():
+    names = monitored(ABOUT)
+    rows = small_classes.rows(NUMBER, 200)
+    frozen = rows.select(*names, pl.col(ABOUT.target.name).alias("observed"))
+    record = {name: frozen[name][17] for name in names}
+    card = small_classes.version(NUMBER)[2]
+    found = nearest.nearest(frozen, record, card, ABOUT)
+    assert found.height == nearest.MOST
+    assert found["far"].is_sorted()
+    assert found["far"][0] == 0
+    assert found["observed"][0] == frozen["observed"][17]
+
+
+def test_no_row_is_shown_where_the_contract_marks_a_sensitive_input():
+    features = dict(ABOUT.features)
+    name = next(iter(features))
+    features[name] = features[name].model_copy(update={"sensitive": "personal"})
+    about = ABOUT.model_copy(update={"features": features})
+    assert nearest.refusal(ABOUT) == ""
+    assert "none is shown" in nearest.page(pl.DataFrame(), about, nearest.refusal(about))
