@@ -35,7 +35,7 @@ WIDE, NARROW = 640, 350  # CSS pixels: half of a desk's page, and a phone's whol
 PIXELS = 72  # an inch: an SVG's unit is then a pixel, and a letter as large as it says
 LEGEND = {"frameon": False, "fontsize": 11.5}
 LETTER = 6.4  # pixels, the mean width of one in the size of a label
-LONGEST = 30  # signs of a row's name that stand beside it; longer ones stand above
+LONGEST = 38  # signs of a row's name that stand beside it; longer ones stand above
 REACH = 9  # pixels around a point where its value is told
 STYLE = {
     "axes.spines.top": False,
