@@ -16,6 +16,7 @@ from small_graph import CELL
 from small_graph import project as small_project
 from small_house import loopbook
 
+from loopbook.backups.taking import PASSING
 from loopbook.pipeline import checkpoints, kept_kernels
 from loopbook.pipeline.tasks import Task
 from loopbook.project.paths import Project
@@ -57,7 +58,7 @@ def runs_of_the_second_cell(here: Project) -> int:
 
 def kernel(here: Project) -> psutil.Process:
     return psutil.Process(
-        json.loads((here.var / "kept/build.first.json").read_text())["loopbook"]["pid"]
+        json.loads((here.var / "kept/build.first.kernel.json").read_text())["loopbook"]["pid"]
     )
 
 
@@ -70,7 +71,7 @@ def listed_by_jupyterlab(here: Project) -> int:
 def typed(here: Project, code: str) -> str:
     """What a person who connects to the kept kernel is shown."""
     client = BlockingKernelClient()
-    client.load_connection_file(str(here.var / "kept/build.first.json"))
+    client.load_connection_file(str(here.var / "kept/build.first.kernel.json"))
     client.start_channels()
     printed = []
 
@@ -103,7 +104,7 @@ def failing(tmp_path) -> Project:
     content["cells"] += [CELL | {"id": f"c{n}", "source": text} for n, text in enumerate(CELLS[1:])]
     path.write_text(json.dumps(content))
     yield here
-    if (here.var / "kept/build.first.json").exists():
+    if (here.var / "kept/build.first.kernel.json").exists():
         kernel(here).kill()
 
 
@@ -124,7 +125,7 @@ def test_a_corrected_cell_goes_on_where_it_failed_and_leaves_what_a_clean_run_do
     told = failed(failing, "--debug")
     assert "code cell 5 (before the first heading), line 3:\n\n    share = rows[0] / 0" in told
     assert "loopbook build goes on from code cell 5" in told
-    assert stat.S_IMODE((failing.var / "kept/build.first.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((failing.var / "kept/build.first.kernel.json").stat().st_mode) == 0o600
     held = kernel(failing)
     assert listed_by_jupyterlab(failing) == 1
     assert typed(failing, "print(rows, 'share' in globals())") == "[1, 2, 3] False"
@@ -133,7 +134,7 @@ def test_a_corrected_cell_goes_on_where_it_failed_and_leaves_what_a_clean_run_do
     gone_on = outcome(failing)
     assert runs_of_the_second_cell(failing) == 1
     wait_for(lambda: not held.is_running(), "the end of the kernel")
-    assert not (failing.var / "kept/build.first.json").exists()
+    assert not (failing.var / "kept/build.first.kernel.json").exists()
     assert "goes on" not in built(failing, "--force")
     assert outcome(failing) == gone_on
     assert runs_of_the_second_cell(failing) == 2
@@ -186,6 +187,13 @@ def kept(tmp_path) -> kept_kernels.Kept:
     kernel = {"pid": os.getpid(), "connection": connection}
     kept_kernels.keep(place, kernel, cells, [str(tmp_path / "mine.py")])
     return kept_kernels.take(place)
+
+
+def test_no_backup_takes_the_key_of_a_kernel_along(tmp_path):
+    task = Task("train-ridge", "notebooks/e.ipynb", {}, {}, {})
+    file = kept_kernels.Place(Project(tmp_path), "build", task).file
+    assert file.parent == tmp_path / "var/kept"
+    assert PASSING.fullmatch(file.name)
 
 
 CHANGED = {

@@ -1,5 +1,23 @@
-"""`python -m loopbook`: the same as the command `loopbook`."""
+"""The command `loopbook`, which is also `python -m loopbook`.
 
-from loopbook.cli.main import main
+A build is given to a warm process if `make lab` runs one; all else happens here.
+"""
 
-main()
+import sys
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    if sys.argv[1:2] == ["build"]:
+        from loopbook.cli.warm_client import hand_over
+
+        status = hand_over(sys.argv)
+        if status is not None:
+            sys.exit(status)
+    from loopbook.cli.main import main as command
+
+    command()
+
+
+if __name__ == "__main__":
+    main()

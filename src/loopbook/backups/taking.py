@@ -35,7 +35,7 @@ ATTEMPTS, PAUSE_S = 6, 5.0
 SQLITE_HEADER = b"SQLite format 3\0"
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 # of a process that runs; half a file that somebody is writing
-PASSING = re.compile(r".*\.(lock|pid)|service\.json|\..*\.\d+-[0-9a-f]{8}")
+PASSING = re.compile(r".*\.(lock|pid|kernel\.json)|service\.json|\..*\.\d+-[0-9a-f]{8}")
 
 
 @dataclass

@@ -42,7 +42,7 @@ class Place:
 
     @property
     def file(self) -> Path:
-        return self.project.var / FOLDER / f"{self.graph}.{self.task.name}.json"
+        return self.project.var / FOLDER / f"{self.graph}.{self.task.name}.kernel.json"
 
     @property
     def is_taken(self) -> bool:
@@ -137,9 +137,10 @@ def told(place: Place, number: int | None) -> str:
     """What a person can do with the kernel that is kept for a failed task; empty without one."""
     if not place.is_taken:
         return ""
-    pid = read_json(place.file)[OURS]["pid"]
+    kept = read_json(place.file)[OURS]
+    minutes = max(1, round((kept["until"] - time.time()) / 60))
     return (
-        f"Its kernel is kept for {KEPT_S // 60} minutes, with its variables (pid {pid}).\n"
+        f"Its kernel is kept for {minutes} minutes, with its variables (pid {kept['pid']}).\n"
         f"Look at them:            make lab, open {place.task.notebook}, then\n"
         "                         Kernel > Change Kernel... > Connect to Existing Kernel\n"
         f"Correct the cell, then:  loopbook build goes on from code cell {number}."

@@ -12,8 +12,9 @@ c.ServerApp.allow_external_kernels = True
 c.ServerApp.external_connection_dir = str(
     Path(os.environ.get("LOOPBOOK_PROJECT", "."), "var", "kept")
 )
-# Ploomber's fails on every request with JupyterLab 4.6, Jupytext's would wrap our manager.
+# `warm` lets builds begin at once. Ploomber's fails on every request with JupyterLab 4.6, Jupytext's would wrap our manager.
 c.ServerApp.jpserver_extensions = {
+    "loopbook.cli.warm": True,
     "ploomber": False,
     "jupytext": False,
     "jupyterlab_jupytext": False,
