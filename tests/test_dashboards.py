@@ -1,6 +1,7 @@
 """The dashboards of a number, of yes or no and of one of several, in a real browser."""
 
 import re
+import shutil
 from pathlib import Path
 
 import paged
@@ -10,6 +11,7 @@ from accessible import faults, themed
 from browsing import resized
 from conftest import wait_for
 from small_classes import NUMBER, SEVERAL, YES_OR_NO
+from small_house import ROOT
 
 from loopbook.pages import dashboards
 from loopbook.project.paths import Project
@@ -62,6 +64,7 @@ def made(request, tmp_path_factory) -> tuple[str, Path]:
     folder = tmp_path_factory.mktemp("dashboards")
     about = small_classes.table(request.param)
     (folder / "contract.yaml").write_text(small_classes.as_yaml(about), encoding="utf-8")
+    shutil.copy(ROOT / "env.yaml", folder)
     paged.keep_window(folder, request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dashboards, "current", lambda: Project(folder))
