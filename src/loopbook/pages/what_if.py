@@ -170,10 +170,10 @@ def _was_seen(card: Mapping[str, Any], name: str) -> bool:
 def _input(servable: Servable, name: str) -> widgets.Widget:
     feature = servable.contract.features[name]
     looks = {
-        "description": _called(feature, name),
+        "description": servable.contract.label(name),
         "tooltip": feature.meaning,
-        "style": {"description_width": "180px"},
-        "layout": widgets.Layout(width="400px", max_width="100%"),
+        "style": {"description_width": "215px"},
+        "layout": widgets.Layout(width="430px", max_width="100%"),
     }
     if feature.type == "category":
         vocabulary = servable.card["categories"][name]
@@ -182,12 +182,6 @@ def _input(servable: Servable, name: str) -> widgets.Widget:
     if feature.type == "boolean":
         return widgets.Checkbox(value=bool(feature.example), indent=True, **looks)
     return _slider(feature, servable.card["reference"][name]["quantiles"], looks)
-
-
-def _called(feature: Feature, name: str) -> str:
-    """An input by the contract's word and its unit."""
-    word = feature.alias or name
-    return f"{word}, {feature.unit}" if feature.unit and feature.unit != word else word
 
 
 def _slider(
