@@ -3,6 +3,7 @@
 import contextlib
 import json
 from dataclasses import asdict
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -49,28 +50,40 @@ def logged(client, seed: int) -> dict[str, str]:
     return tracking.log_candidate(client, tracking.experiment_id(client, NAME), run, SNAPSHOT)
 
 
-def carried_out(client, project: Project, *, promoted: bool, losses: tuple, seed: int = 1) -> dict:
+def carried_out(
+    client,
+    project: Project,
+    *,
+    promoted: bool,
+    losses: tuple,
+    seed: int = 1,
+    more: dict | None = None,
+) -> dict:
     """A build whose best candidate the gate has judged."""
     runs = [logged(client, seed), logged(client, seed)]
     held = tracking.holder(client, NAME, CHAMPION)
     for name in ("reference", "residuals"):
         (project.root / name).write_bytes(b"frozen")
     told = {"candidate": "linear", "bias": 0.0, "exportable": True, "latency_ms": 0.1}
-    record = dict.fromkeys(challenge.KEPT) | {
-        "ranked": [
-            told | {"loss": loss, "run_id": run["run_id"]}
-            for loss, run in zip(losses, runs, strict=True)
-        ],
-        "challenger": {"candidate": "linear", **runs[0]},
-        "champion": held and {"run_id": held.run_id, "label": held.label},
-        "same_as_champion": False,
-        "scale": {"loss": 1.0, "bias": 1.0},
-        "metric": "absolute_error",
-        "measure": asdict(TASK.measure),
-        "bias_measure": asdict(TASK.bias_measure),
-        "errors": {"challenger": {"absolute_error": losses[0]}},
-        "rows": 200,
-    }
+    record = (
+        dict.fromkeys(challenge.KEPT)
+        | {
+            "ranked": [
+                told | {"loss": loss, "run_id": run["run_id"]}
+                for loss, run in zip(losses, runs, strict=True)
+            ],
+            "challenger": {"candidate": "linear", **runs[0]},
+            "champion": held and {"run_id": held.run_id, "label": held.label},
+            "same_as_champion": False,
+            "scale": {"loss": 1.0, "bias": 1.0},
+            "metric": "absolute_error",
+            "measure": asdict(TASK.measure),
+            "bias_measure": asdict(TASK.bias_measure),
+            "errors": {"challenger": {"absolute_error": losses[0]}},
+            "rows": 200,
+        }
+        | (more or {})
+    )
     decision = Decision(promoted, [Check("baseline", promoted, "better <than> the baseline")])
     files = project.root / "reference", project.root / "residuals"
     judged = challenge.Judged(record, decision, SNAPSHOT, *files)
@@ -153,3 +166,14 @@ def test_a_window_and_a_turn_have_their_sentences_as_notes(client):
     turn = {"as_of": "2025-02-01T00:00:00", "outcome": "promoted", "reason": "it is better"}
     told = client.get_run(tracking.log_turn(client, NAME, turn)).data.tags
     assert told[NOTE] == "**promoted**\n\n- it is better"
+
+
+def test_a_build_takes_the_second_alias_that_an_earlier_loopbook_left(client):
+    project = Project(Path.cwd())
+    tracking.set_alias(client, tracking.version_of(client, NAME, "1"), CHALLENGER)
+    carried_out(client, project, promoted=False, losses=(0.3, 0.4), seed=2)
+    assert tracking.holder(client, NAME, CHALLENGER).number != "1"
+    tracking.set_alias(client, tracking.version_of(client, NAME, "1"), CHALLENGER)
+    same = {"same_as_champion": True}
+    carried_out(client, project, promoted=False, losses=(0.1, 0.2), more=same)
+    assert tracking.holder(client, NAME, CHALLENGER) is None

@@ -250,6 +250,8 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
         )
         before = champions.promote(client, challenger, change)
     champion = tracking.holder(client, name, tracking.CHAMPION)
+    if champion:  # an earlier loopbook gave it both aliases
+        tracking.challenges_nobody(client, champion)
     record, snapshot = judged.record, judged.snapshot
     outcome = {
         "decided_at": decided_at.isoformat(),
