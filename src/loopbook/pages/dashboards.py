@@ -266,7 +266,7 @@ def _every_version(store: Registry, versions: list[Version]) -> str:
     ledger = reigns.of_tags(store.model_tags(versions[0].name))
     ends = [*(reign.as_of for reign in ledger[1:]), None]
     served: dict[str, list[tuple[str, str | None]]] = {}
-    for reign, until in zip(ledger, ends, strict=True):
+    for reign, until in zip(ledger, ends, strict=False):  # none has served: nothing ended
         served.setdefault(reign.version, []).append((reign.as_of, until))
     past = []
     for held in versions[:MOST_VERSIONS]:
