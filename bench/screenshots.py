@@ -37,8 +37,10 @@ OF_A_BUILD = {
     "5_model_card": "model-card.png",
     "6_what_if": "what-if.png",
     "7_loop": "loop.png",
+    "8_pipeline": "pipeline.png",
 }
 OF_THE_LOOP = {
+    "0_start": "start.png",
     "1_overview": "overview.png",
     "2_drift": "drift.png",
     "3_performance": "performance.png",
@@ -195,10 +197,10 @@ def take_sequence(folder: Path, path: Path) -> None:
     words = ("voila", "reports", "--no-browser", f"--port={free_port()}")
     with answering(folder, *words) as address, browser() as chrome:
         sequence.resize(chrome)
-        chrome.get(f"{address}/voila/render/4_candidates.ipynb")
+        chrome.get(f"{address}/voila/render/8_pipeline.ipynb")
         wait_for(lambda: chrome.execute_script(IS_DRAWN), "the page")
         time.sleep(2)
-        frames.append(sequence.frame(chrome, "4  Look: the page of the build"))
+        frames.append(sequence.frame(chrome, "4  Look: the page says what ran, when, and what is stale"))
     sequence.save(frames, path)
 
 

@@ -328,15 +328,19 @@ def test_check_says_what_a_build_would_run_and_runs_nothing(built):
     assert stamp.read_bytes() == before
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{path.name} has no {old} to edit"
+    path.write_text(text.replace(old, new))
+
+
 def test_a_changed_contract_runs_everything_again(restored):
-    path = restored / "contract.yaml"
-    path.write_text(path.read_text().replace("range: [0, 200]", "range: [0, 150]"))
+    edit(restored / "contract.yaml", "range: [0, 200]", "range: [0, 150]")
     assert would_run(restored) == ALL
 
 
 def test_a_changed_code_cell_runs_its_task_and_what_follows(restored):
-    path = restored / "notebooks/04_split.ipynb"
-    path.write_text(path.read_text().replace("len(values):,} known", "len(values)} known"))
+    edit(restored / "notebooks/04_split.ipynb", "counts[part]:,} rows", "counts[part]} rows")
     assert would_run(restored) == ALL[3:]
 
 
@@ -365,8 +369,8 @@ def test_a_build_against_another_registry_runs_again_what_is_logged_and_its_cham
 
 def test_an_edited_library_module_runs_the_notebooks_that_reach_it(restored):
     """`promotion` is reached by evaluation and promotion only."""
-    path = restored / "src/loopbook/models/promotion.py"
-    path.write_text(path.read_text().replace('"not better than"', '"no better than"'))
+    worded = '"not better beyond doubt than"'
+    edit(restored / "src/loopbook/models/promotion.py", worded, '"not better than"')
     assert would_run(restored) == ["evaluate", "promote"]
 
 
@@ -501,9 +505,9 @@ def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(of
     running = start(of_two)
     kernels = psutil.Process(running.pid).children(recursive=True)
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=60)
+    _, said = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "build again to resume" in out
+    assert "build again to resume" in said
     assert kernels
     assert gone(kernels)
     assert would_run(of_two)

@@ -77,7 +77,7 @@ def _typical(record: Record, contract: Contract) -> str:
     target, loss = contract.target.name.replace("_", " "), record.get("loss") or "mape"
     error = record["numbers"]["error"]
     measure, _ = of_record(record)
-    if contract.task != "regression":
+    if contract.target.classes:
         right = record.get("metrics", {}).get("accuracy")
         of_100 = f"Of 100 answers about {target} {100 * right:.0f} were right." if right else ""
         return f"{of_100} The number is its log loss: 0 would be perfect.".strip()
@@ -101,7 +101,7 @@ def _held_against(numbers: Record) -> str:
 
 def _intervals(records: Sequence[Record], contract: Contract) -> Vital:
     numbers, level = records[-1]["numbers"], contract.target.interval
-    kind = "interval" if contract.task == "regression" else "set of classes"
+    kind = "set of classes" if contract.target.classes else "interval"
     title = f"Outcomes in their {kind}"
     values = [
         (date(r["as_of"]), r["numbers"].get("inside"), share(r["numbers"].get("inside"), 1))
