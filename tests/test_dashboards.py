@@ -102,4 +102,4 @@ def test_no_figure_of_a_window_is_empty(made):
     for path in drawn:
         text = path.read_text()
         assert "nothing to show" not in text, (task, path.name)
-        assert len(re.findall("<path|<use|<image", text)) > 20, (task, path.name)
+        assert len(re.findall("<path|<use|<image|<text", text)) > 20, (task, path.name)
