@@ -140,8 +140,6 @@ EXPECTED = {
     "1_overview": ("Is the model well?", "realized mean absolute log error", "What happened when?"),
     "2_drift": ("Have the inputs moved?", "training has not seen", "moves with time"),
     "3_performance": ("How wrong is it?", "estimated for the same answers", "root of the mean"),
-    "4_candidates": ("Who ran?",),
-    "5_model_card": ("What may it be asked?",),
     "6_what_if": ("What if?", "price, USD", "contribution"),
 }
 
