@@ -200,7 +200,9 @@ def take_sequence(folder: Path, path: Path) -> None:
         chrome.get(f"{address}/voila/render/8_pipeline.ipynb")
         wait_for(lambda: chrome.execute_script(IS_DRAWN), "the page")
         time.sleep(2)
-        frames.append(sequence.frame(chrome, "4  Look: the page says what ran, when, and what is stale"))
+        frames.append(
+            sequence.frame(chrome, "4  Look: the page says what ran, when, and what is stale")
+        )
     sequence.save(frames, path)
 
 
