@@ -235,7 +235,8 @@ def test_after_an_edit_both_run_the_one_task_and_decide_the_same(
         folder = copied(source, tmp_path / words[0])
         set_knobs(folder, gate_latency_ms="9")
         done = typed(folder, *words)
-        assert re.findall(r"^ +1/1 (\S+) +done", done.stdout, re.MULTILINE) == ["promote"]
+        told = done.stdout + done.stderr  # progress is on stderr
+        assert re.findall(r"^ +1/1 (\S+) +done", told, re.MULTILINE) == ["promote"]
         decisions.append(json.loads((folder / "var/build/decision.json").read_text()))
     for key in ("promoted", "sentence", "errors", "rows"):
         assert decisions[0][key] == decisions[1][key]
