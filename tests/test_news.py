@@ -84,7 +84,7 @@ STALE = Fault("level_30d", "missing", 0.25, 0.01, "level_30d is missing in 25 %"
     ("window", "told"),
     [
         ({}, "its errors and its inputs are what they were when it was promoted"),
-        ({"rows": 9}, "only 9 requests came, and 50 are needed to judge it"),
+        ({"rows": 9}, "only 9 of the 50 requests needed to judge it have come"),
         ({"labels": 20}, "the outcomes are late: 20 of 400 that are due have come"),
         ({"due": 9, "labels": 9}, "the outcomes of 9 requests are known, and 100 are needed"),
         ({"bias": Interval(-3.0, -4.0, -2.0, 400)}, "it predicts too little, by 3.00 kg on average"),
@@ -95,6 +95,7 @@ STALE = Fault("level_30d", "missing", 0.25, 0.01, "level_30d is missing in 25 %"
         ({"drifted": ["bill_mm moved: distance 0.169 from the reference, 0.118 is chance"]}, "“bill length” differs from"),
         ({"drifted": ["the answers moved: distance 0.2 from the reference, 0.1 is chance"]}, "its answers differ from"),
         ({"wanting": ["nothing was ever asked of the service; start it: make serve"]}, "nobody has asked it anything yet"),
+        ({"wanting": ["nothing was asked from 2025-03-01 to 2025-03-08; choose another --as-of"]}, "nobody asked it anything from 1 March 2025 to 8 March 2025"),
         ({"labels": 0, "due": 0, "estimated": 2.0}, "the outcomes of 0 requests are known, and 100"),
         ({"bias": Interval(3.0, 2.0, 4.0, 400), "champion_age_days": 3.0}, "it predicts too much, by 3.00 kg"),
     ],

@@ -57,6 +57,14 @@ def test_the_drift_page_says_whether_a_fault_asks_for_a_person(broken, told):
     assert page.count("a person") == sum(broken) + (told.count("a person") if broken else 0)
 
 
+def test_of_a_window_without_requests_the_drift_page_claims_nothing():
+    empty = record(rows=0) | {"columns": []}
+    page = text(window_pages.drift(empty, {}, "<p>a report</p>"))
+    assert "Nothing was asked in this window, so no value was looked at." in page
+    assert "Nothing was found" not in page
+    assert "Evidently" not in page
+
+
 def test_a_column_is_told_by_what_was_judged_of_it():
     columns = [
         {"column": name, "distance": 0.1234, "threshold": 0.1, "is_judged": judged}

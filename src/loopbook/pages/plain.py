@@ -9,16 +9,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from loopbook.models.measures import of_record
-from loopbook.pages.formats import share
+from loopbook.pages.formats import date, share
 from loopbook.project.contract import Contract
 from loopbook.records.verdicts import WATCH
 
 Record = Mapping[str, Any]
 AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
 NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
+DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # a reason's beginning, and what is said instead; groups are the reason's own numbers
 PLAIN = (
-    (r"only ([\d,]+) answers in the window, ([\d,]+) are needed", "only {0} requests came, and {1} are needed to judge it"),
+    (r"only ([\d,]+) answers in the window, ([\d,]+) are needed", "only {0} of the {1} requests needed to judge it have come"),
     (r"ground truth is late: ([\d,]+) of ([\d,]+) answers", "the outcomes are late: {0} of {1} that are due have come"),
     (r"too little ground truth: ([\d,]+) answers have it, ([\d,]+) are", "the outcomes of {0} requests are known, and {1} are needed to judge its error"),
     (r"the error is estimated to have grown by (\S+(?: points| [^\d\s]+)?)", "its error has probably grown by {0}"),
@@ -77,7 +78,7 @@ def _fault(fault: Record, contract: Contract) -> str:
 def _reason(reason: str, record: Record, contract: Contract) -> str:
     for pattern, words in PLAIN:
         if match := re.match(pattern, reason):
-            return words.format(*match.groups())
+            return words.format(*(date(x) if DAY.fullmatch(x) else x for x in match.groups()))
     if told := _measured(reason, record, contract):
         return told
     if moved := re.match(r"(.+?) moved: distance ", reason):
