@@ -25,8 +25,9 @@ from small_house import give, make_project
 settings.register_profile("loopbook", deadline=None)
 settings.load_profile("loopbook")
 
-# `make check VENV=…` would hand its own variables to every `make` that a test types
-for inherited in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL"):
+# `make check VENV=…` would hand its own variables to every `make` that a test types,
+# and a CI machine the width of a terminal that is none to every command
+for inherited in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "COLUMNS", "LINES"):
     os.environ.pop(inherited, None)
 
 

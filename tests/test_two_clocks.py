@@ -1,6 +1,7 @@
 """Done at and as of: whoever served or decided is told by both clocks, and neither as the other."""
 
 import dataclasses
+import io
 import json
 import re
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from small_classes import NUMBER, as_yaml, table
 from small_house import ROOT
 
-from loopbook.cli import history, status
+from loopbook.cli import history, printed, status
 from loopbook.pages import windows
 from loopbook.project.errors import RegistryError
 from loopbook.project.files import write_json
@@ -101,6 +102,14 @@ def test_history_and_champions_fit_the_terminal_and_a_reason_stays_in_its_column
         (first,) = [place for place, line in enumerate(text) if "the error of" in line]
         words = " ".join(line[begins:] for line in text[first : first + 4])
         assert " ".join(words.split()).startswith(long)
+
+
+def test_in_a_pipe_a_row_is_one_line_so_that_grep_finds_it_whole(monkeypatch):
+    monkeypatch.setattr(sys, "__stdout__", io.StringIO())
+    cells = [("33ead2c14aa3", "v1, " * 60 + "the build in var/build")]
+    *_, row = printed.table(("snapshot", "used by"), cells)
+    assert row.endswith("v1, the build in var/build")
+    assert "33ead2c14aa3" in row
 
 
 def test_status_keeps_its_columns_on_a_terminal_and_breaks_no_line_elsewhere(monkeypatch):

@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
-NARROW = 110  # columns, where no terminal says how wide it is
+UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stays one line
 LEAST_WIDTH = 60
 LABEL = 12  # columns before what a label is for
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
@@ -71,14 +71,14 @@ def labelled(label: str, text: str, hanging: int = 0) -> list[str]:
 
 
 def width() -> int:
-    """The columns of the terminal, of the variable COLUMNS, or enough."""
-    return max(LEAST_WIDTH, shutil.get_terminal_size((NARROW, 24)).columns)
+    """The columns of the variable COLUMNS or of the terminal; in a pipe nothing is broken."""
+    return max(LEAST_WIDTH, shutil.get_terminal_size((UNBROKEN, 24)).columns)
 
 
 def table(
     names: Sequence[str], rows: Iterable[Sequence[Any]], *, numbers: Iterable[int] = ()
 ) -> list[str]:
-    """Rows under their names, as wide as the terminal: the last column breaks between words.
+    """Rows under their names: on a terminal the last column breaks between words to fit.
 
     Parameters
     ----------
