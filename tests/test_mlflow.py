@@ -16,7 +16,7 @@ from loopbook.models.task import task_of
 from loopbook.project.clock import utc_now
 from loopbook.project.paths import Project
 from loopbook.records.roles import CHALLENGER, CHAMPION
-from loopbook.registry import candidate_run, challenge, descriptions, notes, tracking
+from loopbook.registry import candidate_run, challenge, descriptions, kept_code, notes, tracking
 from loopbook.registry.tracking import NOTE
 
 pytestmark = [
@@ -109,6 +109,19 @@ def test_each_run_of_a_build_says_its_place_the_decision_and_where_all_are_compa
     assert "v2 (linear): Refused: better &lt;than&gt; the baseline" in best
     assert "4_candidates.ipynb?version=2" in other
     assert f"]({client.refused['comparison']})" in other
+
+
+def test_a_run_is_told_where_it_serves_and_has_its_decision(client, tmp_path):
+    """A build that makes the serving model again left "Nothing changed" in place of why it serves."""
+    first, second = (told["challenger"]["run_id"] for told in (client.promoted, client.refused))
+    serves = {"challenger": {"run_id": first}, "champion": {"run_id": first}}
+    assert not kept_code.is_told(client, serves)
+    (tmp_path / notes.DECISION).write_text("{}")
+    for run_id in (first, second):
+        tracking.log_files(client, run_id, [tmp_path / notes.DECISION], notes.DECIDED)
+    assert kept_code.is_told(client, serves)
+    assert not kept_code.is_told(client, serves | {"challenger": {"run_id": second}})
+    assert not kept_code.is_told(client, serves | {"champion": None})
 
 
 def test_the_comparison_is_the_address_that_mlflows_own_pages_use(client):

@@ -25,7 +25,15 @@ from loopbook.provenance import bill_of_materials, signatures, statements
 from loopbook.provenance.dossier_files import BILL, FOLDER, PAGE, RECORD, TAGS, digests
 from loopbook.provenance.statements import ENVELOPE, SIGNED_BY
 from loopbook.provenance.version_pairs import find
-from loopbook.registry import code_state, descriptions, kept_code, reader, state_store, tracking
+from loopbook.registry import (
+    code_state,
+    descriptions,
+    kept_code,
+    notes,
+    reader,
+    state_store,
+    tracking,
+)
 from loopbook.registry.kept_code import Origin
 from loopbook.registry.reader import BARRED, CARD, Registry, Version
 
@@ -165,7 +173,7 @@ def gather(sources: Sources, version: Version, origin: Origin | None) -> dict[st
         },
         "card": _without_long(card),
         "meaning": _meaning(card["candidate"]),
-        "decision": json.loads(registry.content(version, "decision.json", "decision")),
+        "decision": json.loads(registry.content(version, notes.DECISION, notes.DECIDED)),
         "calibration": states.every[0].as_json() if states.every else None,
         "origin": dict(origin.manifest) if origin else None,
         "knobs": read_knobs(project.knobs).model_dump(mode="json")

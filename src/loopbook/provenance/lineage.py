@@ -20,7 +20,7 @@ from loopbook.project.files import sha256_of
 from loopbook.project.git import git
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE, Finding
-from loopbook.registry import artifacts, reigns
+from loopbook.registry import artifacts, notes, reigns
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
 from loopbook.registry.reigns import Reign
 from loopbook.registry.service_files import DIGEST_TAGS, digest_mismatch, most_bytes
@@ -196,7 +196,7 @@ class _Looked:
         tags = self.version.tags
         told = {"outcome": tags.get("gate"), "sentence": tags.get("gate_reason")}
         try:
-            record = json.loads(self.registry.content(self.version, "decision.json", "decision"))
+            record = json.loads(self.registry.content(self.version, notes.DECISION, notes.DECIDED))
         except (LoopbookError, ValueError) as error:
             found = str(error).splitlines()[0]
             expected = "the record of the gate's decision"

@@ -23,7 +23,7 @@ from loopbook.project.git import answer
 from loopbook.project.paths import Project, tracking_address
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
 from loopbook.provenance.reasons import CODE, DATA, DIRTY, LOCK, Reason, shown
-from loopbook.registry import code_state, kept_code, reader, tracking
+from loopbook.registry import code_state, kept_code, notes, reader, tracking
 from loopbook.registry.code_state import HOLDS_ROWS, NONE
 from loopbook.registry.environments import Environment
 from loopbook.registry.kept_code import Origin
@@ -154,7 +154,7 @@ def _decision(
     registry: Registry, version: Version, doubts: list[Reason]
 ) -> Mapping[str, Any] | None:
     try:
-        return json.loads(registry.content(version, "decision.json", "decision", MOST_BYTES))
+        return json.loads(registry.content(version, notes.DECISION, notes.DECIDED, MOST_BYTES))
     except (RegistryError, ValueError) as error:
         where = f"{version.label}, decision/decision.json"
         finding = Finding(MISSING, where, str(error), "who served when it was judged", RESTORE)

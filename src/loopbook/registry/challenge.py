@@ -23,8 +23,7 @@ from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
-from loopbook.registry import champions, notes, residuals, tracking
-from loopbook.registry.kept_code import TAG as ORIGIN_TAG
+from loopbook.registry import champions, kept_code, notes, residuals, tracking
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG
 
@@ -269,7 +268,8 @@ def carry_out(client, name: str, judged: Judged, *, decided_at: datetime) -> dic
     }
     runs = notes.runs_of(outcome)
     outcome["comparison"] = tracking.comparison_page(client, challenger.run_id, runs)
-    tracking.note_build(client, outcome)
+    if not kept_code.is_told(client, record):
+        tracking.note_build(client, outcome)
     return outcome
 
 
@@ -314,7 +314,7 @@ def _registered(
         **scale,
         "gate": "promoted" if decision.promoted else "refused",
         "gate_reason": decision.sentence[:5000],
-        **({ORIGIN_TAG: judged.origin} if judged.origin else {}),
+        **({kept_code.TAG: judged.origin} if judged.origin else {}),
     }
     return tracking.register(client, name, record["challenger"], tags)
 

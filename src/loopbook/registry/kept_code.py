@@ -23,7 +23,7 @@ from loopbook.project.errors import RegistryError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import Knobs
 from loopbook.project.paths import Project
-from loopbook.registry import code_state, environments, tracking
+from loopbook.registry import code_state, environments, notes, tracking
 from loopbook.registry.code_state import CodeState
 from loopbook.registry.environments import Environment
 from loopbook.registry.reader import Registry, Version
@@ -101,6 +101,21 @@ def _check(version: Version, name: str, content: bytes, expected: str) -> None:
             f"{version.label}: {FOLDER}/{name} has SHA-256 {actual[:12]}…, the registry says "
             f"{expected[:12]}…. It was changed; restore it from a copy of the registry's files."
         )
+
+
+def is_told(client, record: Mapping[str, Any]) -> bool:
+    """Whether the challenger is the run that serves and has the decision by which it serves.
+
+    Such a run stays as it is: to make the model that serves again decides nothing.
+
+    Parameters
+    ----------
+    record : mapping
+        The evidence, with the runs of `challenger` and `champion`.
+    """
+    run_id, champion = record["challenger"]["run_id"], record["champion"]
+    serves = champion is not None and champion["run_id"] == run_id
+    return serves and bool(client.list_artifacts(run_id, notes.DECIDED))
 
 
 def keep(

@@ -15,7 +15,7 @@ from loopbook.models.measures import of_record
 
 MLFLOW = "http://127.0.0.1:5000"  # where `make mlflow` shows it
 PAGES = "http://127.0.0.1:8866"  # where `make reports` shows the pages
-DECISION, READABLE = "decision.json", "decision.html"  # of a run, in the folder `decision`
+DECIDED, DECISION, READABLE = "decision", "decision.json", "decision.html"  # a run's folder, files
 MOST_RUNS = 100  # that one address compares
 
 
