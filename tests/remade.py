@@ -46,9 +46,9 @@ def rows(answer: float = 0.5) -> pl.DataFrame:
     return pl.DataFrame({"a": [1.0, 2.0, 3.0], "answer": [answer, 0.25, 0.125]})
 
 
-def committed(top: Path) -> Path:
-    """A repository with a project in a folder of it, one line of which no commit has."""
-    folder = top / "team" / "penguins"
+def committed(top: Path, place: str = "team/penguins") -> Path:
+    """A repository with a project at a place in it, one line of which no commit has."""
+    folder = top / place
     files = {"contract.yaml": (ROOT / "examples/penguins/contract.yaml").read_text()}
     files |= {name: (ROOT / name).read_text() for name in ("env.yaml", "pipeline.yaml")}
     files |= {"notebooks/05_train.ipynb": "{}\n", "requirements.lock": "numpy==2.1\n"}

@@ -76,6 +76,18 @@ def test_the_folder_has_the_code_knobs_and_rows_of_then_whatever_became_of_them(
     assert Path(record["path"]).is_relative_to(root)
 
 
+def test_a_project_that_is_a_repository_of_its_own_is_laid_out_from_its_commit(
+    tmp_path, monkeypatch
+):
+    """As `loopbook new` makes it; its folder in the repository has no name."""
+    folder = committed(tmp_path / "own", place=".")
+    environment(Project(folder), monkeypatch)
+    root, recipe, doubts = laid(register(folder), tmp_path / "again")
+    assert doubts == list(recipe.doubts) == list(recipe.obstacles) == []
+    assert (root / "notebooks/05_train.ipynb").read_text() == '{"edited": 1}\n'
+    assert (root / "contract.yaml").read_bytes() == (folder / "contract.yaml").read_bytes()
+
+
 def test_a_project_that_no_repository_holds_is_built_from_its_files(tmp_path, monkeypatch):
     folder = committed(tmp_path / "top")
     shutil.rmtree(tmp_path / "top" / ".git")

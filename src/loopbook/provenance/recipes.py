@@ -199,7 +199,7 @@ def _code(
         found = "a shallow clone without it" if shallow else "a repository without it"
         finding = Finding(MISSING, where, found, f"commit {commit[:12]}", f"Type: {fetch}")
         obstacles.append(Reason(CODE, finding))
-    elif answer(project.root, "cat-file", "-e", f"{commit}:{folder or '.'}") is None:
+    elif answer(project.root, "cat-file", "-e", f"{commit}:{folder}") is None:
         finding = Finding(
             *(MISSING, where, f"no folder {folder!r} in commit {commit[:12]}", "the project in it"),
             "Nothing else was kept of it",
