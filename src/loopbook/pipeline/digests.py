@@ -18,6 +18,7 @@ from loopbook.data import quarantine, served_rows
 from loopbook.data.places import THE_SOURCE
 from loopbook.data.source_files import source_digest
 from loopbook.models import own_candidates
+from loopbook.pipeline import module_code
 from loopbook.pipeline.notebooks import code_of
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
@@ -28,7 +29,6 @@ from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHAMPION
 from loopbook.registry.reader import connect
 
-PACKAGE = "loopbook"
 CANDIDATES = "models.candidates"  # the module that runs a project's own candidates
 LOGS = "registry.tracking"  # who imports it writes to the registry
 PRODUCTS_OF_LOGGING = ("evaluate.ipynb", "evidence.json", "promote.ipynb", "decision.json")
@@ -62,7 +62,7 @@ def depends_on(notebook: str, source: bool = False) -> dict[str, str]:
     for folder in ("build", "monitor"):
         _forget_broken_stamps(project.var / folder)
     contract = _contract(project.contract)
-    read_knobs(project.knobs)
+    _check_knobs(project.knobs)
     answer = {
         "contract": contract.digest()[:SHORT],
         "library": library_digest(project, project.root / notebook)[:SHORT],
@@ -201,6 +201,19 @@ def _contract(path: Path) -> Contract:
     return _contract_of(path, path.stat().st_mtime_ns) if path.exists() else read_contract(path)
 
 
+@lru_cache(maxsize=4)
+def _checked_knobs(path: Path, _modified_ns: int) -> None:
+    read_knobs(path)
+
+
+def _check_knobs(path: Path) -> None:
+    """Refuse an env.yaml that is wrong; one that was read and is as it was is not read again."""
+    if path.exists():
+        _checked_knobs(path, path.stat().st_mtime_ns)
+    else:
+        read_knobs(path)
+
+
 def _file_digest(path: Path) -> str:
     return sha256_of(path) if path.exists() else "none"
 
@@ -217,7 +230,9 @@ def installed_digest() -> str:
 
     What a notebook reaches of loopbook has a digest of its own.
     """
-    installed = {(d.name.lower(), d.version) for d in distributions() if d.name != PACKAGE}
+    installed = {
+        (d.name.lower(), d.version) for d in distributions() if d.name != module_code.PACKAGE
+    }
     return hashlib.sha256(json.dumps(sorted(installed)).encode()).hexdigest()
 
 
@@ -226,9 +241,9 @@ def library_digest(project: Project, notebook: Path) -> str:
 
     Comments and layout do not count, since they cannot change a result.
     """
-    state = hashlib.sha256()
+    state, memory = hashlib.sha256(), module_code.memory_of(project)
     for name, path in sorted(modules_of(project, notebook).items()):
-        state.update(name.encode() + b"\0" + _module(path)[0] + b"\0")
+        state.update(name.encode() + b"\0" + memory.code_of(path).digest + b"\0")
     return state.hexdigest()
 
 
@@ -239,47 +254,18 @@ def modules_of(project: Project, notebook: Path) -> dict[str, Path]:
     its `__init__`, which runs when anything in it is imported. Where a notebook
     may run a project's own candidates, what those import counts too.
     """
-    waiting = _imported(ast.parse(code_of(notebook)))
+    files, memory = module_code.files_of(project.library), module_code.memory_of(project)
+    waiting = module_code.imported(ast.parse(code_of(notebook)))
     reached: dict[str, Path] = {}
     while waiting:
         name = waiting.pop()
-        path = _file_of(project.library, name)
-        if path and name not in reached:
-            reached[name] = path
-            waiting |= _module(path)[1]
+        if name in files and name not in reached:
+            reached[name] = files[name]
+            waiting |= memory.code_of(files[name]).imports
             if name == CANDIDATES and (project.root / own_candidates.FILE).exists():
-                waiting |= _module(project.root / own_candidates.FILE)[1]
+                waiting |= memory.code_of(project.root / own_candidates.FILE).imports
+    memory.keep()
     return reached
-
-
-def _file_of(library: Path, name: str) -> Path | None:
-    """The file of a module or of a package; None if the name is of something inside a module."""
-    place = library.joinpath(*name.split("."))
-    files = (place.with_name(f"{place.name}.py"), place / "__init__.py")
-    return next((file for file in files if file.exists()), None)
-
-
-def _module(path: Path) -> tuple[bytes, frozenset[str]]:
-    return _parsed(path, path.stat().st_mtime_ns)
-
-
-@lru_cache(maxsize=256)
-def _parsed(path: Path, _modified_ns: int) -> tuple[bytes, frozenset[str]]:
-    """A module's code without comments and layout, digested, and what it imports."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    return hashlib.sha256(ast.dump(tree).encode()).digest(), frozenset(_imported(tree))
-
-
-def _imported(tree: ast.AST) -> set[str]:
-    """What a tree imports of ours, from the package on: with every package above it."""
-    dotted: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            dotted |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            dotted |= {f"{node.module}.{alias.name}" for alias in node.names}
-    parts = [name.split(".")[1:] for name in dotted if name.startswith(f"{PACKAGE}.")]
-    return {".".join(part[:end]) for part in parts for end in range(1, len(part) + 1)}
 
 
 def _remembered_source_digest(contract: Contract, project: Project) -> str:

@@ -113,6 +113,10 @@ class Nursery:
                 return False
             return True
 
+    def is_warm(self) -> bool:
+        """Whether it is a fork of a process that had imported what all notebooks need."""
+        return isinstance(self._process, Forked) and self._process.poll() is None
+
     def fork_here(self, environment: Mapping[str, str], closing: Iterable[int] = ()) -> None:
         """Take a fork of this process, which has imported all, for the nursery.
 
@@ -226,13 +230,15 @@ class NurseryProvisioner(LocalProvisioner):
 def start_from_nursery(sources: Iterable[str], but: Iterable[str] = ()) -> None:
     """Let this process start its kernels from the nursery, which imports what these sources do.
 
-    `but` names packages that no kernel will import, although a source could.
+    `but` names packages that no kernel will import, although a source could. The
+    sources are not read for a nursery that is warm.
     """
     factory = KernelProvisionerFactory.instance()
     target = f"{NurseryProvisioner.__module__}:{NurseryProvisioner.__name__}"
     factory.provisioners[PROVISIONER] = EntryPoint(PROVISIONER, target, factory.GROUP_NAME)
     factory.default_provisioner_name = PROVISIONER
-    NURSERY.prepare(packages(sources, but))
+    if not NURSERY.is_warm():
+        NURSERY.prepare(packages(sources, but))
 
 
 # -- in the nursery's process ----------------------------------------------

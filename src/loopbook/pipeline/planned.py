@@ -4,6 +4,7 @@ It decides which notebook, parameters and products a task has, and what its kern
 will import. It takes Ploomber's tasks as they come and imports nothing of it.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from loopbook.pipeline import digests, notebooks
@@ -14,13 +15,13 @@ from loopbook.project.paths import current
 SWITCHED = {"evidently": "monitor_report"}
 
 
-def sources_of(todo: list) -> list[str]:
-    """The code of some notebooks and of every module of ours that they reach."""
+def sources_of(todo: list) -> Iterator[str]:
+    """The code of some notebooks and of every module of ours that they reach, read when it is asked for."""
     project = current()
     paths = {Path(task.source.loc) for task in todo}
+    yield from (notebooks.code_of(notebook) for notebook in paths)
     files = {f for notebook in paths for f in digests.modules_of(project, notebook).values()}
-    modules = [file.read_text(encoding="utf-8") for file in sorted(files)]
-    return [notebooks.code_of(notebook) for notebook in paths] + modules
+    yield from (file.read_text(encoding="utf-8") for file in sorted(files))
 
 
 def not_needed(todo: list) -> set[str]:
