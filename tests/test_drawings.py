@@ -23,6 +23,26 @@ def file_of(figure) -> bytes:
     return written.getvalue()
 
 
+def test_a_figure_that_a_notebook_has_shown_is_logged_as_it_stands_and_drawn_anew_once_it_changes(
+    tmp_path, monkeypatch
+):
+    drawn = []
+    draw = figures.Figure.draw
+    monkeypatch.setattr(figures.Figure, "draw", lambda *some: drawn.append(1) or draw(*some))
+    figure = error_plots.slices(ROWS, NUMBER.measure)
+    shown_first = figure._repr_png_()
+    times = len(drawn)
+    figure.savefig(tmp_path / "logged.png")
+    assert (tmp_path / "logged.png").read_bytes() == shown_first
+    assert len(drawn) == times
+    file_of(figure)  # an SVG has another resolution, and leaves the figure as it was
+    assert figure._repr_png_() == shown_first
+    figure.axes[0].set_ylabel("another label")
+    assert figure._repr_png_() != shown_first
+    figure.savefig(tmp_path / "large.png", dpi=180)
+    assert len((tmp_path / "large.png").read_bytes()) > len(shown_first)
+
+
 def shown(content: bytes) -> Reads:
     """What a page has of a figure."""
     page = "{% from 'parts.html.j2' import picture %}{{ picture(content, 'What it is') }}"

@@ -74,6 +74,7 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     both = TASK.answers(model, asked), inference.predict(runtime, asked)
     found = export.parity(TASK, *both, spread=spread)
     assert found["passed"], found
+    assert np.array_equal(inference.predict_many(runtime, asked), both[1])
     shift = np.random.default_rng(1).uniform(-0.5, 0.5, (len(asked), 1))
     moved, raw = inference.predict_both(runtime, asked, shift)
     assert np.array_equal(raw, both[1])
@@ -109,6 +110,15 @@ def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     types = [sorted(skops.io.get_untrusted_types(data=held)) for held in (few, whole)]
     assert types[0] == types[1] != []
     assert np.isfinite(model.predict(X)).all()  # the model itself is untouched
+
+
+@pytest.mark.parametrize("height", [0, 1, 191, 193, 1_000])
+def test_many_rows_by_threads_have_the_bits_of_one_call(height, sample):
+    X, y = sample
+    model = fitted_parts.in_float32(fitted("ridge", X[:2000], y[:2000]))
+    runtime = inference.session(export.export(model, CONTRACT, X.shape[1]))
+    answers = inference.predict_many(runtime, X[:height])
+    assert np.array_equal(answers, inference.predict(runtime, X[:height]))
 
 
 def test_rounding_to_float32_changes_no_prediction(sample):

@@ -4,12 +4,20 @@ It imports ONNX Runtime and no training library; `export` makes the graphs.
 """
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from math import ceil
 
 import numpy as np
 import onnxruntime
 
 INPUT, OUTPUT = "features", "prediction"
 SHIFT, RAW = "shift", "raw"  # absent in a graph of an earlier loopbook
+# A part of a table begins at a multiple of it: matrices are multiplied in blocks of rows,
+# and each row keeps its place in its block. So parts give the same bits as the whole.
+BLOCK = 192
+MOST_THREADS = 4
 
 
 def session(graph: bytes) -> onnxruntime.InferenceSession:
@@ -45,6 +53,15 @@ def predict(
     """
     (answer,) = runtime.run([OUTPUT], _taken(matrix, shift))
     return answer.astype(np.float64)
+
+
+def predict_many(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.ndarray:
+    """What `predict` gives of many rows, to the bit, by threads side by side."""
+    threads = min(MOST_THREADS, os.cpu_count() or 1)
+    size = BLOCK * ceil(len(matrix) / threads / BLOCK) or BLOCK
+    parts = [matrix[start : start + size] for start in range(0, len(matrix), size)] or [matrix]
+    with ThreadPoolExecutor(threads) as pool:
+        return np.concatenate(list(pool.map(partial(predict, runtime), parts)))
 
 
 def predict_both(

@@ -78,11 +78,16 @@ class Picture(Figure):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._told: list[Told] = []
+        self._png: bytes | None = None
 
     def _repr_png_(self) -> bytes:
-        written = BytesIO()
-        self.savefig(written, format="png")
-        return written.getvalue()
+        """As pixels; drawn once, since a notebook shows a figure and logs it too."""
+        if self._png is None or self.stale:
+            written = BytesIO()
+            super().savefig(written, format="png")
+            self._png = written.getvalue()
+            self.stale = False  # until an artist of it changes
+        return self._png
 
     def tell(self, axis: Axes, x: Any, y: Any, text: str) -> None:
         """What a pointer is told at a point, or in a box, of an axis.
@@ -98,11 +103,15 @@ class Picture(Figure):
     def savefig(self, fname: Any, **options: Any) -> None:
         """As Matplotlib does; an SVG holds what `drawings` says too."""
         suffix = Path(fname).suffix if isinstance(fname, str | Path) else ""
-        if options.get("format", suffix.removeprefix(".")) != "svg":
-            super().savefig(fname, **options)
+        kind = options.pop("format", suffix.removeprefix("."))
+        if kind == "svg":
+            phone = self.phone().form() if self.phone else None
+            content = drawings.written(Drawing(self.form(), phone, self.finding))
+        elif kind == "png" and not options:
+            content = self._repr_png_()
+        else:
+            super().savefig(fname, format=kind or None, **options)
             return
-        phone = self.phone().form() if self.phone else None
-        content = drawings.written(Drawing(self.form(), phone, self.finding))
         if isinstance(fname, str | Path):
             Path(fname).write_bytes(content)
         else:
