@@ -112,7 +112,7 @@ def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     assert np.isfinite(model.predict(X)).all()  # the model itself is untouched
 
 
-@pytest.mark.parametrize("height", [0, 1, 191, 193, 1_000])
+@pytest.mark.parametrize("height", [0, 1, 191, 193, 577, 1_000])
 def test_many_rows_by_threads_have_the_bits_of_one_call(height, sample):
     X, y = sample
     model = fitted_parts.in_float32(fitted("ridge", X[:2000], y[:2000]))

@@ -7,7 +7,6 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from math import ceil
 
 import numpy as np
 import onnxruntime
@@ -57,11 +56,12 @@ def predict(
 
 def predict_many(runtime: onnxruntime.InferenceSession, matrix: np.ndarray) -> np.ndarray:
     """What `predict` gives of many rows, to the bit, by threads side by side."""
-    threads = min(MOST_THREADS, os.cpu_count() or 1)
-    size = BLOCK * ceil(len(matrix) / threads / BLOCK) or BLOCK
-    parts = [matrix[start : start + size] for start in range(0, len(matrix), size)] or [matrix]
+    blocks = len(matrix) // BLOCK  # the last part takes what is left: no part is less than a block
+    threads = max(1, min(MOST_THREADS, os.cpu_count() or 1, blocks))
+    begins = [BLOCK * (blocks * part // threads) for part in range(1, threads)]
     with ThreadPoolExecutor(threads) as pool:
-        return np.concatenate(list(pool.map(partial(predict, runtime), parts)))
+        parts = pool.map(partial(predict, runtime), np.split(matrix, begins))
+        return np.concatenate(list(parts))
 
 
 def predict_both(
