@@ -4,62 +4,31 @@ import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
-import psutil
 import pytest
 from conftest import wait_for
+from failing_graph import (
+    RECORD,
+    built,
+    correct,
+    end_kernel,
+    failed,
+    failing_project,
+    kernel,
+    runs_of_the_second_cell,
+)
 from IPython.core.interactiveshell import InteractiveShell
 from jupyter_client import BlockingKernelClient
 from jupyter_client.multikernelmanager import AsyncMultiKernelManager
-from small_graph import CELL
-from small_graph import project as small_project
-from small_house import loopbook
+from small_house import environment
 
 from loopbook.backups.taking import PASSING
 from loopbook.pipeline import checkpoints, kept_kernels
 from loopbook.pipeline.tasks import Task
 from loopbook.project.paths import Project
-
-GRAPH = """
-executor: {dotted_path: loopbook.pipeline.graph.NotebookExecutor, workers: 1}
-tasks:
-  - source: notebooks/first.ipynb
-    name: first
-    params: {random_seed: "{{random_seed}}"}
-    product: {nb: var/build/first.ipynb, text: var/build/first.txt}
-"""
-CELLS = [
-    "import random\nfrom pathlib import Path\nrandom.seed(random_seed)\nrows = [3, 1, 2]",
-    "mark = Path(product['text']).with_name('runs.txt')\n"
-    "mark.write_text(mark.read_text() + 'x' if mark.exists() else 'x')\nrows",
-    "drawn = random.random()\nrows = sorted(rows)\nshare = rows[0] / 0\n(drawn, rows)",
-    "Path(product['text']).write_text(f'{drawn} {rows} {share}')",
-]
-
-
-def edit(here: Project, at: int, old: str, new: str) -> None:
-    """Change a cell, counted from that after the parameters."""
-    path = here.root / "notebooks/first.ipynb"
-    content = json.loads(path.read_text())
-    cell = content["cells"][at + 1]
-    assert old in cell["source"]
-    cell["source"] = cell["source"].replace(old, new)
-    path.write_text(json.dumps(content))
-
-
-def correct(here: Project) -> None:
-    edit(here, 2, "rows[0] / 0", "rows[0] / 2")
-
-
-def runs_of_the_second_cell(here: Project) -> int:
-    return len((here.var / "build/runs.txt").read_text())
-
-
-def kernel(here: Project) -> psutil.Process:
-    return psutil.Process(
-        json.loads((here.var / "kept/build.first.kernel.json").read_text())["loopbook"]["pid"]
-    )
 
 
 def listed_by_jupyterlab(here: Project) -> int:
@@ -71,7 +40,7 @@ def listed_by_jupyterlab(here: Project) -> int:
 def typed(here: Project, code: str) -> str:
     """What a person who connects to the kept kernel is shown."""
     client = BlockingKernelClient()
-    client.load_connection_file(str(here.var / "kept/build.first.kernel.json"))
+    client.load_connection_file(str(here.var / RECORD))
     client.start_channels()
     printed = []
 
@@ -98,26 +67,9 @@ def outcome(here: Project) -> tuple[str, list]:
 
 @pytest.fixture
 def failing(tmp_path) -> Project:
-    here = small_project(tmp_path / "p", GRAPH, first=(None, CELLS[0]))
-    path = here.root / "notebooks/first.ipynb"
-    content = json.loads(path.read_text())
-    content["cells"] += [CELL | {"id": f"c{n}", "source": text} for n, text in enumerate(CELLS[1:])]
-    path.write_text(json.dumps(content))
+    here = failing_project(tmp_path / "p")
     yield here
-    if (here.var / "kept/build.first.kernel.json").exists():
-        kernel(here).kill()
-
-
-def built(here: Project, *words: str) -> str:
-    done = loopbook(here.root, "build", *words)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return done.stdout + done.stderr  # where each notebook is at stands on stderr
-
-
-def failed(here: Project, *words: str) -> str:
-    done = loopbook(here.root, "build", *words)
-    assert done.returncode == 1
-    return done.stderr
+    end_kernel(here)
 
 
 @pytest.mark.slow
@@ -125,7 +77,7 @@ def test_a_corrected_cell_goes_on_where_it_failed_and_leaves_what_a_clean_run_do
     told = failed(failing, "--debug")
     assert "code cell 5 (before the first heading), line 3:\n\n    share = rows[0] / 0" in told
     assert "loopbook build goes on from code cell 5" in told
-    assert stat.S_IMODE((failing.var / "kept/build.first.kernel.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((failing.var / RECORD).stat().st_mode) == 0o600
     held = kernel(failing)
     assert listed_by_jupyterlab(failing) == 1
     assert typed(failing, "print(rows)") == "[1, 2, 3]"
@@ -134,7 +86,7 @@ def test_a_corrected_cell_goes_on_where_it_failed_and_leaves_what_a_clean_run_do
     gone_on = outcome(failing)
     assert runs_of_the_second_cell(failing) == 1
     wait_for(lambda: not held.is_running(), "the end of the kernel")
-    assert not (failing.var / "kept/build.first.kernel.json").exists()
+    assert not (failing.var / RECORD).exists()
     assert "goes on" not in built(failing, "--force")
     assert outcome(failing) == gone_on
     assert runs_of_the_second_cell(failing) == 2
@@ -172,6 +124,31 @@ def test_a_kernel_is_kept_once_and_without_debug_not_at_all(failing):
     assert "is kept" not in failed(failing)
     wait_for(lambda: not first.is_running(), "the end of the kernel")
     assert runs_of_the_second_cell(failing) == 2
+
+
+KEEPS_FOR = """
+from loopbook.cli.main import main
+from loopbook.pipeline import failed_cells, kept_kernels
+failed_cells.KEPT_S = kept_kernels.KEPT_S = {seconds}
+main()
+"""
+
+
+@pytest.mark.slow
+def test_a_kept_kernel_ends_by_itself_when_its_time_is_over(failing):
+    """Nobody comes back to it: neither it nor the process that watches over it stays."""
+    words = [sys.executable, "-c", KEEPS_FOR.format(seconds=10), "build", "--debug"]
+    done = subprocess.run(
+        words, cwd=failing.root, env=environment(failing.root), text=True, capture_output=True
+    )
+    assert "Its kernel is kept for" in done.stderr
+    held = kernel(failing)
+    nursery = held.parent()
+    assert typed(failing, "print(rows)") == "[1, 2, 3]"
+    wait_for(lambda: not held.is_running(), "the end of the kernel")
+    wait_for(lambda: not nursery.is_running(), "the end of its nursery")
+    correct(failing)
+    assert "runs from its beginning, since its kernel has ended" in built(failing)
 
 
 @pytest.fixture
@@ -290,9 +267,6 @@ def test_what_a_person_typed_after_the_failure_counts_too(shell):
 
 def test_a_kernel_ends_with_the_build_that_it_goes_on_for():
     """Of a build that is killed, no kernel stays behind."""
-    import subprocess
-    import sys
-
     code = (
         "import time\nfrom types import SimpleNamespace as Some\n"
         "from loopbook.pipeline.checkpoints import Checkpoints\n"

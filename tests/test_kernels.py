@@ -13,7 +13,7 @@ from jupyter_client.manager import start_new_kernel
 from jupyter_client.provisioning import KernelProvisionerFactory
 from small_house import ROOT, make_project
 
-from loopbook.pipeline import digests, graph, kernels, planned
+from loopbook.pipeline import digests, graph, imports, kernels, planned
 from loopbook.project.paths import Project
 
 
@@ -92,8 +92,24 @@ def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
         "import os, polars.selectors as cs\nfrom loopbook.project import files\nimport onnxruntime"
     )
     other = "def late():\n    from mlflow.entities import Run"
-    assert kernels.packages([one, other]) == ["polars.selectors", "mlflow.entities"]
-    assert kernels.packages([one, other], but={"mlflow"}) == ["polars.selectors"]
+    assert imports.packages([one, other]) == ["polars.selectors", "mlflow.entities"]
+    assert imports.packages([one, other], but={"mlflow"}) == ["polars.selectors"]
+
+
+def test_a_module_of_ours_is_imported_before_a_fork_unless_it_needs_what_may_not_be_there(tmp_path):
+    code = """
+    import sys
+    from loopbook.pipeline import imports
+    for name in ("loopbook.project.contract", "loopbook.models.inference"):
+        imports.import_quietly(name)
+        print(name in sys.modules, end=" ")
+    print(sys.modules.keys() & (imports.NOT_HERE - {"loopbook"}))
+    import loopbook.models.inference  # as a kernel would
+    """
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.strip() == "True False set()", done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(("is_on", "but"), [(True, set()), (False, {"evidently"})])

@@ -2,17 +2,12 @@
 
 import asyncio
 import json
-import os
-import re
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from labs import Lab, browser, photographed
 
 from loopbook.pipeline import contents
 
@@ -116,86 +111,22 @@ def test_a_broken_graph_opens_the_notebook_plain_and_says_why(manager, monkeypat
     assert not any("injected-parameters" in c["metadata"].get("tags", []) for c in cells)
 
 
-def browser():
-    """A headless Chromium, or a skip that says what to install."""
-    if not shutil.which("chromium") or not shutil.which("chromedriver"):
-        pytest.skip("install chromium and chromium-driver")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    for word in [
-        "headless=new",
-        "no-sandbox",
-        "disable-gpu",
-        "disable-dev-shm-usage",
-        "no-first-run",
-        "disable-quic",
-        "disable-background-networking",
-        "disable-component-update",
-        "disable-sync",
-        "window-size=1400,1600",
-    ]:
-        options.add_argument(f"--{word}")
-    options.binary_location = shutil.which("chromium")
-    return webdriver.Chrome(options, Service(shutil.which("chromedriver")))
-
-
 @pytest.mark.slow
 def test_in_a_real_browser_a_notebook_runs_to_a_figure_and_saves_without_a_trace(project):
     """Open, run all cells, see the figure, save: the file is byte for byte what it was."""
     before = (project / NOTEBOOK).read_bytes()
-    foreign = ("LOOPBOOK_PROJECT", "JUPYTER_CONFIG_PATH")
-    clean = {k: v for k, v in os.environ.items() if k not in foreign and "MLFLOW" not in k}
-    root = ["--allow-root"] if os.geteuid() == 0 else []
-    log = project / "lab.log"
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "jupyterlab", "--no-browser", "--port=0", *root),
-                *("--expose-app-in-browser", "--IdentityProvider.token=t"),
-            ],
-            cwd=project,
-            env=clean | {"PYTHONPATH": str(project / "src")},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
+    with Lab(project, {"PYTHONPATH": str(project / "src")}) as lab:
         driver = browser()
         try:
-            _run_and_save(driver, _address(log))
+            _run_and_save(driver, lab)
         finally:
-            driver.save_screenshot(os.environ.get("LOOPBOOK_SCREENSHOT", str(project / "lab.png")))
+            photographed(driver, "lab.png", project)
             driver.quit()
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)
-        server.wait(30)
     assert (project / NOTEBOOK).read_bytes() == before
 
 
-def _address(log: Path) -> str:
-    for _ in range(300):
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", log.read_text())
-        if found:
-            return found.group(0)
-        time.sleep(0.2)
-    raise AssertionError(log.read_text())
-
-
-def _run_and_save(driver, address: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    wait = WebDriverWait(driver, 60)
-    driver.get(f"{address}lab/tree/{NOTEBOOK}?token=t")
-    ready = "return document.querySelectorAll('.jp-Notebook .jp-Cell').length > 8"
-    wait.until(lambda d: d.execute_script(ready))
-    kernel = (
-        "const w = window.jupyterapp.shell.currentWidget;"
-        "return w && w.sessionContext && w.sessionContext.session"
-        " && w.sessionContext.session.kernel && w.sessionContext.session.kernel.status === 'idle'"
-    )
-    wait.until(lambda d: d.execute_script(kernel))
+def _run_and_save(driver, lab: Lab) -> None:
+    wait = lab.open(driver, NOTEBOOK, cells=9)
     driver.execute_script("window.jupyterapp.commands.execute('notebook:run-all-cells')")
     last = (
         "const m = window.jupyterapp.shell.currentWidget.content.model.cells;"

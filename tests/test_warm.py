@@ -106,6 +106,22 @@ def test_a_build_in_the_warm_process_ends_with_the_command_and_so_do_its_kernels
 
 
 @pytest.mark.slow
+def test_what_is_imported_for_a_build_is_of_others_first_and_then_what_its_notebooks_reach_of_ours(
+    tmp_path,
+):
+    """The warm process imports the first; the second is new in each build, so none is older."""
+    code = "from loopbook.project import contract"
+    project = small_project(tmp_path / "p", GRAPH, first=(None, code))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project.root)
+        theirs, ours = warm._listed()
+    assert {"polars", "pydantic"} <= set(theirs)
+    assert not [name for name in theirs if name.partition(".")[0] == "loopbook"]
+    assert "loopbook.project.contract" in ours
+    assert "loopbook.models.evaluation" not in ours
+
+
+@pytest.mark.slow
 def test_a_warm_process_that_is_older_than_the_lock_runs_nothing_and_begins_anew(project, server):
     lock, address = project.root / "requirements.lock", project.var / "warm.sock"
     before = address.stat().st_mtime_ns

@@ -26,12 +26,13 @@ from typing import Any
 import yaml
 
 from loopbook.cli.warm_client import FILE, made_for, receive, send, short
-from loopbook.pipeline import kernels
+from loopbook.pipeline import imports, kernels
 from loopbook.project.paths import Project, find_root
 
 # what a build imports beside what its notebooks do
 OF_A_BUILD = ("loopbook.cli.main", "loopbook.pipeline.graph")
 LIST = "--list"
+OURS = f"{imports.OURS}."
 
 
 # -- in JupyterLab's process -------------------------------------------------
@@ -72,6 +73,7 @@ class _Warm:
     project: Project
     stamps: Mapping[str, Any]
     made_for: list[str]
+    ours: list[str]  # the modules of ours that notebooks reach; each build imports them anew
 
     def has_aged(self) -> bool:
         return _stamps(self.project) != self.stamps
@@ -84,10 +86,11 @@ def main() -> None:
         print("\n".join(_needed(project)))
         return
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets ended builds for us
-    warm = _Warm(project, _stamps(project), made_for())
-    for name in _listed():
-        with suppress(Exception):  # a build that needs it will say what is wrong
-            import_module(name)
+    began = _stamps(project), made_for()
+    theirs, ours = _listed()
+    warm = _Warm(project, *began, ours)
+    for name in theirs:
+        imports.import_quietly(name)
     address = project.var / FILE
     if (listener := _listener(address)) is None:
         return
@@ -141,7 +144,7 @@ def _serve(line: socket.socket, listener: socket.socket, warm: _Warm) -> dict[st
             return message["environment"] if is_of_this_python else None
         if os.fork() == 0:
             listener.close()
-            _be_a_build(line, message, files)
+            _be_a_build(line, message, files, warm.ours)
     except OSError:
         return None
     finally:
@@ -150,7 +153,9 @@ def _serve(line: socket.socket, listener: socket.socket, warm: _Warm) -> dict[st
     return None
 
 
-def _be_a_build(line: socket.socket, message: Mapping[str, Any], files: list[int]) -> None:
+def _be_a_build(
+    line: socket.socket, message: Mapping[str, Any], files: list[int], ours: list[str]
+) -> None:
     """Run the command as if it were typed where it was; never returns."""
     status = 1
     try:
@@ -168,7 +173,7 @@ def _be_a_build(line: socket.socket, message: Mapping[str, Any], files: list[int
             for number in (1, 2)
         )
         sys.argv = message["words"]
-        kernels.NURSERY.fork_here(os.environ, closing=[line.fileno(), *files])
+        kernels.NURSERY.fork_here(os.environ, closing=[line.fileno(), *files], ours=ours)
         send(line, {"pid": os.getpid()})
         threading.Thread(target=_end_with, args=(line,), daemon=True).start()
         status = _run()
@@ -217,13 +222,15 @@ def _stamps(project: Project) -> dict[str, Any]:
     return stamps
 
 
-def _listed() -> list[str]:
-    """What to import, from a process of its own: to find it out, our modules are imported."""
+def _listed() -> tuple[list[str], list[str]]:
+    """What to import, of others and of ours, from a process that imports our modules to find out."""
     words = [sys.executable, "-m", "loopbook.cli.warm", LIST]
     done = subprocess.run(
         words, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )
-    return done.stdout.split()
+    names = done.stdout.split()
+    ours = [name for name in names if name.startswith(OURS)]
+    return [name for name in names if not name.startswith(OURS)], ours
 
 
 def _needed(project: Project) -> list[str]:
@@ -231,17 +238,19 @@ def _needed(project: Project) -> list[str]:
 
     for name in OF_A_BUILD:
         import_module(name)
-    outside = {"__main__", "loopbook", *kernels.NOT_HERE, *sys.stdlib_module_names}
+    outside = {"__main__", "loopbook", *imports.NOT_HERE, *sys.stdlib_module_names}
     ours = [name for name in sys.modules if name.partition(".")[0] not in outside]
     tasks = yaml.safe_load(project.graph.read_text(encoding="utf-8"))["tasks"]
     paths = {
         project.root / task["source"] for task in tasks if str(task["source"]).endswith(".ipynb")
     }
-    files = {file for path in paths for file in digests.modules_of(project, path).values()}
+    reached = {name: f for path in paths for name, f in digests.modules_of(project, path).items()}
+    files = set(reached.values())
     sources = [notebooks.code_of(path) for path in sorted(paths)]
     sources += [file.read_text(encoding="utf-8") for file in sorted(files)]
-    theirs = kernels.packages(sources, but=("evidently",))
-    return ["ipykernel.kernelapp", *dict.fromkeys([*ours, *theirs])]
+    theirs = imports.packages(sources, but=("evidently",))
+    of_notebooks = [f"{OURS}{name}" for name in sorted(reached)]
+    return ["ipykernel.kernelapp", *dict.fromkeys([*ours, *theirs]), *of_notebooks]
 
 
 if __name__ == "__main__":

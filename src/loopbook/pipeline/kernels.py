@@ -5,7 +5,8 @@ MLflow and polars, four more for Evidently. A nursery, a process of its own,
 imports them once; each kernel is a fork of it that starts in a tenth of a
 second. It imports packages of others only, so a kernel reads our own modules
 as they are on the disk, and it never computes, so that no lock and no thread
-pool of theirs is in use when it forks.
+pool of theirs is in use when it forks. One that lives for a single build, as a
+fork of a warm process does, imports our modules as that build finds them.
 
 A kernel that is kept outlives the build, and its nursery with it: that ends the
 kernel when its time is over.
@@ -14,7 +15,6 @@ Where the nursery cannot serve (another kernel than Python's own, a system
 without fork, a nursery that died), a kernel starts as everywhere.
 """
 
-import ast
 import json
 import os
 import signal
@@ -24,7 +24,6 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from importlib import import_module
 from importlib.metadata import EntryPoint
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -34,42 +33,13 @@ from typing import Any
 import psutil
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
+from loopbook.pipeline import imports
 from loopbook.pipeline.settings import lasting
 
 PROVISIONER = "loopbook-nursery"
 LAUNCHER = ["-m", "ipykernel_launcher"]
-# onnxruntime starts a thread when it is imported, which a fork would not have
-NOT_HERE = {"loopbook", "onnxruntime", "psycopg", "redis", "distributed", "dask"}
-# what packages import no sooner than they are used
-LATE = {
-    "mlflow": [
-        "mlflow.sklearn",
-        "mlflow.store.model_registry.sqlalchemy_store",
-        "mlflow.store.tracking.sqlalchemy_store",
-        "skops.io",
-    ],
-    "matplotlib.figure": ["matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"],
-}
 STARTS_S = 30
 LOOKS_S = 0.5
-
-
-def packages(sources: Iterable[str], but: Iterable[str] = ()) -> list[str]:
-    """The modules of others that some Python sources import, anywhere in them, `but` some packages'."""
-    left_out = NOT_HERE.union(but)
-    modules: dict[str, None] = {}
-    for source in sources:
-        for node in ast.walk(ast.parse(source)):
-            names: list[str] = []
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module]
-            for name in names:
-                root = name.split(".")[0]
-                if root not in left_out and root not in sys.stdlib_module_names:
-                    modules[name] = None
-    return [*modules, *(late for name in modules for late in LATE.get(name, []))]
 
 
 class Nursery:
@@ -117,10 +87,18 @@ class Nursery:
         """Whether it is a fork of a process that had imported what all notebooks need."""
         return isinstance(self._process, Forked) and self._process.poll() is None
 
-    def fork_here(self, environment: Mapping[str, str], closing: Iterable[int] = ()) -> None:
-        """Take a fork of this process, which has imported all, for the nursery.
+    def fork_here(
+        self,
+        environment: Mapping[str, str],
+        closing: Iterable[int] = (),
+        ours: Iterable[str] = (),
+    ) -> None:
+        """Take a fork of this process, which has imported all, for the nursery of one build.
 
-        `closing` are open files that are not for it.
+        Parameters
+        ----------
+        closing : open files that are not for it
+        ours : modules of ours, which it imports while the build looks what is to do
         """
         self.end()
         self._line, theirs = Pipe()
@@ -131,7 +109,7 @@ class Nursery:
             for file in closing:
                 os.close(file)
             try:
-                nurse(theirs)
+                nurse(theirs, ours)
             finally:
                 os._exit(0)
         theirs.close()
@@ -238,21 +216,20 @@ def start_from_nursery(sources: Iterable[str], but: Iterable[str] = ()) -> None:
     factory.provisioners[PROVISIONER] = EntryPoint(PROVISIONER, target, factory.GROUP_NAME)
     factory.default_provisioner_name = PROVISIONER
     if not NURSERY.is_warm():
-        NURSERY.prepare(packages(sources, but))
+        NURSERY.prepare(imports.packages(sources, but))
 
 
 # -- in the nursery's process ----------------------------------------------
 
 
-def nurse(line: Connection) -> None:
+def nurse(line: Connection, ours: Iterable[str] = ()) -> None:
     """Import and fork as told, until the other end is closed; a fork goes before imports."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system forgets ended kernels for us
-    waiting = ["ipykernel.kernelapp"]
+    waiting = ["ipykernel.kernelapp", *ours]
     kept: dict[int, float] = {}  # until when, by process id
     while True:
         if waiting and not line.poll():
-            with suppress(Exception):  # a kernel that needs it will say what is wrong
-                import_module(waiting.pop(0))
+            imports.import_quietly(waiting.pop(0))
             continue
         try:
             message = json.loads(line.recv_bytes())
