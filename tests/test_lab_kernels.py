@@ -8,14 +8,20 @@ from labs import IDLE, Lab, browser, photographed
 from small_house import environment
 
 NOTEBOOK = "notebooks/first.ipynb"
-KEPT = 'optgroup[label="Connect to Existing Kernel"] option'
-DIALOG = f"return document.querySelectorAll('.jp-Dialog select {KEPT}').length === 1"
-CHOOSE = (
-    f"const option = document.querySelector('.jp-Dialog select {KEPT}');"
-    "const select = option.closest('select');"
-    "select.value = option.value; select.dispatchEvent(new Event('change'));"
-    "return JSON.parse(option.value).id"
-)
+GROUP = "Connect to Existing python Kernel"
+OTHERS = f"""
+const own = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id;
+const group = 'optgroup[label="{GROUP}"] option';
+const others = [...document.querySelectorAll('.jp-Dialog select ' + group)]
+  .filter(option => JSON.parse(option.value).id !== own);
+"""
+ARE_LISTED = f"{OTHERS} return others.map(option => option.textContent)"
+CHOOSE = f"""{OTHERS}
+const select = others[0].closest('select');
+select.value = others[0].value;
+select.dispatchEvent(new Event('change'));
+return JSON.parse(others[0].value).id
+"""
 ACCEPT = "document.querySelector('.jp-Dialog .jp-mod-accept').click()"
 KERNEL = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel.id === arguments[0]"
 TYPE = """
@@ -35,7 +41,6 @@ app.commands.execute('notebook:insert-cell-below')
 @pytest.fixture
 def failing(tmp_path):
     here = failing_project(tmp_path / "p")
-    failed(here, "--debug")
     yield here
     end_kernel(here)
 
@@ -43,7 +48,8 @@ def failing(tmp_path):
 def attach(driver, wait) -> float:
     """Connect the open notebook to the one kernel that runs beside; how many seconds it took."""
     driver.execute_script("window.jupyterapp.commands.execute('notebook:change-kernel')")
-    wait.until(lambda d: d.execute_script(DIALOG))
+    listed = wait.until(lambda d: d.execute_script(ARE_LISTED))
+    assert [label.split(" (")[0] for label in listed] == ["python3"]
     chosen = driver.execute_script(CHOOSE)
     began = time.monotonic()
     driver.execute_script(ACCEPT)
@@ -55,6 +61,9 @@ def attach(driver, wait) -> float:
 @pytest.mark.slow
 def test_the_notebook_of_a_failed_task_sees_its_variables_and_the_build_goes_on(failing):
     """What the message of the build says to do, done in a browser."""
+    told = failed(failing, "--debug")
+    assert f"Kernel > Change Kernel... > {GROUP}," in told
+    assert "the one that is called python3" in told
     with Lab(failing.root, environment(failing.root)) as lab:
         driver = browser()
         try:

@@ -137,12 +137,14 @@ def told(place: Place, number: int | None) -> str:
     """What a person can do with the kernel that is kept for a failed task; empty without one."""
     if not place.is_taken:
         return ""
-    kept = read_json(place.file)[OURS]
+    content = read_json(place.file)
+    kept = content[OURS]
     minutes = max(1, round((kept["until"] - time.time()) / 60))
     return (
         f"Its kernel is kept for {minutes} minutes, with its variables (pid {kept['pid']}).\n"
         f"Look at them:            make lab, open {place.task.notebook}, then\n"
-        "                         Kernel > Change Kernel... > Connect to Existing Kernel\n"
+        "                         Kernel > Change Kernel... > Connect to Existing python Kernel,\n"
+        f"                         the one that is called {content['kernel_name']}\n"
         f"Correct the cell, then:  loopbook build goes on from code cell {number}."
     )
 
