@@ -48,7 +48,8 @@ OF_THE_LOOP = {
 NOTEBOOK = "notebooks/01_ingest.ipynb"
 IS_DRAWN = """
 const images = [...document.images];
-return images.every(i => i.complete) && document.querySelectorAll('.lb h1').length > 0;
+return images.every(i => i.complete) && document.querySelectorAll('.lb h1').length > 0
+    && !document.querySelector('.lb .follows');
 """
 # the whole page, and not what a window shows of it
 HEIGHT = "return Math.max(...[...document.querySelectorAll('.lb')].map(e => e.getBoundingClientRect().bottom))"

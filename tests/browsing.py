@@ -25,6 +25,7 @@ class Voila:
         """The text of a page, when it is all there."""
         chrome.get(f"http://127.0.0.1:{self.port}/voila/render/{page}.ipynb")
         wait_for(lambda: chrome.find_elements(By.CSS_SELECTOR, ".lb h1"), page, 90)
+        wait_for(lambda: not chrome.find_elements(By.CSS_SELECTOR, ".lb .follows"), page, 90)
         return chrome.find_element(By.ID, "rendered_cells").text
 
     def __enter__(self):

@@ -21,6 +21,7 @@ from loopbook.features.rows import model_matrix
 from loopbook.models import inference
 from loopbook.project import clock
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.files import sha256
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 from loopbook.registry import candidate_run, kept_code, reference, tracking
@@ -137,7 +138,7 @@ def _register(project: Project, rows: pl.DataFrame, seed: int, *, keeps: bool) -
     ran = _as_ran(project, build)
     tracking.log_files(client, run_id, list(ran.values()), "notebooks")
     digest = service.pop(REFERENCE)
-    tags = file_tags(service) | {reference.TAG: inference.sha256(digest), "candidate": "linear"}
+    tags = file_tags(service) | {reference.TAG: sha256(digest), "candidate": "linear"}
     if keeps:
         products = {task: {"nb": str(path)} for task, path in ran.items()}
         products["ingest"]["snapshot"] = str(build / "snapshot.json")

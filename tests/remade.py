@@ -11,9 +11,8 @@ import pytest
 from small_house import ROOT
 
 from loopbook.data import snapshots
-from loopbook.models.inference import sha256
 from loopbook.project.contract import read_contract
-from loopbook.project.files import write_json
+from loopbook.project.files import sha256, write_json
 from loopbook.project.paths import Project
 from loopbook.registry import candidate_run, kept_code, tracking
 

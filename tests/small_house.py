@@ -22,6 +22,7 @@ from loopbook.features import rows as row_features
 from loopbook.models import candidates, cards, export, fitted_parts, inference, known_answers
 from loopbook.models.task import task_of
 from loopbook.project import clock, contract, paths
+from loopbook.project.files import sha256
 from loopbook.registry import candidate_run, reference, tracking
 from loopbook.registry import reader as registry_reader
 
@@ -162,7 +163,7 @@ def _reference(client, logged: dict[str, str], rows: pl.DataFrame) -> dict[str, 
         path = Path(folder) / registry_reader.REFERENCE
         path.write_bytes(content)
         tracking.log_files(client, logged["run_id"], [path], registry_reader.SERVICE)
-    return {reference.TAG: inference.sha256(content)}
+    return {reference.TAG: sha256(content)}
 
 
 def give(

@@ -391,6 +391,7 @@ def test_the_page_that_asks_a_version_shows_its_answer_and_every_probability(tas
     assert shown.value.count('<div style="width:') == len(target.classes or [])
     assert target.classes is None or said[1] in target.classes
     assert "add up to the difference" in shown.value
+    assert f">{size.description}</td>" in shown.value  # as its slider is called
     rule = "yes is answered from a probability of 20.0 % on" in shown.value
     assert rule == (task == YES_OR_NO)
 

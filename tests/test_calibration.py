@@ -16,10 +16,10 @@ from loopbook.data.splits import PART
 from loopbook.data.truths import Truth
 from loopbook.models import calibration_states
 from loopbook.models.calibration_states import Rule
-from loopbook.models.inference import sha256
 from loopbook.models.task import task_of
 from loopbook.project.clock import to_micros
 from loopbook.project.errors import MonitorError
+from loopbook.project.files import sha256
 from loopbook.project.paths import Project
 from loopbook.records import roles
 from loopbook.records import windows as window_records

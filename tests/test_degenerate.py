@@ -19,7 +19,7 @@ from loopbook.models import (
 from loopbook.models.measures import Measure
 from loopbook.models.task import task_of
 from loopbook.monitoring import performance
-from loopbook.pages import error_plots, plots, what_if
+from loopbook.pages import answers, error_plots, inputs, plots
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError
@@ -145,9 +145,9 @@ def test_an_input_that_no_row_had_has_no_slider():
     """Moving it would change nothing, and it has no ends."""
     rows = row_features.with_derived(made(150)[0], TABLE)
     card = {"reference": export.reference_statistics(rows, TABLE)}
-    seen = [name for name in TABLE.features if what_if._was_seen(card, name)]
+    seen = [name for name in TABLE.features if inputs.was_seen(card, name)]
     assert seen == ["size", "one", "zone", "only"]
-    assert what_if._place(card, "lift", 2.0) == "no row that the model learned from had a value"
+    assert answers.place(card, "lift", 2.0) == "no row that the model learned from had a value"
 
 
 def test_a_yes_or_no_is_placed_by_how_many_rows_have_it_and_a_number_by_rank():
@@ -159,7 +159,7 @@ def test_a_yes_or_no_is_placed_by_how_many_rows_have_it_and_a_number_by_rank():
         }
     }
     asked = [("is_open", True), ("is_open", False), ("zone", "a"), ("zone", "new"), ("size", 2.5)]
-    placed = [what_if._place(card, name, value) for name, value in asked]
+    placed = [answers.place(card, name, value) for name, value in asked]
     assert placed[:2] == ["2.4 % have it", "97.6 % have it"]
     assert placed[2:4] == ["25.0 % have it", "0.0 % have it"]
     assert placed[4] == "above 50 to 75 % of them"

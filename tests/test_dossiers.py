@@ -23,11 +23,11 @@ from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT7
 from small_classes import NUMBER, TASKS, table
 
-from loopbook.models.inference import sha256
 from loopbook.pages import dashboards, dossier
 from loopbook.pages.recorded import UNRECORDED
 from loopbook.project.clock import utc_now
 from loopbook.project.errors import RegistryError, VersionRefused
+from loopbook.project.files import sha256
 from loopbook.project.paths import Project
 from loopbook.provenance import bill_of_materials, dossier_files, dossiers, signatures, statements
 from loopbook.provenance.dossier_files import BILL, PAGE, RECORD

@@ -11,7 +11,7 @@ from reading import Reads
 from test_error_plots import NUMBER
 
 from loopbook.models.evaluation import Interval
-from loopbook.pages import drawings, error_plots, figures, plots, rendering
+from loopbook.pages import drawings, error_plots, figures, plots, reading, rendering
 from loopbook.pages.drawings import Drawing, Form, Spot
 
 ROWS = {"all rows": Interval(29, 28, 31, 90), "zone: $a_$ <b>": Interval(35, 33, 37, 20)}
@@ -71,6 +71,14 @@ def test_a_page_says_what_a_figure_shows_and_each_value_where_a_pointer_rests():
     told = [attributes["title"] for tag, attributes in page.elements if tag == "i"]
     value = "zone: $a_$ <b>: 35.0 minutes (33.0 minutes to 37.0 minutes, n = 20)"
     assert told.count(value) == 2  # in both widths
+
+
+def test_where_there_is_nothing_to_show_that_is_said_once_and_no_figure_stands():
+    empty = figures.nothing()
+    page = shown(file_of(empty))
+    assert page.text.count("othing to show in this window") == 1
+    assert [tag for tag, _ in page.elements if tag in ("img", "figure")] == []
+    assert reading.explained(empty) == ["Nothing to show in this window."]
 
 
 def test_the_place_of_a_value_is_that_of_its_mark():

@@ -159,7 +159,7 @@ def test_of_many_turns_some_are_shown_and_all_can_be_reached(tmp_path, monkeypat
     turned.keep_turns(tmp_path, turned.turns(230))
     (tmp_path / "var/loop/turns/000231.json").write_text("[]")
     monkeypatch.setattr(loop_dashboard, "current", lambda: Project(tmp_path))
-    monkeypatch.setattr(loop_dashboard, "figure", lambda _: None)
+    monkeypatch.setattr(loop_dashboard, "figure", lambda *_: None)
     dashboard = loop_dashboard.show()
     reached = set()
     (chooser,) = dashboard.children[-2].children

@@ -85,7 +85,10 @@ STALE = Fault("level_30d", "missing", 0.25, 0.01, "level_30d is missing in 25 %"
     [
         ({}, "its errors and its inputs are what they were when it was promoted"),
         ({"rows": 9}, "only 9 of the 50 requests needed to judge it have come"),
+        ({"rows": 1}, "only 1 of the 50 requests needed to judge it has come"),
         ({"labels": 20}, "the outcomes are late: 20 of 400 that are due have come"),
+        ({"due": 1, "labels": 1}, "the outcome of 1 request is known, and 100 are needed"),
+        ({"labels": 1}, "the outcomes are late: 1 of 400 that are due has come"),
         ({"due": 9, "labels": 9}, "the outcomes of 9 requests are known, and 100 are needed"),
         ({"bias": Interval(-3.0, -4.0, -2.0, 400)}, "it predicts too little, by 3.00 kg on average"),
         ({"worse": Interval(1.1, 1.05, 1.3, 400)}, "its error has grown by 1.10 kg since its promotion"),

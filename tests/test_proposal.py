@@ -201,7 +201,7 @@ def test_a_table_without_time_and_key_gets_a_key_made_of_the_row(tmp_path):
     proposal, became = placed(table, tmp_path, target="kind")
     assert became.is_sound, became.check
     assert (proposal.aim.task, proposal.key.names) == ("multiclass", ("row_key",))
-    assert "1 rows are copies of others; look whether they mean something" in proposal.notes
+    assert "1 row is a copy of another; look whether that means something" in proposal.notes
     here = read_contract(tmp_path / "contract.yaml")
     first = pl.read_parquet(queries.queried(here, tmp_path))["row_key"]
     assert first.n_unique() == 401

@@ -71,7 +71,7 @@ def test_a_row_whose_answer_is_no_number_is_told_by_its_number(task, tmp_path, m
     given = rows(task, count=9).select(ASKED)
     sizes = given["size"].scatter(6, 1e300)
     given.with_columns(sizes).write_parquet(tmp_path / "in.parquet")
-    with pytest.raises(ScoringError, match="answer to 1 rows is no number; first: row 7"):
+    with pytest.raises(ScoringError, match="answer to 1 row is no number; first: row 7"):
         score(tmp_path, task, "in.parquet", "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 

@@ -6,8 +6,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from loopbook.models.measures import Measure
-from loopbook.pages import figures, reading, sentences
+from loopbook.models.measures import Measure, amount
+from loopbook.pages import plots, reading, sentences
+from loopbook.project.counts import counted
 
 HOSTILE = "<img src=x onerror=alert(1)> $a$ *b* [c](http://d)"
 PERCENT = Measure("error", "%", 100, "points")
@@ -18,6 +19,24 @@ def weeks(values: list, name: str = "value", skip: tuple[int, ...] = ()) -> pl.D
     kept = [k for k in range(len(values)) if k not in skip]
     periods = [MONDAY + timedelta(weeks=k) for k in kept]
     return pl.DataFrame({"period": periods, name: [values[k] for k in kept]})
+
+
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(0, "0 rows"), (1, "1 row"), (1.0, "1 row"), (2, "2 rows"), (0.5, "0.5 rows"),
+     (np.int64(21_613), "21,613 rows")],
+)  # fmt: skip
+def test_one_of_something_is_no_several(number, told):
+    assert counted(number, "row") == told
+    assert counted(number, "row has", "rows have").startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [(1e-7, "0.000000100"), (2.346e-5, "0.0000235"), (0.00012, "0.000120"), (1e-13, "1.0e-13")],
+)
+def test_an_amount_has_three_digits_and_no_exponent_that_a_reader_meets(value, told):
+    assert amount(value) == told
 
 
 def test_a_table_has_no_type_no_quotes_and_its_amounts_at_the_right():
@@ -120,8 +139,8 @@ def test_a_candidate_that_may_not_challenge_is_told_though_its_error_is_less():
 
 
 def test_a_figure_stands_between_how_it_is_read_and_what_it_shows():
-    picture = figures.nothing("no row has a value")
-    picture.reading = "Look at *both* ends."
+    picture = plots.ranking(["a", "b"], [2.0, 1.0], "x")
+    picture.reading, picture.finding = "Look at *both* ends.", "No row has a value."
     above, drawn, below = reading.explained(picture)
     assert (above._repr_markdown_(), drawn) == ("Look at *both* ends.", picture)
     assert below == "No row has a value."

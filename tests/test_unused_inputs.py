@@ -10,7 +10,7 @@ import pytest
 from small_classes import EARLIER, NUMBER, Shelf, table
 from test_verdict import RULES
 
-from loopbook.models.measures import column_value
+from loopbook.models.measures import decimal
 from loopbook.monitoring import drift, quality, verdict
 from loopbook.monitoring.drift import ColumnDrift
 from loopbook.records.roles import CHAMPION
@@ -90,7 +90,7 @@ def test_a_real_version_uses_what_it_was_fitted_on():
      (-122.0, "-122"), (0.0, "0"), (12_345.6, "12,345.6"), (1_234_567.8, "1,234,568")],
 )  # fmt: skip
 def test_a_value_of_a_column_has_no_exponent_and_a_year_no_comma(value, told):
-    assert column_value(value) == told
+    assert decimal(value) == told
 
 
 def test_bins_of_millions_and_of_years_are_named_as_people_write_them():

@@ -13,12 +13,12 @@ from small_house import ROOT
 from loopbook.data import sources, validation
 from loopbook.data.splits import PART
 from loopbook.models.evaluation import Confidence, Interval
-from loopbook.models.inference import sha256
 from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, quality, verdict
 from loopbook.project import clock, knobs
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import MonitorError
+from loopbook.project.files import sha256
 from loopbook.records import verdicts
 from loopbook.registry import reference
 from loopbook.registry.reader import Version
@@ -200,7 +200,8 @@ def test_a_tiny_window_is_watched_and_nothing_else_is_said_of_its_inputs(world, 
     for some in (world.fresh[:rows], bare):
         found = world.judge(world.window(some))
         assert found.level == "watch"
-        assert f"only {rows} answers in the window" in found.reasons[0]
+        answers = "1 answer" if rows == 1 else f"{rows} answers"
+        assert f"only {answers} in the window" in found.reasons[0]
         assert not [reason for reason in found.reasons if "grade" in reason or "moved" in reason]
 
 

@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 from loopbook.cli import main as cli
 from loopbook.data import prediction_log
 from loopbook.loop import upkeep
-from loopbook.models.inference import sha256
 from loopbook.project.contract import read_contract
 from loopbook.project.errors import VerificationError
+from loopbook.project.files import sha256
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 from loopbook.provenance import (
@@ -350,7 +350,7 @@ def test_a_person_accepts_what_was_changed_with_a_reason_and_seals_what_never_wa
     turn = project.var / "loop/turns/000001.json"
     turn.write_text("{}")
     shutil.copy(turn, turn.with_name("000002.json"))
-    assert "not sealed: 1 turns" in verification.verify(project).notes[0]
+    assert "not sealed: 1 turn." in verification.verify(project).notes[0]
     name = "var/loop/turns/000001.json"
     words = ["--accept", name, "--reason", "a test", "--seal", "--json"]
     code, told = typed("verify", *words)

@@ -4,9 +4,12 @@ import ipywidgets as widgets
 import polars as pl
 import pytest
 import small_classes
-from small_classes import NUMBER
+from small_classes import NUMBER, as_yaml
 
-from loopbook.pages import links, nearest, what_if, windows
+from loopbook.pages import answers, links, nearest, what_if, windows
+from loopbook.pages import inputs as inputs_of
+from loopbook.project.paths import Project
+from loopbook.records.roles import CHAMPION
 from loopbook.registry.reference import monitored
 
 ABOUT = small_classes.table(NUMBER)
@@ -24,9 +27,9 @@ def inputs() -> dict[str, widgets.Widget]:
 def test_a_link_moves_every_input_and_comes_back_the_same():
     moved = inputs()
     given = {"size": "7.5", "rooms": "4", "zone": "b", "new": "true"}
-    assert what_if.take(moved, given) == []
+    assert inputs_of.take(moved, given) == []
     assert [widget.value for widget in moved.values()] == [7.5, 4, "b", True]
-    assert {name: what_if._as_text(w.value) for name, w in moved.items()} == given
+    assert {name: inputs_of.as_text(w.value) for name, w in moved.items()} == given
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_a_link_moves_every_input_and_comes_back_the_same():
 )
 def test_a_value_that_a_link_asks_for_in_vain_is_told_and_moves_nothing(name, text, told):
     unmoved = inputs()
-    assert what_if.take(unmoved, {name: text}) == [told]
+    assert inputs_of.take(unmoved, {name: text}) == [told]
     assert [w.value for w in unmoved.values()] == [w.value for w in inputs().values()]
     assert "<b>" not in windows.what_if([told]).rsplit("</style>", maxsplit=1)[-1]
 
@@ -73,3 +76,26 @@ def test_no_row_is_shown_where_the_contract_marks_a_sensitive_input():
     about = ABOUT.model_copy(update={"features": features})
     assert nearest.refusal(ABOUT) == ""
     assert "none is shown" in nearest.page(pl.DataFrame(), about, nearest.refusal(about))
+
+
+def test_the_inputs_stand_before_the_model_that_answers_is_loaded(tmp_path, monkeypatch):
+    """In a kernel the page waits for no graph: what answers comes after it."""
+    (tmp_path / "contract.yaml").write_text(as_yaml(ABOUT), encoding="utf-8")
+    waiting = []
+    monkeypatch.setattr(what_if, "_beside_the_page", lambda: waiting.append)
+    monkeypatch.setattr(answers, "load", lambda *_: pytest.fail("loaded before it was asked"))
+    shelf = small_classes.Shelf(NUMBER)
+    page = what_if.sliders(Project(tmp_path), shelf, shelf.held("", CHAMPION))
+    _, sliders, shown = page.children
+    assert len(sliders.children) == len(ABOUT.features)
+    assert "its answer follows" in shown.value
+    assert len(waiting) == 1
+    monkeypatch.undo()
+    waiting.pop()()
+    assert "add up to the difference" in shown.value
+
+
+def test_inputs_are_told_in_the_words_of_the_contract():
+    assert answers.words("size", ABOUT) == ABOUT.label("size")
+    for name, about in {**ABOUT.trailing, **ABOUT.computed}.items():
+        assert answers.words(name, ABOUT) == about.meaning.rstrip(".")

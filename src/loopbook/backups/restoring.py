@@ -19,6 +19,7 @@ from loopbook.data import prediction_log
 from loopbook.features import store as feature_store
 from loopbook.project.addresses import sqlite_address
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import BackupError
 from loopbook.project.paths import Project
 from loopbook.project.template import identity_of
@@ -69,7 +70,7 @@ def _lines(path: Path, about: Mapping[str, Any]) -> list[str]:
     taken = about["taken_at"][:16].replace("T", " ")
     lines = [
         f"{path}: {about['contract']} as of {taken} UTC by loopbook {about['loopbook']}, "
-        f"{len(about['files']):,} files, {size / 1e6:,.1f} MB; each is as it was taken."
+        f"{counted(len(about['files']), 'file')}, {size / 1e6:,.1f} MB; each is as it was taken."
     ]
     return [*lines, *(f"Not in it: {what}." for what in about["left_out"])]
 
@@ -83,7 +84,7 @@ def _refuse_filled_var(project: Project) -> None:
     if there:
         first = ", ".join(sorted(there)[:3])
         raise BackupError(
-            f"{project.var}: holds {len(there):,} files already ({first}), and no backup is put over "
+            f"{project.var}: holds {counted(len(there), 'file')} already ({first}), and no backup is put over "
             "them. Restore into a new clone of the project, or move var/ away first."
         )
 

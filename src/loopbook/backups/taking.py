@@ -24,6 +24,7 @@ from loopbook.project import waits
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.counts import counted
 from loopbook.project.database import shown
 from loopbook.project.errors import BackupError
 from loopbook.project.paths import Project, tracking_address
@@ -55,7 +56,9 @@ class Taken:
 
     def lines(self) -> list[str]:
         others = f", with {' and '.join(self.stores)}" if self.stores else ""
-        said = f"Wrote {self.path}: {self.files:,} files, {self.size / 1e6:,.1f} MB{others}."
+        said = (
+            f"Wrote {self.path}: {counted(self.files, 'file')}, {self.size / 1e6:,.1f} MB{others}."
+        )
         return [said, *(f"Not in it: {what}." for what in self.left_out)]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from loopbook.pipeline import graph
 from loopbook.project import waits
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,7 +35,11 @@ class Checked:
     def lines(self) -> list[str]:
         """For people."""
         some = self.stale
-        tasks = f"{len(some)} tasks would run: {', '.join(some)}" if some else "nothing would run"
+        tasks = (
+            f"{counted(len(some), 'task')} would run: {', '.join(some)}"
+            if some
+            else "nothing would run"
+        )
         return [
             *self.table_lines(),
             f"contract.yaml, env.yaml and pipeline.yaml are in order; {tasks}.",

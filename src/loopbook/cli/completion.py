@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any
 
 from loopbook.project import paths
+from loopbook.project.counts import counted
 
 Complete = Callable[[str], list[Any]]
 
@@ -101,7 +102,7 @@ def snapshots() -> Iterator[tuple[str, str]]:
     from loopbook.project.files import read_json
 
     for path in paths.current().snapshots.glob("*.json"):
-        yield path.stem[:12], f"{read_json(path)['rows']:,} rows"
+        yield path.stem[:12], f"{counted(read_json(path)['rows'], 'row')}"
 
 
 # their modules import NumPy and the engines, which takes longer than a key press may

@@ -11,6 +11,7 @@ import typer
 from loopbook.cli import completion
 from loopbook.cli.loop import Changes, changes_of
 from loopbook.project import paths
+from loopbook.project.counts import counted
 
 
 def plan(
@@ -43,7 +44,7 @@ def plan(
         from loopbook.pipeline import task_inputs
 
         written = task_inputs.write(paths.current(), Path(into), changes_of(changes))
-        print(f"Wrote {len(written)} files to {into}.")
+        print(f"Wrote {counted(len(written), 'file')} to {into}.")
         return
     resolved = tasks.plan(paths.current(), changes_of(changes))
     if not task:

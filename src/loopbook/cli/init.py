@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from loopbook.project.paths import Project
     from loopbook.proposal.placing import Placed
     from loopbook.proposal.proposals import Proposal
+from loopbook.project.counts import counted
 from loopbook.proposal.wishes import Wishes
 
 Target = Annotated[
@@ -140,7 +141,9 @@ def _told(project: "Project", placed: "Placed", build: str) -> None:
         print("\nNext: take over what you want, then loopbook check")
         return
     guessed = project.contract.read_text(encoding="utf-8").count("# GUESSED")
-    print(f"\nWrote {project.contract.name}; {_lines(guessed)} marked GUESSED. Read it.")
+    print(
+        f"\nWrote {project.contract.name}; {counted(guessed, 'line is', 'lines are')} marked GUESSED. Read it."
+    )
     if placed.knobs:
         print("Set in env.yaml: " + ", ".join(placed.knobs))
     print("\n".join(placed.check))
@@ -151,10 +154,6 @@ def _told(project: "Project", placed: "Placed", build: str) -> None:
             "The build would stop with this. Correct contract.yaml or the table, then: loopbook check"
         )
         raise typer.Exit(1)
-
-
-def _lines(count: int) -> str:
-    return "1 line is" if count == 1 else f"{count} lines are"
 
 
 COMMANDS = {init: "Next: read contract.yaml, then loopbook build"}

@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 
 from loopbook.data import prediction_log
 from loopbook.project.contract import read_contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import KnobError, PredictionLogError
 from loopbook.project.files import replacing
 from loopbook.project.knobs import read_moment
@@ -38,7 +39,7 @@ def export(project: Project, path: str, since: str, until: str) -> list[str]:
             writer.close()
     finally:
         log.close()
-    return [f"Wrote {count:,} answers to {path}."]
+    return [f"Wrote {counted(count, 'answer')} to {path}."]
 
 
 def prune(project: Project, older_than: str) -> list[str]:
@@ -54,4 +55,4 @@ def prune(project: Project, older_than: str) -> list[str]:
         count = kept_rows.prune(project, log, before)
     finally:
         log.close()
-    return [f"Deleted {count:,} answers received before {before:%Y-%m-%d %H:%M} UTC."]
+    return [f"Deleted {counted(count, 'answer')} received before {before:%Y-%m-%d %H:%M} UTC."]

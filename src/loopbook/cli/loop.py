@@ -10,6 +10,7 @@ import typer
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths, waits
+from loopbook.project.counts import counted
 
 Changes = Annotated[
     list[str] | None,
@@ -88,7 +89,9 @@ def loop(
         report(record, lambda: ["", *loops.summary(record)], as_json=as_json)
         raise typer.Exit(EXIT_CODES[record["outcome"]])
     minutes = interval or read_knobs(here.knobs, knobs).loop_interval_minutes
-    print(f"A turn every {minutes:g} minutes, and when somebody asks for one. Ctrl-C ends it.")
+    print(
+        f"A turn every {counted(minutes, 'minute')}, and when somebody asks for one. Ctrl-C ends it."
+    )
     loops.run(
         here,
         interval_s=minutes * 60,

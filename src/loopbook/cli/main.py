@@ -26,6 +26,7 @@ from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
 from loopbook.cli.printed import Json, as_text, only_json, report
 from loopbook.project import paths, volumes, waits
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
 
 app = typer.Typer(
@@ -149,7 +150,9 @@ def score(
 
     def lines() -> list[str]:
         resumed = f", {done.resumed_rows:,} of them done before" if done.resumed_rows else ""
-        wrote = f"Wrote {done.rows:,} rows to {done.path} by {contract.name} v{done.version}"
+        wrote = (
+            f"Wrote {counted(done.rows, 'row')} to {done.path} by {contract.name} v{done.version}"
+        )
         return [f"{wrote}{resumed}.", *(f"Unknown: {column}." for column in done.unknown)]
 
     report(done, lines, as_json=as_json)

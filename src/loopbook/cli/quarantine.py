@@ -12,6 +12,7 @@ import typer
 from loopbook.cli.printed import Json, report
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +80,9 @@ def release(ids: Ids, reason: Reason = "") -> None:
     entries = _decide(ids, RELEASED, reason)
     truths = [entry.row for entry in entries if entry.row.origin == FEEDBACK]
     _let_in(truths)
-    print(f"{_counted(entries)} released, and used from the next build on: loopbook build")
+    print(
+        f"{counted(len(entries), 'row is', 'rows are')} released, and used from the next build on: loopbook build"
+    )
     if truths:
         print("Ground truth is in the prediction log now, for monitoring: loopbook monitor")
 
@@ -90,7 +93,9 @@ def drop(ids: Ids, reason: Reason = "") -> None:
     from loopbook.data.quarantine import DROPPED
 
     entries = _decide(ids, DROPPED, reason)
-    print(f"{_counted(entries)} dropped, and left out of every build from now on.")
+    print(
+        f"{counted(len(entries), 'row is', 'rows are')} dropped, and left out of every build from now on."
+    )
 
 
 def _let_in(truths: Sequence[Any]) -> None:
@@ -157,10 +162,6 @@ def described(entry: Entry) -> list[str]:
 
 def _at(moment: Any) -> str:
     return f"{moment:%Y-%m-%d %H:%M} UTC"
-
-
-def _counted(entries: Sequence[Entry]) -> str:
-    return f"{len(entries):,} row{'s are' if len(entries) != 1 else ' is'}"
 
 
 def _as_json(entry: Entry) -> dict[str, Any]:

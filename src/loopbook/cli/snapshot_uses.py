@@ -9,6 +9,7 @@ from typing import Any
 from loopbook.cli.printed import table
 from loopbook.data import snapshots
 from loopbook.project.contract import read_contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import SourceError
 from loopbook.project.paths import Project
 from loopbook.registry import tracking
@@ -67,8 +68,8 @@ def prune(project: Project) -> list[str]:
     """Delete what nothing uses, and say what was deleted, what was kept, and why."""
     deleted, kept = snapshots.prune(project.snapshots, uses(project))
     freed = sum(s.bytes for s in deleted) / 1e6
-    lines = [f"deleted  {s.short}  {s.rows:,} rows: no version uses it" for s in deleted]
-    lines += [f"kept     {s.short}  {s.rows:,} rows: {why}" for s, why in kept]
+    lines = [f"deleted  {s.short}  {counted(s.rows, 'row')}: no version uses it" for s in deleted]
+    lines += [f"kept     {s.short}  {counted(s.rows, 'row')}: {why}" for s, why in kept]
     return [*lines, f"{len(deleted)} deleted ({freed:.1f} MB), {len(kept)} kept."]
 
 

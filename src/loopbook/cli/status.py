@@ -15,6 +15,7 @@ from loopbook.loop.guards import Limits
 from loopbook.pipeline import graph
 from loopbook.project.clock import both_clocks, parse_instant, utc_now
 from loopbook.project.contract import read_contract
+from loopbook.project.counts import counted
 from loopbook.project.files import read_json
 from loopbook.project.knobs import Knobs, read_knobs
 from loopbook.project.paths import Project
@@ -156,7 +157,7 @@ def champion_lines(told: Mapping[str, Any]) -> list[str]:
     since = "by hand"
     if told["promoted_at"]:
         since = both_clocks(told["promoted_as_of"], told["promoted_at"])
-        since += f", {told['days']} days ago"
+        since += f", {counted(told['days'], 'day')} ago"
     text = labelled("champion", f"{told['label']} ({told['candidate']}), promoted {since}")
     if told["kind"] == BY_HAND:
         text += labelled("by hand", f"by {told['by']}: {told['reason']}")
@@ -177,7 +178,10 @@ def last_lines(told: Mapping[str, Any]) -> list[str]:
         both = both_clocks(turn["as_of"], turn["done_at"])
         text += labelled("last turn", f"{both}. {turn['outcome']}: {turn['reason']}")
     if count := told["set_aside"]:
-        text += labelled("set aside", f"{count:,} rows wait for a decision: loopbook quarantine")
+        text += labelled(
+            "set aside",
+            f"{counted(count, 'row waits', 'rows wait')} for a decision: loopbook quarantine",
+        )
     if told["open_turn"]:
         left = f"at {told['open_turn']}; go on with it: loopbook loop --once"
         text += labelled("open turn", left)

@@ -19,6 +19,7 @@ from loopbook.data.log_tables import COLUMNS, as_table
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.data.truths import ASKED_AT_ONCE, known_truths, parts
 from loopbook.project.clock import from_micros, to_micros
+from loopbook.project.counts import counted
 
 LONGEST_ID = 32
 
@@ -142,8 +143,8 @@ def why_absent(log: PredictionLog, name: str) -> str:
     for before, done, answers in rows:
         if to_micros(made) < before <= done:
             return (
-                f"it was made at {made:%Y-%m-%d %H:%M} UTC, and {answers:,} answers received before "
-                f"{from_micros(before):%Y-%m-%d %H:%M} UTC were pruned, done at "
+                f"it was made at {made:%Y-%m-%d %H:%M} UTC, and the log was pruned of {counted(answers, 'answer')} "
+                f"received before {from_micros(before):%Y-%m-%d %H:%M} UTC, done at "
                 f"{from_micros(done):%Y-%m-%d %H:%M} UTC. Look for it in a copy from before: "
                 "LOOPBOOK_PREDICTION_LOG=… names the database to read."
             )

@@ -16,6 +16,7 @@ from loopbook.data.places import described
 from loopbook.data.rules import SHOWN
 from loopbook.data.usable_rows import Sifted
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.knobs import Knobs, read_as_of
 from loopbook.project.paths import Project
 
@@ -47,7 +48,7 @@ class Rehearsed:
     def lines(self) -> Iterator[str]:
         """For people."""
         moment = f" as of {self.as_of:%Y-%m-%d %H:%M} UTC" if self.as_of else ""
-        yield f"{self.source}: {self.read:,} rows, {self.usable:,} usable{moment}."
+        yield f"{self.source}: {counted(self.read, 'row')}, {self.usable:,} usable{moment}."
         yield from (f"  {sentence}" for sentence in self.left_out)
         shown = ", ".join(f"{part} {self.parts[part]:,}" for part in splits.PARTS)
         yield f"  Parts: {shown}."
@@ -85,8 +86,8 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
     )
     ours = 0 if served.rows is None else served.rows.height
     later = readable.rows.height + ours - known.height
-    told = [f"{_rows(later)} not known yet, or in both places."] if later else []
-    told += [f"{_rows(f['rows'])} left out: {f['reason']}" for f in faults if f["rows"]]
+    told = [f"{counted(later, 'row')} not known yet, or in both places."] if later else []
+    told += [f"{counted(f['rows'], 'row')} left out: {f['reason']}" for f in faults if f["rows"]]
     told += list(_set_aside(readable, found))
     told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []
     return Rehearsed(
@@ -107,17 +108,13 @@ def _set_aside(*sifted: Sifted) -> Iterator[str]:
     aside = [row for found in sifted for row in found.aside]
     if aside:
         first = "; ".join(f"{row.key}: {', '.join(row.reasons)}" for row in aside[:SHOWN])
-        yield f"{_rows(len(aside))} would be set aside; first: {first}"
+        yield f"{counted(len(aside), 'row')} would be set aside; first: {first}"
     for count, what in (
         (sum(found.released for found in sifted), "used because a person let them in"),
         (sum(found.dropped for found in sifted), "dropped by a person"),
     ):
         if count:
-            yield f"{_rows(count)} {what}."
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' if count != 1 else ''}"
+            yield f"{counted(count, 'row')} {what}."
 
 
 def _hints(parted: pl.DataFrame, contract: Contract, knobs: Knobs) -> Iterator[str]:

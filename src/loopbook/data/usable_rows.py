@@ -16,6 +16,7 @@ from loopbook.data import aside_rows, instants, rules
 from loopbook.data.aside_rows import Reading, Row
 from loopbook.data.rules import Failure, Rule
 from loopbook.project.clock import EVENT_TS, KNOWN_TS
+from loopbook.project.counts import counted
 
 READ, TABLE = "source", "table"  # the readings of a build: as it opens the source, and its rows
 
@@ -49,17 +50,14 @@ class Sifted:
     def sentence(self) -> str:
         """What was set aside, for people, with what to type."""
         counts = ((len(self.aside), "set aside"), (self.dropped, "dropped by a person"))
-        parts = [f"{n:,} {row_word(n)} {what}" for n, what in counts if n]
+        parts = [f"{counted(n, 'row was', 'rows were')} {what}" for n, what in counts if n]
         if self.released:
-            parts.append(f"{self.released:,} {row_word(self.released)} used because a person let")
+            parts.append(
+                f"{counted(self.released, 'row was', 'rows were')} used because a person let"
+            )
             parts[-1] += " them in"
         told = "; ".join(parts) or "no row was set aside"
         return told + (". See them: loopbook quarantine" if parts else "")
-
-
-def row_word(count: int) -> str:
-    """`row was` or `rows were`."""
-    return "row was" if count == 1 else "rows were"
 
 
 def sift(reading: Reading, decisions: Decisions, *, share: float) -> Sifted:

@@ -20,6 +20,7 @@ from loopbook.features import store as feature_store
 from loopbook.features.change_points import Spread
 from loopbook.project import clock, waits, workers
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.counts import counted
 from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
 from loopbook.records import seals
@@ -88,8 +89,8 @@ def _materialized(
     return [
         f"feature store  {contract.name}: from {before} to {done.as_of:%Y-%m-%d %H:%M} UTC "
         f"({done.reason})",
-        f"written        {done.points:,} change points of {done.entities:,} entities, "
-        f"from {facts.height:,} facts",
+        f"written        {counted(done.points, 'change point')} of {counted(done.entities, 'entity', 'entities')}, "
+        f"from {counted(facts.height, 'fact')}",
         f"good until     {done.as_of + feature_store.AHEAD:%Y-%m-%d}; materialize again before",
     ]
 
@@ -121,7 +122,9 @@ class Shown:
         if not self.newest:
             lines.append("No fact about it was known; a count is 0 and the rest is imputed.")
         else:
-            lines.append(f"{self.facts:,} facts were known, the newest of {self.newest:%Y-%m-%d}.")
+            lines.append(
+                f"{counted(self.facts, 'fact was', 'facts were')} known, the newest of {self.newest:%Y-%m-%d}."
+            )
         width = max(map(len, self.features))
         lines.append(f"{'':{width}}  {'computed':>12}  {'in the store':>12}")
         for name, told in self.features.items():

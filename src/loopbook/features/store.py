@@ -29,6 +29,7 @@ from loopbook.features.history import ENTITY
 from loopbook.project import waits
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, from_micros, to_micros
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.database import KINDS, connect_database, shown, told_as
 from loopbook.project.errors import FeatureStoreError
 from loopbook.project.paths import Project
@@ -161,7 +162,7 @@ class FeatureStore:
             return Materialized(as_of, since, 0, 0, "it is up to date")
         changed = None if since is None else self._changed(known_facts, since, as_of)
         span = change_points.Span(since, as_of, as_of + AHEAD)
-        waits.at(f"computing the features of {known_facts.height:,} facts")
+        waits.at(f"computing the features of {counted(known_facts.height, 'fact')}")
         parts = change_points.parts(self.contract, known_facts, changed, span, is_whole=not spread)
         points = change_points.of_parts(parts, spread)
         about = {

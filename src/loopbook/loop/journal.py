@@ -11,6 +11,7 @@ from typing import Any
 from loopbook.monitoring import notifications
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopError
 from loopbook.project.knobs import Knobs
 from loopbook.project.paths import Project
@@ -71,7 +72,7 @@ def alert_of_failure(project: Project, record: Mapping[str, Any], knobs: Knobs) 
         failures += 1
     if failures >= knobs.loop_alert_failures:
         notifications.send(
-            f"loopbook: {failures} turns of the loop failed, one after the other. "
+            f"loopbook: {counted(failures, 'turn')} of the loop failed, one after the other. "
             f"{record['reason']}",
             record,
         )

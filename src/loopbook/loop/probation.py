@@ -19,6 +19,7 @@ from loopbook.models.measures import Measure
 from loopbook.models.task import Task
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.paths import Project
 from loopbook.records import roles
 
@@ -123,7 +124,7 @@ def judge(
         said = terms.measure.said_change
         numbers = (
             f"its error is {said(interval.mean)} from its predecessor's on the same "
-            f"{count:,} requests ({said(interval.low)} to {said(interval.high)})"
+            f"{counted(count, 'request')} ({said(interval.low)} to {said(interval.high)})"
         )
         if interval.low > terms.margin:
             return "failed", f"{champion['label']} is worse: {numbers}"

@@ -41,6 +41,7 @@ from loopbook.pipeline import graph_files, runs
 from loopbook.project import clock, waits
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import ReplayError
 from loopbook.project.files import read_json, replacing, write_json
 from loopbook.project.knobs import Knobs, read_knobs
@@ -162,7 +163,7 @@ def planned(events: pl.Series, options: Options, knobs: Knobs) -> dict[str, Any]
     learnt = (start - events.min()) / timedelta(days=1)
     if before < knobs.gate_min_rows or learnt <= days:
         raise ReplayError(
-            f"--start {start:%Y-%m-%d}: found {before:,} rows before it, over "
+            f"--start {start:%Y-%m-%d}: found {counted(before, 'row')} before it, over "
             f"{max(learnt, 0):.0f} days; expected at least {knobs.gate_min_rows:,} (gate_min_rows) "
             f"over more than {days} days (validation_days and test_days). {span} Choose a later "
             "--start, or lower these knobs in env.yaml."

@@ -23,6 +23,7 @@ from loopbook.models.shift_walks import Step, Walk, residuals
 from loopbook.models.task import Task
 from loopbook.models.truths import DAY_US, Truths, softmax
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.knobs import Knobs
 
 STANDS_HALF_LIVES = 2  # so long a state stands though none was made since
@@ -105,7 +106,7 @@ class State:
         if late <= 0 or not any(self.shift):
             return self
         share = 0.5 ** (late / self.half_life_days)
-        why = f"it is {days:,} days old, so {share:.0%} of it is left. Make it anew."
+        why = f"it is {counted(days, 'day')} old, so {share:.0%} of it is left. Make it anew."
         return replace(
             self,
             shift=tuple(share * number for number in self.shift),
@@ -313,14 +314,14 @@ def _standing(task: Task, before: State, as_of: datetime, digest: str, why: str)
 
 def _reason(step: Step, rule: Rule) -> str:
     if step.truths < rule.least_truths:
-        known = f"{step.truths:,} truths are known, expected {rule.least_truths:,} or more"
+        known = f"{counted(step.truths, 'truth is', 'truths are')} known, expected {rule.least_truths:,} or more"
         return f"{known}: the shift falls back to 0."
     if step.at_bound:
         far = float(np.abs(step.wanted).max())
         return f"the level is {far:.3g} and the bound {step.most:.3g}: the shift is at its bound."
     if np.abs(step.wanted - step.shift).max() > 1e-12:
         return f"the level moves by more than {step.most_a_day:.3g} a day: the shift follows it."
-    return f"the level of {step.truths:,} truths."
+    return f"the level of {counted(step.truths, 'truth')}."
 
 
 def _digest(task: Task, rows: Truths, as_of: datetime, rule: Rule, still: Any) -> str:

@@ -3,7 +3,6 @@
 It imports ONNX Runtime and no training library; `export` makes the graphs.
 """
 
-import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -76,8 +75,3 @@ def _taken(matrix: np.ndarray, shift: np.ndarray | None) -> dict[str, np.ndarray
     if shift is None:
         return {INPUT: matrix}
     return {INPUT: matrix, SHIFT: np.atleast_2d(np.asarray(shift, np.float32))}
-
-
-def sha256(content: bytes) -> str:
-    """The digest by which the registry knows a file."""
-    return hashlib.sha256(content).hexdigest()

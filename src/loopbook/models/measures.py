@@ -13,6 +13,7 @@ import numpy as np
 
 Losses = Callable[[np.ndarray, np.ndarray], np.ndarray]
 PARITY_TOLERANCE = 1e-4  # how far the answers of a graph may be from those of its model
+MOST_DECIMALS = 12  # of a number without an exponent
 LEAST_PROBABILITY = 1e-7  # what a float32 holds beside 1, so that a loss is finite
 
 
@@ -97,6 +98,7 @@ def amount(value: float, *, signed: bool = False) -> str:
     """Three significant digits, all of them before the point where there are more.
 
     A sum of a thousand and more has its thousands told apart; what is no number is said so.
+    Only what is below 1e-10 has an exponent.
     """
     if not np.isfinite(value):
         return "not known" if np.isnan(value) else f"{'-' if value < 0 else ''}infinity"
@@ -106,19 +108,19 @@ def amount(value: float, *, signed: bool = False) -> str:
         return f"{value:{sign},.0f}"
     if size == 0:
         return f"{0:{sign}}"
-    if size < 1e-4:
-        return f"{value:{sign}.1e}"
     digits = max(0, 2 - int(np.floor(np.log10(size))))
+    if digits > MOST_DECIMALS:
+        return f"{value:{sign}.1e}"
     return f"{value:{sign}.{digits}f}"
 
 
-def column_value(value: float, digits: int = 6) -> str:
-    """A value of a column: significant digits without an exponent; four have no comma (a year)."""
+def decimal(value: float, digits: int = 6) -> str:
+    """A number in significant digits, never with an exponent; four have no comma (a year)."""
     if not np.isfinite(value):
         return amount(value)
     size = abs(value)
     before = int(np.floor(np.log10(size))) + 1 if size else 1
-    told = f"{value:,.{min(max(0, digits - before), 12)}f}"
+    told = f"{value:,.{min(max(0, digits - before), MOST_DECIMALS)}f}"
     told = told.rstrip("0").rstrip(".") if "." in told else told
     return told if size >= 10_000 else told.replace(",", "")
 

@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from loopbook.models.evaluation import ALL, Interval
 from loopbook.models.margins import Scale
-from loopbook.models.measures import PARITY_TOLERANCE
+from loopbook.models.measures import PARITY_TOLERANCE, decimal
 from loopbook.models.task import Task
+from loopbook.project.counts import counted
 
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
 BETTER, NOT_WORSE, MAY_BE_WORSE, WORSE = "better", "not worse", "may be worse", "worse"
@@ -170,7 +171,8 @@ def _parity(e: Evidence, task: Task) -> Check:
     passed = e.parity <= PARITY_TOLERANCE
     verb = "answers as the fitted model does" if passed else "does not answer as the fitted model"
     difference = (
-        f"largest difference {e.parity:.1e} {task.parity_words}, allowed {PARITY_TOLERANCE:.0e}"
+        f"largest difference {decimal(e.parity, 2)} {task.parity_words}, "
+        f"allowed {decimal(PARITY_TOLERANCE, 2)}"
     )
     remedy = "another candidate (docs/candidates.md says which steps convert)"
     return Check("parity", passed, f"the export {verb} ({difference})", remedy)
@@ -184,7 +186,7 @@ def _latency(e: Evidence, gate: Gate) -> Check:
 
 def _rows(e: Evidence, gate: Gate) -> Check:
     passed = e.rows >= gate.min_rows
-    reason = f"{e.rows:,} rows that no compared model has seen, needed {gate.min_rows:,}"
+    reason = f"{counted(e.rows, 'row')} that no compared model has seen, needed {gate.min_rows:,}"
     remedy = (
         "more rows to judge by: test_days or holdout_share in env.yaml; or fewer that are asked "
         "for: gate_min_rows"
@@ -216,7 +218,7 @@ def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
     word = compared(overall, margin)
     passed = word == BETTER or (word == NOT_WORSE and overall.mean < 0)
     difference = (
-        f"{said(overall.mean)} on the same {overall.n:,} rows, interval "
+        f"{said(overall.mean)} on the same {counted(overall.n, 'row')}, interval "
         f"{said(overall.low)} to {said(overall.high)}, margin {said(margin)}"
     )
     if not passed and _mends_bias(e, gate) and overall.mean <= margin:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from loopbook.models.measures import amount
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from loopbook.models.evaluation import Interval
@@ -73,7 +74,7 @@ class Weighed:
         return (
             f"a retraining costs {amount(self.costs.retraining)} and would save about "
             f"{amount(self.saved)} ({amount(self.low)} to {amount(self.high)}) in "
-            f"{self.costs.days:g} days, if it took the growth of the error away"
+            f"{counted(self.costs.days, 'day')}, if it took the growth of the error away"
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from loopbook.models.measures import column_value
+from loopbook.models.measures import decimal
 from loopbook.models.task import task_of
 from loopbook.project.contract import Contract
 
@@ -71,7 +71,7 @@ def binning(column: pl.Series) -> Binning:
 def _told_apart(edges: np.ndarray) -> list[str]:
     """Numbers in as few digits as tell them apart: three, where that is enough, to six."""
     for digits in (3, 4, 5, 6):
-        ends = [column_value(edge, digits) for edge in edges]
+        ends = [decimal(edge, digits) for edge in edges]
         if len(set(ends)) == len(ends):
             break
     return ends

@@ -12,6 +12,7 @@ from typing import Any
 
 from loopbook.models.measures import amount
 from loopbook.monitoring.costs import Costs
+from loopbook.project.counts import counted
 from loopbook.records.turns import PROMOTED
 
 NOTHING = "The loop has retrained nothing yet, so no retraining has cost anything."
@@ -43,7 +44,7 @@ class Paid:
         elif self.saved is None:
             what = "saved is not measured yet"
         else:
-            what = f"saved {amount(self.saved)} on {self.requests:,} requests that both answered"
+            what = f"saved {amount(self.saved)} on {counted(self.requests, 'request')} that both answered"
         return f"{of}: cost {amount(self.cost)}, {what}; {amount(self.net, signed=True)}"
 
 

@@ -14,7 +14,7 @@ import polars as pl
 from scipy.stats import beta
 
 from loopbook.data.units import mistaken_for
-from loopbook.models.measures import column_value
+from loopbook.models.measures import decimal
 from loopbook.project.contract import Contract
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
@@ -131,7 +131,7 @@ def _implausible(
         return []
     share = strange.size / now.len()
     sentence = (
-        f"{name} lies outside {column_value(low)} to {column_value(high)} in {100 * share:.1f} % of the rows, where nearly "
+        f"{name} lies outside {decimal(low)} to {decimal(high)} in {100 * share:.1f} % of the rows, where nearly "
         f"all of the reference was{_mixed_up(strange, was, _unit_of(name, contract))}"
     )
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]
@@ -168,7 +168,7 @@ def _mixed_up(strange: np.ndarray, usual: np.ndarray, unit: str | None) -> str:
     middle, came = float(np.median(usual)), float(np.median(strange))
     other = mistaken_for(unit, middle, came)
     return (
-        f"; typically {column_value(came, 4)} where {column_value(middle, 4)} is usual, as with {other}"
+        f"; typically {decimal(came, 4)} where {decimal(middle, 4)} is usual, as with {other}"
         if other
         else ""
     )
@@ -204,6 +204,6 @@ def answer_faults(answers: np.ndarray) -> list[Fault]:
     """What is wrong with the answers themselves: all the same, though many were asked."""
     if len(answers) < 30 or np.ptp(answers, axis=0).max() > 0:
         return []
-    same = "the same probabilities" if answers.ndim > 1 else column_value(float(answers[0]))
+    same = "the same probabilities" if answers.ndim > 1 else decimal(float(answers[0]))
     sentence = f"all {len(answers):,} answers are {same}"
     return [Fault("answer", "constant", 1.0, 0.0, sentence, is_broken=True)]

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from loopbook.monitoring.costs import Costs, Weighed, weighed
+from loopbook.project.counts import counted
 from loopbook.records.verdicts import HEALTHY, INVESTIGATE, RETRAIN, WATCH
 
 if TYPE_CHECKING:
@@ -127,7 +128,7 @@ def judge(window: Window, rules: Rules) -> Verdict:
         age = window.champion_age_days
         if age is not None and age < rules.cooldown_days:
             rest = (
-                f"the champion serves for {age:.0f} days, and for {rules.cooldown_days:g} "
+                f"the champion serves for {counted(round(age), 'day')}, and for {rules.cooldown_days:g} "
                 "it is given time"
             )
             return Verdict(WATCH, [f"{worse[0]}; {rest}", *worse[1:], *notes])
@@ -162,7 +163,7 @@ def _want_of_data(window: Window, rules: Rules) -> list[str]:
     reasons = []
     if window.rows < rules.min_rows:
         reasons.append(
-            f"only {window.rows:,} answers in the window, {rules.min_rows:,} are needed to "
+            f"only {counted(window.rows, 'answer')} in the window, {rules.min_rows:,} are needed to "
             "judge its inputs"
         )
     if window.due and window.labels < rules.min_coverage * window.due:
@@ -172,7 +173,7 @@ def _want_of_data(window: Window, rules: Rules) -> list[str]:
         )
     elif window.labels < rules.min_labels:
         reasons.append(
-            f"too little ground truth: {window.labels:,} answers have it, {rules.min_labels:,} "
+            f"too little ground truth: {counted(window.labels, 'answer has', 'answers have')} it, {rules.min_labels:,} "
             "are needed to judge the error"
         )
     return reasons

@@ -13,6 +13,7 @@ from loopbook.models.measures import Measure, of_record
 from loopbook.pages import links
 from loopbook.pages.formats import Amount, changed, date, said
 from loopbook.pages.rendering import render
+from loopbook.project.counts import counted
 
 Record = Mapping[str, Any]
 
@@ -104,7 +105,7 @@ def why(decision: Record) -> str:
         return ""
     measure, _ = of_record(decision)
     told = (
-        f"{who} was chosen of {len(decision['ranked'])} candidates: its {measure.title} on the "
+        f"{who} was chosen of {counted(len(decision['ranked']), 'candidate')}: its {measure.title} on the "
         f"validation window was {measure.said(chosen['loss'])}"
     )
     others = [row for row in ranked if row["candidate"] not in (who, "baseline")]

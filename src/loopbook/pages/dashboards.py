@@ -5,15 +5,13 @@ finished records and the registry and computes nothing. A fault is shown as a
 sentence.
 """
 
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import ipywidgets as widgets
 
-from loopbook.pages import candidates as candidate_pages
-from loopbook.pages import links, start
+from loopbook.pages import build_records, links, start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.news import Loop
@@ -26,13 +24,12 @@ from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import CHAMPION
-from loopbook.registry import notes, reigns
 from loopbook.registry import reader as registry_reader
+from loopbook.registry import reigns
 from loopbook.registry.reader import Registry, Version
 
 EVERY = "every version"
 OF_VERSIONS = ("candidates", "model_card", "what_if")
-MOST_VERSIONS = 40  # each has a record to fetch
 WIDE = widgets.Layout(width="auto", max_width="420px")
 
 
@@ -92,7 +89,7 @@ def _start() -> str:
     versions = store.versions(contract.name)
     champion, refused = store.held(contract.name, CHAMPION), None
     if versions and champion is None:
-        decision = _decision(store, versions[0])
+        decision = build_records.decision_of(store, versions[0])
         why = decision.get("sentence") or versions[0].tags.get("gate_reason", "nobody said why")
         refused = why.removeprefix("Refused: "), version_pages.ways_on(versions[0].number, decision)
     turns = turn_records.listed(project)
@@ -108,7 +105,7 @@ def _start() -> str:
         window_records.listed(project),
         reigns.of_tags(store.model_tags(contract.name)) if versions else (),
         turns,
-        champion and _about(champion),
+        champion and build_records.about(champion),
         refused,
         now=utc_now(),
     )
@@ -153,7 +150,9 @@ def _by_window(project: Project, page: str, versions: list[Version]) -> widgets.
 
 
 def _no_champion(store: Registry, newest: Version) -> str:
-    return version_pages.no_champion(_about(newest), _decision(store, newest))
+    return version_pages.no_champion(
+        build_records.about(newest), build_records.decision_of(store, newest)
+    )
 
 
 def _number(record: Mapping[str, Any]) -> str:
@@ -176,7 +175,9 @@ def _of_window(
         return window_pages.drift(record, figures, text)
     if page == "performance":
         return window_pages.performance(record, figures)
-    happened = window_pages.happenings(records[: place + 1], [_about(held) for held in versions])
+    happened = window_pages.happenings(
+        records[: place + 1], [build_records.about(held) for held in versions]
+    )
     return window_pages.overview(record, happened, figures)
 
 
@@ -187,13 +188,15 @@ def _about_versions(
     project: Project, page: str, store: Registry, versions: list[Version]
 ) -> widgets.Widget:
     if page == "what_if":
-        from loopbook.pages import what_if  # ONNX Runtime: only this page waits for it
+        from loopbook.pages import what_if  # it imports this module
 
         return _by_version(store, versions, lambda held: what_if.sliders(project, store, held))
     if page == "model_card":
         return _by_version(store, versions, lambda held: _card(project, store, held))
-    shown = _by_version(store, versions, lambda held: _of_build(project, store, held))
-    return widgets.VBox([shown, widgets.HTML(guarded(_every_version, store, versions))])
+    shown = _by_version(store, versions, lambda held: build_records.of_build(project, store, held))
+    return widgets.VBox(
+        [shown, widgets.HTML(guarded(build_records.every_version, project, store, versions))]
+    )
 
 
 def _by_version(
@@ -232,48 +235,11 @@ def _named(held: Version, champion: Version | None) -> str:
     return f"v{held.number}: {held.tags.get('candidate', 'unknown')}{role}"
 
 
-def _about(held: Version) -> dict[str, str]:
-    return {**held.tags, "number": held.number, "run_id": held.run_id}
-
-
 def _card(project: Project, store: Registry, held: Version) -> str:
-    decision = _decision(store, held)
+    decision = build_records.decision_of(store, held)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
-    return version_pages.model_card(_about(held), card, decision, papers)
-
-
-def _of_build(project: Project, store: Registry, held: Version) -> str:
-    from loopbook.pages import build_plots  # Matplotlib: only a page of a build waits for it
-
-    decision = _decision(store, held)
-    ranked = decision.get("ranked", [])
-    runs = {row["candidate"]: store.run(row["run_id"]) for row in ranked if row.get("run_id")}
-    place = decision.get("comparison")
-    return candidate_pages.candidates(
-        _about(held),
-        decision,
-        figure=build_plots.behind(decision),
-        settings={name: run.params for name, run in runs.items() if run},
-        compared=notes.mlflow_page(tracking_address(project), place) if place else "",
-    )
-
-
-def _every_version(store: Registry, versions: list[Version]) -> str:
-    """The newest versions with the records of their builds, and who served when."""
-    from loopbook.pages import build_plots
-
-    ledger = reigns.of_tags(store.model_tags(versions[0].name))
-    ends = [*(reign.as_of for reign in ledger[1:]), None]
-    served: dict[str, list[tuple[str, str | None]]] = {}
-    for reign, until in zip(ledger, ends, strict=False):  # none has served: nothing ended
-        served.setdefault(reign.version, []).append((reign.as_of, until))
-    past = []
-    for held in versions[:MOST_VERSIONS]:
-        with contextlib.suppress(LoopbookError, ValueError):  # one without a record has no row
-            told = served.get(held.number, ())
-            past.append(candidate_pages.Past(_about(held), _decision(store, held), told))
-    return candidate_pages.versions(past, build_plots.over_versions(past))
+    return version_pages.model_card(build_records.about(held), card, decision, papers)
 
 
 def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | None, str]:
@@ -285,11 +251,6 @@ def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | N
         return page, statements.said(store, held, project.signers)
     except LoopbookError as error:
         return None, str(error)
-
-
-def _decision(store: Registry, held: Version) -> dict[str, Any]:
-    """The record of the build that made a version."""
-    return json.loads(store.content(held, "decision.json", "decision"))
 
 
 # -- all pages -----------------------------------------------------------------

@@ -12,6 +12,7 @@ from loopbook.models.measures import Measure
 from loopbook.pages import metrics
 from loopbook.pages.formats import Amount, asked, changed, number
 from loopbook.pages.rendering import render
+from loopbook.project.counts import counted
 from loopbook.provenance.answer_changes import AnswerChanges, ChangedAnswer
 from loopbook.provenance.code_changes import CodeChange
 from loopbook.provenance.differences import CAME_OUT, MADE_OF, Differences, Side
@@ -117,7 +118,7 @@ def _rows(rows: RowChanges | None) -> Section:
         said = "The snapshots are not the same, and not both of them are here."
         return Section("Rows", said)
     said = (
-        f"{rows.before:,} rows and {rows.after:,}: {rows.added:,} added, {rows.removed:,} removed, "
+        f"{counted(rows.before, 'row')} and {rows.after:,}: {rows.added:,} added, {rows.removed:,} removed, "
         f"{rows.corrected:,} corrected."
     )
     notes = [
@@ -132,8 +133,8 @@ def _rows(rows: RowChanges | None) -> Section:
         notes.append("The same rows with the same values, in another order or another form.")
     tables = []
     if rows.columns:
-        counted = [(name, Amount(f"{count:,}")) for name, count in rows.columns.items()]
-        tables.append(_table(("column", "rows corrected"), counted))
+        counts = [(name, Amount(f"{count:,}")) for name, count in rows.columns.items()]
+        tables.append(_table(("column", "rows corrected"), counts))
     shown = [("added", _key(key), "", "", "") for key in rows.added_keys]
     shown += [("removed", _key(key), "", "", "") for key in rows.removed_keys]
     shown += [

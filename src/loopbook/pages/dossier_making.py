@@ -5,8 +5,9 @@ sheet and its tests have modules of their own.
 """
 
 from collections.abc import Iterator
+from functools import partial
 
-from loopbook.models.measures import Measure
+from loopbook.models.measures import Measure, decimal
 from loopbook.pages import data_sheet, dossier_judging
 from loopbook.pages.blocks import Part, Person, Section, Table, Text, knobs, text, yes
 from loopbook.pages.formats import changed, day, said
@@ -129,13 +130,13 @@ def _threshold(told: Records) -> list[Text]:
 def _parity(told: Records) -> list[Part]:
     if told.get("card", "parity", "largest") is None:
         return ["How far its answers are from the fitted model's is not recorded."]
-    exponent = lambda value: f"{value:.1e}"  # noqa: E731
+    two_digits = partial(decimal, digits=2)
     return [
         "On ",
         told("card", "parity", "rows"),
         " rows the largest difference of their answers is ",
-        told("card", "parity", "largest", form=exponent),
+        told("card", "parity", "largest", form=two_digits),
         "; allowed is ",
-        told("card", "parity", "tolerance", form=exponent),
+        told("card", "parity", "tolerance", form=two_digits),
         ".",
     ]

@@ -44,16 +44,24 @@ class Form:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as a page has it; `narrow` is for a phone, None in a file of an earlier loopbook."""
+    """A figure as a page has it.
+
+    Attributes
+    ----------
+    narrow : for a phone; None in a file of an earlier loopbook
+    is_empty : whether it has nothing but its finding to show
+    """
 
     wide: Form
     narrow: Form | None = None
     finding: str = ""
+    is_empty: bool = False
 
 
 def written(drawing: Drawing) -> bytes:
     """The content of a figure's file."""
     held: dict[str, Any] = {"finding": drawing.finding, "spots": _plain(drawing.wide)}
+    held |= {"is_empty": True} if drawing.is_empty else {}
     if drawing.narrow:
         held["narrow"] = in_both_lights(drawing.narrow.svg).decode()
         held["narrow_spots"] = _plain(drawing.narrow)
@@ -75,7 +83,8 @@ def read(content: bytes) -> Drawing:
         held = json.loads(unescape(match[1].decode()))
         spots, narrow_spots = (_spots(held.get(name, ())) for name in ("spots", "narrow_spots"))
         narrow = Form(held["narrow"].encode(), narrow_spots) if held.get("narrow") else None
-        return Drawing(Form(HELD.sub(b"", content), spots), narrow, str(held["finding"]))
+        wide, is_empty = Form(HELD.sub(b"", content), spots), bool(held.get("is_empty"))
+        return Drawing(wide, narrow, str(held["finding"]), is_empty)
     except (ValueError, LookupError, TypeError, AttributeError):
         return Drawing(Form(content))
 

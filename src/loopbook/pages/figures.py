@@ -68,11 +68,13 @@ class Picture(Figure):
     ----------
     reading : how to read it, a sentence or two in Markdown
     finding : what it shows, computed: a plain sentence, to stand below it
+    is_empty : whether there is nothing to show, so that the sentence stands alone on a page
     phone : what draws it in the width of a phone
     """
 
     reading = ""
     finding = ""
+    is_empty = False
     phone: Callable[[], Picture] | None = None
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -106,7 +108,7 @@ class Picture(Figure):
         kind = options.pop("format", suffix.removeprefix("."))
         if kind == "svg":
             phone = self.phone().form() if self.phone else None
-            content = drawings.written(Drawing(self.form(), phone, self.finding))
+            content = drawings.written(Drawing(self.form(), phone, self.finding, self.is_empty))
         elif kind == "png" and not options:
             content = self._repr_png_()
         else:
@@ -294,5 +296,5 @@ def nothing(why: str = "nothing to show in this window") -> Picture:
     drawn, axis = figure(44)
     axis.set_axis_off()
     axis.text(0.5, 0.5, why, ha="center", va="center", color=REFERENCE)
-    drawn.finding = f"{why[:1].upper()}{why[1:]}."
+    drawn.finding, drawn.is_empty = f"{why[:1].upper()}{why[1:]}.", True
     return drawn

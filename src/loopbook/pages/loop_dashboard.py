@@ -12,6 +12,7 @@ from typing import Any
 import ipywidgets as widgets
 
 from loopbook.monitoring import costs, paid
+from loopbook.pages import kept_drawings
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
@@ -36,7 +37,7 @@ def show() -> widgets.Widget:
     records = turn_records.listed(project)
     sentences = [*waiting(project), *_paid(project, records)]
     head = guarded(turn_pages.top, records, sentences, command="make loop")
-    return framed("loop", widgets.HTML(head), *_replays(project), *_turns(records))
+    return framed("loop", widgets.HTML(head), *_replays(project), *_turns(project, records))
 
 
 def waiting(project: Project) -> list[str]:
@@ -90,12 +91,12 @@ def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
     policies = drawn.read_bytes() if drawn.exists() else None
     records = [record for record in result["turns"] if turn_records.is_turn(record)]
     # the policies' figure has the verdicts and promotions too
-    over_time = figure(records) if policies is None else None
+    over_time = figure(project, records) if policies is None else None
     root = f"{folder.relative_to(project.root)}/loop/"
     return replay_pages.replay(result, policies, over_time, records=records, root=root)
 
 
-def _turns(records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:
+def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:
     title, anchor = "What did the loop do here, turn by turn?", "turns"
     if not records:
         return [widgets.HTML(turn_pages.heading(title, anchor, NO_TURN, "make loop"))]
@@ -105,13 +106,13 @@ def _turns(records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:
 
     def draw(place: int) -> str:
         which = f"{len(parts[place]):,} of {len(records):,} turns, the newest first."
-        return guarded(_some_turns, parts[place], which, command="make loop")
+        return guarded(_some_turns, project, parts[place], which, command="make loop")
 
     return [widgets.HTML(turn_pages.heading(title, anchor)), *_choice("Turns", names, draw)]
 
 
-def _some_turns(records: Sequence[dict[str, Any]], which: str) -> str:
-    return turn_pages.turns(records, figure(records), which)
+def _some_turns(project: Project, records: Sequence[dict[str, Any]], which: str) -> str:
+    return turn_pages.turns(records, figure(project, records), which)
 
 
 def _choice(
@@ -130,16 +131,22 @@ def _choice(
     return [row(chooser), shown] if len(names) > 1 else [shown]
 
 
-def figure(records: Sequence[dict[str, Any]]) -> bytes | None:
+def figure(project: Project, records: Sequence[dict[str, Any]]) -> bytes | None:
     """The time line of some turns as an SVG; None if there are none."""
     if not records:
         return None
-    from loopbook.pages import loop_plots  # Matplotlib: only a page that has turns waits for it
-
-    drawn = BytesIO()
-    loop_plots.turns(
+    told = (
         turn_records.verdicts(records),
         turn_records.outcomes(records),
         turn_records.changes(records),
-    ).savefig(drawn, format="svg")
-    return drawn.getvalue()
+    )
+    facts = (*told[:2], sorted(told[2].items()))
+
+    def draw() -> bytes:
+        from loopbook.pages import loop_plots  # Matplotlib: only a new figure waits for it
+
+        drawn = BytesIO()
+        loop_plots.turns(*told).savefig(drawn, format="svg")
+        return drawn.getvalue()
+
+    return kept_drawings.drawn(project, "turns", facts, draw)

@@ -27,6 +27,7 @@ from loopbook.pages.figures import (
     sized,
     words,
 )
+from loopbook.project.counts import counted
 
 NAME = 15  # pixels that a name beside a vertical line takes
 BESIDE = 85  # pixels beside the axes, where the names of their lines stand
@@ -130,7 +131,7 @@ def _counted(verdicts: Said, outcomes: Said) -> str:
         )
         for some in (verdicts, outcomes)
     )
-    turns = f"{len(outcomes):,} turn{'s' if len(outcomes) > 1 else ''} {when}"
+    turns = f"{counted(len(outcomes), 'turn')} {when}"
     return f"{turns}. Verdicts: {said or 'none'}. Outcomes: {done}."
 
 

@@ -11,9 +11,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from loopbook.pages import plain
-from loopbook.pages.formats import count, date, instant
+from loopbook.pages.formats import date, instant
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.records.turns import ERROR
 from loopbook.records.verdicts import HEALTHY, INVESTIGATE, RETRAIN, WATCH
 
@@ -127,7 +128,7 @@ def actions(record: Record, contract: Contract, loop: Loop, now: datetime) -> li
         what = f"should look at the loop, whose last turn failed: {loop.last['reason'].rstrip('.')}"
         todo.append(Action("An engineer", what, "loopbook loop --once"))
     if rows := record.get("set_aside"):
-        what = f"should decide what becomes of {count(rows)} rows that were set aside"
+        what = f"should decide what becomes of {counted(rows, 'row that was', 'rows that were')} set aside"
         todo.append(Action("A data scientist", what, "loopbook quarantine"))
     return todo
 

@@ -22,6 +22,7 @@ from loopbook.pages.figures import (
     sized,
     words,
 )
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from loopbook.models.number import Number
@@ -92,7 +93,7 @@ def _residuals(task: Number, observed: np.ndarray, answers: np.ndarray) -> Pictu
     reach = float(np.quantile(np.abs(signed), 0.99)) or 1.0
     counts, ends, _ = axis.hist(np.clip(signed, -reach, reach), bins=80, color=CHALLENGER)
     for count, left, right in zip(counts, ends, ends[1:], strict=False):
-        told = f"{amount(left, signed=True)} to {amount(right, signed=True)}: {count:,.0f} rows"
+        told = f"{amount(left, signed=True)} to {amount(right, signed=True)}: {counted(int(count), 'row')}"
         if count:
             drawn.tell(axis, (left, right), (0, count), told)
     axis.axvline(0, color=INK, lw=0.8)

@@ -19,6 +19,9 @@ NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # a reason's beginning, and what is said instead; groups are the reason's own numbers
 PLAIN = (
+    (r"only 1 answers? in the window, ([\d,]+) are needed", "only 1 of the {0} requests needed to judge it has come"),
+    (r"ground truth is late: 1 of ([\d,]+) answers", "the outcomes are late: 1 of {0} that are due has come"),
+    (r"too little ground truth: 1 answers? ha(?:s|ve) it, ([\d,]+) are", "the outcome of 1 request is known, and {0} are needed to judge its error"),
     (r"only ([\d,]+) answers in the window, ([\d,]+) are needed", "only {0} of the {1} requests needed to judge it have come"),
     (r"ground truth is late: ([\d,]+) of ([\d,]+) answers", "the outcomes are late: {0} of {1} that are due have come"),
     (r"too little ground truth: ([\d,]+) answers have it, ([\d,]+) are", "the outcomes of {0} requests are known, and {1} are needed to judge its error"),

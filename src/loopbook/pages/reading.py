@@ -54,7 +54,12 @@ def bullets(texts: Iterable[str], none: str = "") -> Prose:
 
 
 def explained(picture: Picture) -> list[Any]:
-    """What a notebook displays of a figure: how it is read, the figure, and what it shows."""
+    """What a notebook displays of a figure: how it is read, the figure, and what it shows.
+
+    Where there is nothing to show, that is said once, without a figure.
+    """
+    if picture.is_empty:
+        return [Sentence(picture.finding)]
     told = escape(picture.reading, quote=False).replace("](", r"]\(")  # a class may be named so
     above = [Prose(told)] if told else []
     return [*above, picture, Sentence(picture.finding)]

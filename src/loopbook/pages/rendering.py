@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from loopbook.pages import drawings, formats
 from loopbook.pages.colours import LEVELS, OUTCOMES, UNKNOWN
 from loopbook.pages.recorded import Told
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -30,7 +31,7 @@ PAGES = {
 LONG = 8  # rows of a table from which on a reader sorts it
 FORMS = (
     *(formats.instant, formats.day, formats.share, formats.count, formats.cell),
-    *(formats.said, formats.changed, formats.distance, formats.date),
+    *(formats.said, formats.changed, formats.distance, formats.date, counted),
 )
 
 

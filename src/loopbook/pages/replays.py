@@ -10,6 +10,7 @@ from typing import Any
 from loopbook.models.measures import Measure, amount, of_record
 from loopbook.pages.rendering import render
 from loopbook.pages.turns import acted, listed
+from loopbook.project.counts import counted
 from loopbook.records.turns import POLICIES
 
 COSTS = {  # in the unit of costs_retraining and costs_loss
@@ -58,7 +59,7 @@ def replay(
         turns=listed(records, root),
         acted=acted(records),
         figure=figure,
-        which=f"{len(records):,} turns of this replay, the newest first.",
+        which=f"{counted(len(records), 'turn')} of this replay, the newest first.",
     )
 
 

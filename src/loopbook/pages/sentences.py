@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 
 from loopbook.pages.reading import Sentence, in_unit, per_cent
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,11 +33,6 @@ def listed(names: Sequence[str], most: int = SOME) -> str:
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most:,} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-
-
-def counted(number: int, one: str, many: str | None = None) -> str:
-    """A count with its word: 1 row, 2 rows."""
-    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def of_counts(periods: pl.DataFrame, of: str = "rows", period: str = "week") -> Sentence:

@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Any
 
 from loopbook.pages import happened, news, plain
-from loopbook.pages.formats import count, date
+from loopbook.pages.formats import date
 from loopbook.pages.news import Action, Loop
 from loopbook.pages.rendering import render
 from loopbook.pages.vitals import vitals
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.registry.reigns import Reign
 
 Record = Mapping[str, Any]
@@ -94,7 +95,7 @@ def _serves(record: Record | None) -> str:
         return ""
     since = champion.get("promoted_as_of") or champion.get("promoted_at")
     rows = champion.get("fitted", {}).get("rows")
-    learned = f"; it has learned from {count(rows)} rows" if rows else ""
+    learned = f"; it has learned from {counted(rows, 'row')}" if rows else ""
     serves = f"has served since {date(since)}" if since else "serves"
     return f"Version {champion['version']} {serves}{learned}. Looked at on what was known on {date(record['as_of'])}."
 

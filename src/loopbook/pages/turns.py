@@ -12,6 +12,7 @@ from typing import Any
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages.formats import changed, count, instant, number, said, share
 from loopbook.pages.rendering import render
+from loopbook.project.counts import counted
 
 MOST_ACTED = 8
 Record = Mapping[str, Any]
@@ -225,7 +226,7 @@ def _compared(told: Record | None, measure: Measure) -> str | None:
     ends = f"{changed(told['low'], measure)} to {changed(told['high'], measure)}"
     return (
         f"an error of {changed(told['mean'], measure)} a request ({ends}), over "
-        f"{told['requests']:,} requests that both answered"
+        f"{counted(told['requests'], 'request')} that both answered"
     )
 
 
@@ -237,7 +238,7 @@ def _state(told: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _times(resumed: int | None) -> str | None:
-    return f"{resumed} times, after a kill" if resumed else None
+    return f"{counted(resumed, 'time')}, after a kill" if resumed else None
 
 
 def _places(record: Record, root: str) -> Pairs:

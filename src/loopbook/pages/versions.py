@@ -8,7 +8,7 @@ computes no number that is not in a record; its templates escape every value.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from loopbook.models.measures import of_record
+from loopbook.models.measures import decimal, of_record
 from loopbook.pages import metrics
 from loopbook.pages.candidates import changes
 from loopbook.pages.formats import changed, range_end
@@ -151,8 +151,8 @@ def _parity(card: Record) -> str:
     kind = Classes if card["target"].get("classes") else Number
     words = kind.parity_words if "spread" in parity else "of the answer"
     return (
-        f"On {parity['rows']:,} rows the largest difference is {parity['largest']:.1e} {words}; "
-        f"allowed is {parity['tolerance']:.0e}."
+        f"On {parity['rows']:,} rows the largest difference is {decimal(parity['largest'], 2)} {words}; "
+        f"allowed is {decimal(parity['tolerance'], 2)}."
     )
 
 

@@ -15,6 +15,7 @@ from loopbook.pages.formats import count, date, share
 from loopbook.pages.trends import Trend, trend
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 
 Record = Mapping[str, Any]
 MOST_SHOWN = 26  # windows of a trend
@@ -129,7 +130,7 @@ def _volume(records: Sequence[Record]) -> Vital:
     values = []
     for record in records:
         rows = record["numbers"]["rows"]
-        values.append((date(record["as_of"]), float(rows), f"{count(rows)} requests"))
+        values.append((date(record["as_of"]), float(rows), f"{counted(rows, 'request')}"))
     newest = records[-1]
     rows, (start, end) = newest["numbers"]["rows"], map(parse_instant, newest["current"])
     days = max((end - start).total_seconds() / DAY_S, 1 / 24)
@@ -137,7 +138,7 @@ def _volume(records: Sequence[Record]) -> Vital:
     told = f"{count(a_day)} a day" if a_day >= 10 else f"{a_day:.1f} a day"
     means = f"Requests answered from {date(newest['current'][0])} to {date(newest['current'][1])}, {told}."
     return Vital(
-        "Volume", f"{count(rows)} requests", means, trend(values, "Requests of each window")
+        "Volume", counted(rows, "request"), means, trend(values, "Requests of each window")
     )
 
 
@@ -174,5 +175,4 @@ def _age(record: Record) -> float | None:
 
 
 def _days(days: float) -> str:
-    whole = round(days)
-    return f"{whole:,} day{'s' * (whole != 1)}"
+    return counted(round(days), "day")

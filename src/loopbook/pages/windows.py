@@ -15,6 +15,7 @@ from loopbook.pages import metrics
 from loopbook.pages.formats import asked, changed, column_name, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
+from loopbook.project.counts import counted
 
 Record = Mapping[str, Any]
 Figures = Mapping[str, bytes]
@@ -129,8 +130,7 @@ def _asked_for(faults: Sequence[Record]) -> str:
     count = sum(bool(fault["is_broken"]) for fault in faults)
     if not count:
         return "Nothing that asks for a person; this was only noticed:"
-    told = "1 fault asks" if count == 1 else f"{count} faults ask"
-    return f"{told} for a person. Until it is mended, no model is trained."
+    return f"{counted(count, 'fault asks', 'faults ask')} for a person. Until it is mended, no model is trained."
 
 
 def _judgement(column: Record) -> str:
@@ -184,6 +184,11 @@ def _known(record: Record, measure: Measure, bias: Measure) -> list[tuple[str, s
 def what_if(wrong: Sequence[str] = ()) -> str:
     """The head of the page that asks a version; `wrong` is what its link asks for in vain."""
     return render("what_if", wrong=wrong)
+
+
+def answer_follows() -> str:
+    """What stands in the place of the first answer until it is there."""
+    return render("answer_follows")
 
 
 def what_if_link(address: str) -> str:

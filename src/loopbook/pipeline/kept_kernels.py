@@ -20,6 +20,7 @@ import psutil
 from loopbook.models import own_candidates
 from loopbook.pipeline.settings import digest
 from loopbook.pipeline.tasks import EXECUTED, Task
+from loopbook.project.counts import counted
 from loopbook.project.files import read_json, replacing
 from loopbook.project.paths import Project
 
@@ -141,7 +142,7 @@ def told(place: Place, number: int | None) -> str:
     kept = content[OURS]
     minutes = max(1, round((kept["until"] - time.time()) / 60))
     return (
-        f"Its kernel is kept for {minutes} minutes, with its variables (pid {kept['pid']}).\n"
+        f"Its kernel is kept for {counted(minutes, 'minute')}, with its variables (pid {kept['pid']}).\n"
         f"Look at them:            make lab, open {place.task.notebook}, then\n"
         "                         Kernel > Change Kernel... > Connect to Existing python Kernel,\n"
         f"                         the one that is called {content['kernel_name']}\n"

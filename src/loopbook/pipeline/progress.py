@@ -17,6 +17,7 @@ from rich.progress import Progress as RichProgress
 
 from loopbook.models.measures import of_record
 from loopbook.pipeline.commands import NEXT_COMMANDS
+from loopbook.project.counts import counted
 from loopbook.project.files import read_json
 from loopbook.project.waits import spoken
 
@@ -152,7 +153,7 @@ def window_lines(record: Mapping[str, Any]) -> list[str]:
     numbers, champion, (measure, _) = record["numbers"], record["champion"], of_record(record)
     lines = [
         f"window      {record['current'][0][:10]} to {record['current'][1][:10]}, "
-        f"{numbers['rows']:,} answers",
+        f"{counted(numbers['rows'], 'answer')}",
     ]
     if champion:
         lines.append(

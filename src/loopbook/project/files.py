@@ -90,6 +90,11 @@ def conflict_line(text: str) -> int | None:
     return next(marked, None)
 
 
+def sha256(content: bytes) -> str:
+    """The digest by which the registry knows a file."""
+    return hashlib.sha256(content).hexdigest()
+
+
 def sha256_of(path: Path | str) -> str:
     """The SHA-256 of a file's bytes, which are read piece by piece."""
     with Path(path).open("rb") as file:

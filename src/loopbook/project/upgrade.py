@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopbook.project.counts import counted
 from loopbook.project.errors import TemplateError
 from loopbook.project.git import AUTHOR, git
 from loopbook.project.new import write_files
@@ -179,7 +180,7 @@ def _shown(line: str) -> str:
 
 def _told(merge: Merge, older: str, newer: str, news: str, *, dry_run: bool) -> list[str]:
     would = "would change" if dry_run else "changed"
-    lines = [f"loopbook {older} to {newer}: {len(merge.changed)} files {would}"]
+    lines = [f"loopbook {older} to {newer}: {counted(len(merge.changed), 'file')} {would}"]
     lines += merge.changed or ["  none: your files have all of it already"]
     if merge.conflicts:
         lines += ["", f"{len(merge.conflicts)} in conflict, marked as git marks them:"]

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
+from loopbook.project.counts import counted
 from loopbook.proposal import wording
 from loopbook.proposal.columns import GUESS, LIKELY, Column
 from loopbook.proposal.forms import quoted
@@ -115,12 +116,12 @@ def _unfit(clock: Clock, now: datetime) -> str:
     if clock.missing > MOST_MISSING:
         return f"{100 * clock.missing:.1f} % of the rows have none"
     if clock.values.drop_nulls().n_unique() < LEAST_TIMES:
-        return f"it has {clock.values.drop_nulls().n_unique()} values"
+        return f"it has {counted(clock.values.drop_nulls().n_unique(), 'value')}"
     if all(wording.time_rank(header) <= -2 for header in clock.headers):
         return "it is older than what the row is about"
     ahead = (clock.values > (now + timedelta(days=1)).replace(tzinfo=None)).sum()
     if ahead > MOST_MISSING * clock.values.len():
-        return f"{ahead:,} rows lie in the future"
+        return f"{counted(ahead, 'row lies', 'rows lie')} in the future"
     return ""
 
 

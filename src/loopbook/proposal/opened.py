@@ -17,6 +17,7 @@ import polars as pl
 
 from loopbook.data import formats, landing, source_files
 from loopbook.data.places import NamedPlace, described, listed
+from loopbook.project.counts import counted
 from loopbook.project.errors import SourceError
 from loopbook.project.names import plain_header
 from loopbook.project.source import Place
@@ -300,7 +301,9 @@ def _refuse_other_types(where: str, files: list[Path], tables: list[pl.LazyFrame
 
 def _refuse_unusable(rows: pl.DataFrame, columns: list[str], where: str, form: str) -> None:
     if rows.is_empty():
-        raise SourceError(f"{where}: has {len(columns)} columns and no rows. Fill the table.")
+        raise SourceError(
+            f"{where}: has {counted(len(columns), 'column')} and no rows. Fill the table."
+        )
     if len(columns) < 2:
         raise SourceError(
             f"{where}: has one column ({columns[0]!r}), expected a target and what tells about it. "

@@ -12,6 +12,7 @@ from typing import Any
 import polars as pl
 
 from loopbook.data.places import listed
+from loopbook.project.counts import counted
 from loopbook.project.errors import SourceError
 from loopbook.proposal import keys, leaks, mixtures, ranges, sizes, sources, targets, wording
 from loopbook.proposal.clocks import Clock, clock_of
@@ -268,15 +269,19 @@ def _notes(
 ) -> list[str]:
     notes = []
     if key.twice:
-        what = (
-            "rows have a key that another one has" if key.headers else "rows are copies of others"
+        like = (
+            counted(key.twice, "row has a key", "rows have a key") + " that another one has"
+            if key.headers
+            else counted(key.twice, "row is a copy of another", "rows are copies of others")
         )
-        notes.append(f"{key.twice:,} {what}; look whether they mean something")
+        notes.append(f"{like}; look whether that means something")
     for column in [*roles.features, target]:
         if column.odd_rows and column.odd:
             shown = ", ".join(map(repr, column.odd))
             fate = "are read as missing" if column.is_often_odd else "will be set aside"
-            notes.append(f"{column.header}: {column.odd_rows:,} rows have {shown} there and {fate}")
+            notes.append(
+                f"{column.header}: {counted(column.odd_rows, 'row has', 'rows have')} {shown} there and {fate}"
+            )
         if column.form.sentinels:
             shown = ", ".join(f"{s:g}" for s in column.form.sentinels)
             notes.append(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from loopbook.project.counts import counted
 from loopbook.proposal import wording
 from loopbook.proposal.columns import Column
 
@@ -54,7 +55,7 @@ class Believable:
 
     @property
     def told(self) -> str:
-        strange = f"; {self.outside:,} rows outside" if self.outside else ""
+        strange = f"; {counted(self.outside, 'row')} outside" if self.outside else ""
         return f"seen {self.least:,.6g} to {self.most:,.6g}{strange}"
 
 

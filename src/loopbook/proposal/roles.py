@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from loopbook.project.computed import CalendarPart
+from loopbook.project.counts import counted
 from loopbook.proposal import twins, wording
 from loopbook.proposal.clocks import Clock
 from loopbook.proposal.columns import MOST_CATEGORIES, Column, is_row_count
@@ -90,7 +91,7 @@ def _useless(column: Column) -> str:
 
 def _names_rows(column: Column) -> str:
     rows = column.values.len()
-    told = f"{column.distinct:,} different values in {rows:,} rows"
+    told = f"{counted(column.distinct, 'different value')} in {counted(rows, 'row')}"
     if column.kind == "category" and column.distinct > rows / LEAST_EACH:
         return f"names rows: {told}"
     if column.kind == "category" and column.distinct > MOST_CATEGORIES:

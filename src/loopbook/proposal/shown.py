@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from loopbook.project.counts import counted
 from loopbook.proposal.columns import GUESS, LIKELY, SURE, Column
 from loopbook.proposal.proposals import Proposal
 from loopbook.proposal.written import example_of
@@ -38,7 +39,9 @@ def show(proposal: Proposal, console: Console) -> None:
             style=style,
         )
     console.print(
-        Text(f"{proposal.table.opened.told}: {rows:,} rows, {len(proposal.table.columns)} columns")
+        Text(
+            f"{proposal.table.opened.told}: {counted(rows, 'row')}, {counted(len(proposal.table.columns), 'column')}"
+        )
     )
     console.print(table)
     if proposal.notes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from loopbook.project.counts import counted
 from loopbook.project.target import MOST_CLASSES
 from loopbook.proposal import wording
 from loopbook.proposal.columns import Column
@@ -173,7 +174,9 @@ def _of_classes(column: Column, counts: pl.DataFrame) -> Aim:
     notes = []
     if rare:
         shown = ", ".join(f"{name} ({by_class[name]})" for name in rare[:5])
-        notes.append(f"{len(rare)} classes have fewer than {LEAST_OF_A_CLASS} rows: {shown}")
+        notes.append(
+            f"{counted(len(rare), 'class has', 'classes have')} fewer than {LEAST_OF_A_CLASS} rows: {shown}"
+        )
     if len(classes) != 2:
         why = f"{len(classes)} different {'numbers' if column.is_number else 'texts'}"
         return Aim("multiclass", why, {"classes": classes}, notes)

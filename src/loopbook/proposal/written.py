@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from loopbook.project.counts import counted
 from loopbook.proposal import wording
 from loopbook.proposal.columns import GUESS, LIKELY, Column
 from loopbook.proposal.proposals import Proposal
@@ -46,8 +47,8 @@ def _lines(p: Proposal, name: str) -> Iterator[str]:
     if p.null_values:
         yield f"null_values: {_scalar(p.null_values)}"
     if p.target.missing:
-        rows = p.target.values.null_count()
-        yield f"unlabelled: drop{_comment(f'{rows:,} rows have no {p.target.header}; they teach nothing')}"
+        rows = counted(p.target.values.null_count(), "row has", "rows have")
+        yield f"unlabelled: drop{_comment(f'{rows} no {p.target.header}; they teach nothing')}"
     yield from _headers(p)
     yield f"key: {_scalar(list(p.key.names))}{_marked(p, 'key')}"
     yield from _clock(p)

@@ -20,6 +20,7 @@ from loopbook.models.inference import predict, session
 from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 
 MOST = 10  # rows of those that changed most
 EQUAL = 1e-6  # of the target's spread, or of a probability: no answer changed
@@ -161,7 +162,7 @@ def compare(
     task = task_of(after.contract)
     rows, said = _answered(before, after, rows, task)
     if rows.height < LEAST_ROWS:
-        why = f"{rows.height} rows that neither was fitted on, expected {LEAST_ROWS}"
+        why = f"{counted(rows.height, 'row')} that neither was fitted on, expected {LEAST_ROWS}"
         return AnswerChanges(0, of, why, notes=notes)
     observed = task.observed(rows["observed"])
     losses = [task.losses(observed, answers) for answers in said]

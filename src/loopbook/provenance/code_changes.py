@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from loopbook.pipeline.documents import HIDE_INPUT, as_written
+from loopbook.project.counts import counted
 from loopbook.provenance.field_changes import ADDED, CHANGED, REMOVED
 
 INJECTED = "injected-parameters"  # the tag that Papermill gives the cell with a run's parameters
@@ -79,7 +80,9 @@ def compare_notebooks(
         if name not in before or name not in after:
             kind = ADDED if name in after else REMOVED
             count = len(after.get(name) or before.get(name) or [])
-            found.append(CodeChange(name, f"the notebook, {count} cells", kind, True, []))
+            found.append(
+                CodeChange(name, f"the notebook, {counted(count, 'cell')}", kind, True, [])
+            )
         else:
             found += _cell_changes(name, before[name], after[name])
     return found

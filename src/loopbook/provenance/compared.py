@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from loopbook.project.counts import counted
 from loopbook.project.errors import ProvenanceError, RegistryError
 from loopbook.project.files import read_json
 from loopbook.provenance.recipes import Recipe
@@ -153,7 +154,7 @@ def _of_values(name: str, now: Mapping[str, Any], then: Mapping[str, Any]) -> Pa
         outcome = _of_value(a, b)
         if ORDER.index(outcome) > ORDER.index(worst):
             worst, first = outcome, (f"{key} {a}"[:200], f"{b}"[:200])
-    return Part(name, worst, f"{len(then):,} values", *first)
+    return Part(name, worst, f"{counted(len(then), 'value')}", *first)
 
 
 def _of_value(now: Any, then: Any) -> str:
@@ -187,7 +188,7 @@ def of_rows(now: pl.DataFrame, then: pl.DataFrame) -> Part:
     """
     about = f"{then.height:,} stored rows"
     if now.height != then.height or now.columns != then.columns:
-        sides = (f"{t.height:,} rows of {', '.join(t.columns)}" for t in (now, then))
+        sides = (f"{counted(t.height, 'row')} of {', '.join(t.columns)}" for t in (now, then))
         return Part("answers", DIFFERENT, about, *sides)
     worst, first = IDENTICAL, ("", "")
     for name in sorted(then.columns, key=lambda column: column == "answer"):

@@ -5,8 +5,8 @@ statement about a version is about. It makes none of them, and it knows no
 MLflow: the pages read a dossier through it.
 """
 
-from loopbook.models.inference import sha256
 from loopbook.project.errors import RegistryError
+from loopbook.project.files import sha256
 from loopbook.registry.reader import SERVICE, Registry, Version
 from loopbook.registry.service_files import DIGEST_TAGS
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.models import candidates
-from loopbook.models.inference import sha256
 from loopbook.project.contract import Contract
 from loopbook.project.errors import CandidateError, LoopbookError, RegistryError, SignatureError
+from loopbook.project.files import sha256
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, tracking_address
 from loopbook.provenance import bill_of_materials, signatures, statements

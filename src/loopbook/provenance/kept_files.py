@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.project import waits
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
@@ -35,6 +36,18 @@ IN_RUNS = {
     "notebooks": "executed notebooks",
     "decision": "decisions of the gate",
     "origin": "origins",
+}
+ONE = {  # of a kind
+    "snapshots": "snapshot",
+    "turns": "turn",
+    "windows": "window",
+    "products of tasks": "product of a task",
+    "fitted pipelines": "fitted pipeline",
+    "graphs, cards, references and residuals": "graph, card, reference or file of residuals",
+    "executed notebooks": "executed notebook",
+    "decisions of the gate": "decision of the gate",
+    "origins": "origin",
+    "other files of runs": "other file of a run",
 }
 REMEDIES = {
     "snapshots": "Bring it back: loopbook snapshots restore {stem}; or copy it from a backup",
@@ -193,7 +206,9 @@ def _lost_runs(names: Iterable[str]) -> list[Finding]:
     """One finding for each run or fitted pipeline that is no longer there."""
     whose = Counter("/".join(name.split("/", 2)[:2]) for name in names)
     return [
-        Finding(MISSING, where, "no such run in the registry", f"{files} files", REMEDY_OF_A_RUN)
+        Finding(
+            MISSING, where, "no such run in the registry", counted(files, "file"), REMEDY_OF_A_RUN
+        )
         for where, files in whose.items()
     ]
 
@@ -233,6 +248,7 @@ def misnamed_snapshots(shelf: Shelf, ledger: Ledger) -> list[Finding]:
     return findings
 
 
-def counted(names: Mapping[str, Any]) -> str:
+def counted_by_kind(names: Mapping[str, Any]) -> str:
     """How many files of each kind, for people."""
-    return ", ".join(f"{count:,} {kind}" for kind, count in Counter(map(kind_of, names)).items())
+    counts = Counter(map(kind_of, names))
+    return ", ".join(counted(count, ONE[kind], kind) for kind, count in counts.items())

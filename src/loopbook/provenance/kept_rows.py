@@ -15,6 +15,7 @@ from typing import Any
 from loopbook.data.log_tables import COLUMNS
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.project.clock import to_micros, utc_now
+from loopbook.project.counts import counted
 from loopbook.project.database import Database
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, Finding
@@ -233,7 +234,7 @@ def _differs(database: Database, stretch: Stretch, seal_of: Seal) -> list[Findin
         Finding(
             MISSING if fewer else CHANGED,
             where,
-            f"{int(rows[1]):,} rows with another digest ({now.sha256[:12]}…)",
+            f"{counted(int(rows[1]), 'row')} with another digest ({now.sha256[:12]}…)",
             f"{rows[0]} rows with digest {seal_of.sha256[:12]}…",
             LIFE,
         )

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.data import snapshots
-from loopbook.models.inference import sha256
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError, ProvenanceError
-from loopbook.project.files import sha256_of
+from loopbook.project.files import sha256, sha256_of
 from loopbook.project.git import git
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE, Finding
@@ -241,7 +241,7 @@ class _Looked:
         if candidate and not there & of_training:
             wanted.append(f"train ({candidate})")
         if wanted:
-            found = f"{len(names)} notebooks, without {', '.join(wanted)}"
+            found = f"{counted(len(names), 'notebook')}, without {', '.join(wanted)}"
             expected = "one of each task that made it"
             restore = "Restore the artifacts of its run from a backup"
             self.say(MISSING, "executed notebooks", found, expected, restore)

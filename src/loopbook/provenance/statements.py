@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopbook.models.inference import sha256
 from loopbook.project.errors import RegistryError, SignatureError, VersionRefused
+from loopbook.project.files import sha256
 from loopbook.provenance import signatures
 from loopbook.provenance.dossier_files import FOLDER, SNAPSHOT
 from loopbook.provenance.signatures import Signer

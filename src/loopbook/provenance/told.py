@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from loopbook.project.clock import from_micros
+from loopbook.project.counts import counted
 from loopbook.provenance.explained_answers import (
     DIFFERENT,
     IDENTICAL,
@@ -62,7 +63,7 @@ def of_version(lineage: Lineage) -> Told:
     """A version, from the gate's decision to the environment."""
     count = len(lineage.findings)
     sentence = (
-        f"{count} thing{'s' * (count != 1)} of it {'is' if count == 1 else 'are'} missing or changed."
+        f"{counted(count, 'thing of it is', 'things of it are')} missing or changed."
         if count
         else "All of it is here, and agrees with its records."
     )

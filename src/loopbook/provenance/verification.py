@@ -16,6 +16,7 @@ from loopbook.data import prediction_log
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.project import waits
 from loopbook.project.contract import Contract, read_contract
+from loopbook.project.counts import counted
 from loopbook.project.database import shown
 from loopbook.project.errors import VerificationError
 from loopbook.project.knobs import read_knobs
@@ -167,7 +168,7 @@ def _check_log(kept: _Kept, report: Report, *, quick: bool) -> None:
     report.looked_at["stretches of the prediction log"] = stretches
     if waiting := kept_rows.open_rows(kept.log, kept.ledger):
         report.notes.append(
-            f"{waiting:,} answers are not sealed yet: a turn of the loop seals what is older than "
+            f"{counted(waiting, 'answer is', 'answers are')} not sealed yet: a turn of the loop seals what is older than "
             f"{kept_rows.SETTLED.total_seconds() / 60:.0f} minutes"
         )
 
@@ -195,7 +196,7 @@ def _note(kept: _Kept, report: Report) -> None:
     open_files = kept_files.not_sealed(kept.shelf, kept.ledger, _runs(kept.versions))
     if open_files:
         report.notes.append(
-            f"not sealed: {kept_files.counted(open_files)}. Seal them as they are now: "
+            f"not sealed: {kept_files.counted_by_kind(open_files)}. Seal them as they are now: "
             "loopbook verify --seal"
         )
 
@@ -217,7 +218,9 @@ def seal_rest(project: Project) -> list[str]:
         rows = kept_rows.seal(project, kept.log) if kept.log else 0
         kept_stores.seal(project, kept.contract)
         kept_versions.tell_head(project, kept.client, kept.contract.name)
-    return [f"Sealed {len(sealed):,} files and versions, and {rows:,} rows of the prediction log."]
+    return [
+        f"Sealed {counted(len(sealed), 'file or version', 'files and versions')}, and {counted(rows, 'row')} of the prediction log."
+    ]
 
 
 def accept(project: Project, names: Sequence[str], reason: str, by: str) -> list[str]:

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from loopbook.pipeline.notebooks import read_notebook
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError, NotebookError, RegistryError, TemplateError
 from loopbook.project.paths import Project
 from loopbook.provenance import git_trees
@@ -184,7 +185,7 @@ def _contract(of: _Reading, card: Mapping[str, Any]) -> Contract | None:
     try:
         return card_file.contract_of(card)
     except ValidationError as error:
-        found = f"{error.error_count()} keys that this loopbook does not know"
+        found = f"{counted(error.error_count(), 'key')} that this loopbook does not know"
         of.miss("its contract", found, "a contract of today", "Read it with the loopbook it had")
         return None
 

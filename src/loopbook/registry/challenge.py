@@ -17,12 +17,13 @@ from loopbook.data.snapshots import Snapshot
 from loopbook.data.splits import LEAST_ROWS, PART, fraction_of
 from loopbook.features.rows import encode
 from loopbook.models import evaluation, margins
-from loopbook.models.inference import predict, session, sha256
+from loopbook.models.inference import predict, session
 from loopbook.models.promotion import Decision
 from loopbook.models.task import Task, task_of
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.errors import BuildFailed
+from loopbook.project.files import sha256
 from loopbook.registry import champions, kept_code, notes, residuals, tracking
 from loopbook.registry.reader import SERVICE
 from loopbook.registry.reference import TAG as REFERENCE_TAG

@@ -11,7 +11,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
-from loopbook.models.inference import sha256
+from loopbook.project.files import sha256
 from loopbook.project.paths import Project
 
 LOCK, OURS = "requirements.lock", "loopbook"

@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loopbook.models.inference import sha256
 from loopbook.project.contract import Contract
 from loopbook.project.errors import RegistryError
-from loopbook.project.files import read_json
+from loopbook.project.files import read_json, sha256
 from loopbook.project.knobs import Knobs
 from loopbook.project.paths import Project
 from loopbook.registry import code_state, environments, notes, tracking

@@ -17,13 +17,14 @@ import onnxruntime
 from loopbook.features.rows import records_matrix
 from loopbook.models import calibration_states, inference
 from loopbook.models.inference import INPUT, OUTPUT, RAW, SHIFT, can_move, session
+from loopbook.models.measures import decimal
 from loopbook.models.task import Task, task_of
 from loopbook.project.contract import Contract
 from loopbook.project.errors import VersionRefused
 from loopbook.registry.card_file import Examples, read_card, vocabularies
 from loopbook.registry.graph_file import points_elsewhere
 from loopbook.registry.reader import CARD, ONNX, Registry, Version
-from loopbook.registry.service_files import digest_mismatch, most_bytes
+from loopbook.registry.service_files import verified
 
 # differences in the unit of parity: shares of the target's spread, or probabilities
 TOLERANCE = 1e-5  # of the graph against itself, on another machine
@@ -149,7 +150,7 @@ def load(registry: Registry, version: Version) -> Servable:
         If a file was changed, or the graph does not answer as its card says.
         Whoever serves goes on with what it has.
     """
-    content = {file: _verified(registry, version, file) for file in (CARD, ONNX)}
+    content = {file: verified(registry, version, file) for file in (CARD, ONNX)}
     card, contract, examples = read_card(version, content[CARD])
     task = task_of(contract)
     runtime = _runtime(version, content[ONNX], len(card["inputs"]), task.width)
@@ -167,16 +168,6 @@ def load(registry: Registry, version: Version) -> Servable:
     )
     _check_itself(servable, examples)
     return servable
-
-
-def _verified(registry: Registry, version: Version, file: str) -> bytes:
-    """A file of a version, if it is the one that was registered."""
-    content = registry.content(version, file, most=most_bytes(version, file))
-    if mismatch := digest_mismatch(version, file, content):
-        raise VersionRefused(
-            f"{mismatch} It was changed, so it is refused; restore it, or roll back.", "digest"
-        )
-    return content
 
 
 def _runtime(
@@ -251,7 +242,7 @@ def _check_itself(servable: Servable, examples: Examples) -> None:
         if not found <= allowed:
             raise VersionRefused(
                 f"{servable.version.label}: answers {what} otherwise than its card says "
-                f"(off by {found:.1e}, allowed {allowed:.0e}), so it is refused.",
+                f"(off by {decimal(found, 2)}, allowed {decimal(allowed, 2)}), so it is refused.",
                 "answers",
             )
 

@@ -7,8 +7,9 @@ stops, the service goes on with what it has.
 
 from collections.abc import Mapping
 
-from loopbook.models.inference import sha256
-from loopbook.registry.reader import CARD, ONNX, REFERENCE, RESIDUALS, Version
+from loopbook.project.errors import VersionRefused
+from loopbook.project.files import sha256
+from loopbook.registry.reader import CARD, ONNX, REFERENCE, RESIDUALS, Registry, Version
 
 DIGEST_TAGS = {
     ONNX: "onnx_sha256",
@@ -43,3 +44,19 @@ def digest_mismatch(version: Version, file: str, content: bytes) -> str | None:
         f"{version.label}: {file} has SHA-256 {actual[:12]}…, the registry says "
         f"{str(expected)[:12]}…."
     )
+
+
+def verified(registry: Registry, version: Version, file: str) -> bytes:
+    """A file of a version, if it is the one that was registered.
+
+    Raises
+    ------
+    VersionRefused
+        If it is another one.
+    """
+    content = registry.content(version, file, most=most_bytes(version, file))
+    if mismatch := digest_mismatch(version, file, content):
+        raise VersionRefused(
+            f"{mismatch} It was changed, so it is refused; restore it, or roll back.", "digest"
+        )
+    return content

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from loopbook.project.counts import counted
 from loopbook.project.errors import KeyStoreError
 from loopbook.serving.api_keys import KeyStore
 from loopbook.serving.limits import CALLERS_KEPT, RateLimit, network_of
@@ -76,7 +77,7 @@ class Admission:
             raise Refusal(
                 429,
                 "too_many_requests",
-                f"more than {self.rates.rate:g} requests a second",
+                f"more than {counted(self.rates.rate, 'request')} a second",
                 hint="wait a second, or ask for many rows at once: POST /predict/batch",
                 headers={"Retry-After": "1"},
             )

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from loopbook.data.prediction_log import Entry, PredictionLog
+from loopbook.project.counts import counted
 from loopbook.project.database import Busy, is_of_the_rows
 from loopbook.project.errors import PredictionLogError
 from loopbook.serving.metrics import Metrics
@@ -73,7 +74,7 @@ class LogWriter:
             503, if it cannot be written, or not in time.
         """
         if self._rows >= WAITING_ROWS:
-            raise self._failed(f"{self._rows:,} rows wait for it")
+            raise self._failed(f"{counted(self._rows, 'row waits', 'rows wait')} for it")
         written = asyncio.get_running_loop().create_future()
         self._waiting.append((entries, written))
         self._told_rows(len(entries))

@@ -15,6 +15,7 @@ import polars as pl
 from loopbook.data import formats, headers, instants, rules, values
 from loopbook.project.clock import EVENT_TS
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import ScoringError, listed
 
 PARTS = tuple[int, pl.DataFrame]  # the number of rows before, and some rows
@@ -60,7 +61,7 @@ class Broken:
 
     def __str__(self) -> str:
         first = f"; first: {', '.join(self.first)}" if self.first else ""
-        return f"{self.what} in {self.rows:,} row{'s' if self.rows != 1 else ''}{first}"
+        return f"{self.what} in {counted(self.rows, 'row')}{first}"
 
 
 def opened(source: Path, contract: Contract) -> tuple[pl.LazyFrame, Shape]:

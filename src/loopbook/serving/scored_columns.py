@@ -13,6 +13,7 @@ import orjson
 import polars as pl
 
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import ScoringError
 from loopbook.registry.calibrated_answers import CalibratedAnswers
 from loopbook.registry.servable import Servable
@@ -60,7 +61,7 @@ def refuse_no_answers(answers: np.ndarray, before: int) -> None:
     if wrong.size:
         first = ", ".join(f"{before + place + 1:,}" for place in wrong[:3].tolist())
         raise ScoringError(
-            f"the model's answer to {wrong.size:,} rows is no number; first: row {first}. Values "
+            f"the model's answer to {counted(wrong.size, 'row')} is no number; first: row {first}. Values "
             "are too large for it: correct those that are far out of their range."
         )
 
