@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from loopbook.models import own_candidates
-from loopbook.pipeline.digests import CANDIDATES, PACKAGE
+from loopbook.pipeline.digests import CANDIDATES
+from loopbook.pipeline.module_code import PACKAGE
 from loopbook.provenance import code_changes
 from loopbook.provenance.code_changes import Cell
 from loopbook.provenance.git_trees import Tree
