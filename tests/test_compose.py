@@ -15,6 +15,7 @@ from composed import Team, stand_ins
 from conftest import program
 from small_house import ROOT, set_knobs
 
+from loopbook.backups import stores
 from loopbook.project.template import with_knobs
 
 KEYS = ("python", "-m", "loopbook", "keys", "create")
@@ -88,6 +89,21 @@ def test_our_containers_have_no_capability_and_share_one_volume():
     assert services["service"]["read_only"]
 
 
+@pytest.mark.parametrize("where", ["compose", "kubernetes"])
+def test_every_store_of_a_team_is_on_its_servers(where):
+    """A key that one service makes or revokes is so for all of them."""
+    if where == "compose":
+        services = compose()["services"]
+        named = [services[n]["environment"] for n in ("service", "loop", "reports", "lab")]
+    else:
+        example = ROOT / "deploy/kubernetes/overlays/team/backends.env.example"
+        lines = example.read_text().splitlines()
+        named = [dict(line.split("=", 1) for line in lines)]
+    for variables in named:
+        assert set(stores.VARIABLES.values()) <= set(variables)
+        assert not any("sqlite" in value for value in variables.values())
+
+
 # MLflow warns of its own annotations, where it is imported first
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_mlflows_server_hands_out_artifacts_and_tells_no_folder_of_its_own(monkeypatch):
@@ -147,6 +163,8 @@ def test_a_build_from_outside_is_what_the_service_answers_with(team):
     assert answer.status_code == 200, answer.text
     assert {a["version"] for a in answer.json()["predictions"]} == {"1"}
     assert httpx.post(team.address("service") + "/predict", json={}).status_code == 401
+    kept = team.said("service", "python", "-c", "import os; print(os.listdir('/project/var'))")
+    assert not [name for name in kept.split("'") if name.endswith(".db")]
 
 
 @pytest.mark.slow
