@@ -9,12 +9,14 @@ import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
 import mlflow
 import skops.io
+import sqlalchemy as sa
 from filelock import FileLock
 from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
@@ -63,6 +65,8 @@ def connect_to(address: str) -> MlflowClient:
     if database := sqlite_file(address):
         _make_database_once(address, database)
         moved_files.follow(database)
+    elif address.startswith("postgresql"):
+        _make_tables_once(address)
     return MlflowClient()
 
 
@@ -79,6 +83,18 @@ def _make_database_once(address: str, database: Path) -> None:
     with FileLock(database.with_suffix(".lock")):
         SqlAlchemyStore(address, (database.parent / "artifacts").as_uri())
         mark.touch()
+
+
+@cache
+def _make_tables_once(address: str) -> None:
+    """Let one process make PostgreSQL's tables, while the others wait for it.
+
+    Side by side each finds a table missing that the other has just made, and fails.
+    """
+    with sa.create_engine(address, poolclass=sa.pool.NullPool).connect() as database:
+        database.execute(sa.text("SELECT pg_advisory_lock(hashtext('loopbook registry'))"))
+        if not sa.inspect(database).has_table("alembic_version"):  # MLflow makes it last
+            SqlAlchemyStore(address, os.environ.get("MLFLOW_DEFAULT_ARTIFACT_ROOT", "mlruns"))
 
 
 def tables_of_mlflow() -> tuple[str, ...]:
