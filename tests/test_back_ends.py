@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from conftest import new_database, wait_for
 from made_once import copied
 from out_of_date import AS_OF, ONCE, begin, heal, inside, prepare, wait_while
-from small_house import FULL, ROOT, Running, give, loopbook, make_project, set_knobs
+from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project, set_knobs
 
 from loopbook.data import prediction_log
 from loopbook.loop import alone
@@ -118,6 +120,40 @@ def wait_until_ready(service: Running) -> None:
     wait_for(lambda: service.http.get("/health/ready").status_code == 200, "the service")
 
 
+def replayed(folder: Path, *words: str, **named: str) -> tuple[dict, list[str]]:
+    """A short replay's record, and the lines of its table."""
+    short = ("--step", "month", "--until", "2014-11-20", "--candidates", "baseline,ridge")
+    done = loopbook(folder, "replay", *short, *words, **named)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = "year-month-servers" if words else "year-month"
+    record = json.loads((folder / "var/replay" / name / "result.json").read_text())
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("record")]
+    return record, lines
+
+
+@pytest.mark.slow
+def test_a_replay_on_servers_ends_with_the_table_of_one_below_var(
+    postgresql_server, redis_address, tmp_path
+):
+    """Five policies over two months, bit for bit; the team's own databases are as they were."""
+    folder = make_project(tmp_path / "house", bootstrap_resamples="200", monitor_report="false")
+    named = variables(postgresql_server, redis_address, tmp_path / "artifacts")
+    there, table_there = replayed(folder, "--servers", **named)
+    assert there["servers"] == ["features", "keys", "log", "registry"]
+    assert not list((folder / "var/replay").glob("year-*/*/var/**/*.db"))
+    here, table_here = replayed(folder)
+    assert len(here["months"]) == 10
+    assert there["requests"] == here["requests"] > 10_000
+    assert there["failed"] == here["failed"] == 0
+    assert table_there == table_here
+    for part in ("months", "last_months", "retrains", "schedules"):
+        assert there[part] == here[part], part
+    assert list(map(said, there["turns"])) == list(map(said, here["turns"]))
+    with psycopg.connect(named["LOOPBOOK_PREDICTION_LOG"]) as own:
+        asked = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+        assert own.execute(asked).fetchone() == (0,)
+
+
 WRONG = {
     "LOOPBOOK_PREDICTION_LOG": "postgresql://nobody@127.0.0.1:9/none",
     "LOOPBOOK_FEATURE_STORE": "redis://127.0.0.1:9/0",
@@ -134,6 +170,33 @@ def test_a_store_that_is_away_is_told_before_anything_runs(variable, line, tmp_p
     assert variable in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((folder / "var").glob("build/**/*.ipynb"))
+
+
+BEGIN = """
+import sys
+from loopbook.registry import tracking
+print("ready", flush=True)
+sys.stdin.readline()
+tracking.connect_to(sys.argv[1]).search_experiments()
+"""
+
+
+def test_an_empty_tracking_database_is_made_once_by_all_who_begin_with_it(postgresql, tmp_path):
+    """A first build trains its candidates side by side."""
+    address = postgresql.replace("postgresql://", "postgresql+psycopg://")
+    command = [sys.executable, "-c", BEGIN, address]
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    begun = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment(ROOT), text=True, **pipes)
+        for _ in range(4)
+    ]
+    for one in begun:
+        assert one.stdout.readline() == "ready\n"
+    for one in begun:
+        one.stdin.write("\n")
+        one.stdin.flush()
+    ends = [(one.communicate(timeout=300)[1], one.returncode) for one in begun]
+    assert [code for _, code in ends] == [0] * 4, ends
 
 
 def test_a_turn_is_taken_by_one_connection_to_the_log_at_a_time(postgresql, monkeypatch):

@@ -320,7 +320,7 @@ def first_step(folder, monkeypatch, plan: dict, *, outcome="nothing", **state) -
     """The policies that were run to make the first step; running one is made up."""
     ran = []
 
-    def run_lanes(at, policies, steps):
+    def run_lanes(at, policies, steps, _):
         ran.extend(policies)
         project = Project(at / policies[0])
         write_json(project.var / "replay.json", {"done": 1, "failed": 0} | state)

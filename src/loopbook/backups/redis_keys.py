@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from loopbook.backups.stores import VARIABLES, Store
+from loopbook.features.backends import redis_place
 from loopbook.project.database import told_as
 from loopbook.project.errors import BackupError
 
@@ -40,7 +41,8 @@ def copied(store: Store, folder: Path) -> int:
                 pairs = value.items() if isinstance(value, dict) else value
                 kept = [[_text(one), _text(other)] for one, other in pairs]
                 kind = "hash" if isinstance(value, dict) else "sorted set"
-                file.write(json.dumps({"key": _text(name), "kind": kind, "pairs": kept}) + "\n")
+                key = _text(_moved(name, _prefix(store), _canonical(store)))
+                file.write(json.dumps({"key": key, "kind": kind, "pairs": kept}) + "\n")
     return len(names)
 
 
@@ -54,7 +56,8 @@ def put_back(store: Store, folder: Path) -> None:
     with _opened(store) as client, client.pipeline(transaction=True) as todo:
         with place(folder, store).open(encoding="utf-8") as lines:
             for kept in map(json.loads, lines):
-                name, pairs = _bytes(kept["key"]), kept["pairs"]
+                name = _moved(_bytes(kept["key"]), _canonical(store), _prefix(store))
+                pairs = kept["pairs"]
                 if kept["kind"] == "hash":
                     todo.hset(name, mapping={_bytes(one): _bytes(other) for one, other in pairs})
                 else:
@@ -64,9 +67,25 @@ def put_back(store: Store, folder: Path) -> None:
 
 def _names(client: Any, store: Store) -> list[bytes]:
     # a contract's name is of small letters, digits and -, so it is no pattern
+    return sorted(set(client.scan_iter(f"{_prefix(store)}*", count=AT_ONCE)))
+
+
+def _prefix(store: Store) -> str:
+    return redis_place(store.address, _contract_name(store))[1]
+
+
+def _canonical(store: Store) -> str:
+    """How keys begin in a backup, whatever prefix the store has on its server."""
+    return redis_place("", _contract_name(store))[1]
+
+
+def _contract_name(store: Store) -> str:
     (about, _) = store.tables
-    prefix = f"loopbook:{about.removesuffix('_about')}:"
-    return sorted(set(client.scan_iter(f"{prefix}*", count=AT_ONCE)))
+    return about.removesuffix("_about")
+
+
+def _moved(name: bytes, before: str, after: str) -> bytes:
+    return after.encode() + name.removeprefix(before.encode())
 
 
 def _text(value: bytes | float) -> str:
@@ -83,7 +102,8 @@ def _opened(store: Store) -> Iterator[Any]:
         import redis
 
         # longer than the service waits: one answer holds every point of the store
-        client = redis.Redis.from_url(store.address, socket_timeout=60, socket_connect_timeout=5)
+        plain, _ = redis_place(store.address, _contract_name(store))
+        client = redis.Redis.from_url(plain, socket_timeout=60, socket_connect_timeout=5)
         try:
             yield client
         finally:

@@ -134,6 +134,15 @@ Afresh = Annotated[
     bool, typer.Option("--afresh", help="Delete what an earlier run of this replay did.")
 ]
 
+OnServers = Annotated[
+    bool,
+    typer.Option(
+        "--servers",
+        help="Keep registry, log, keys and features in databases of the replay's own on the "
+        "servers that the environment names; else below var/replay.",
+    ),
+]
+
 
 def replay(  # noqa: PLR0913 - the options of a command
     scenario: ScenarioName = "",
@@ -143,6 +152,7 @@ def replay(  # noqa: PLR0913 - the options of a command
     candidates: CandidateNames = "",
     *,
     afresh: Afresh = False,
+    on_servers: OnServers = False,
     as_json: Json = False,
 ) -> None:
     """Send past rows through the service and let the loop turn.
@@ -158,6 +168,7 @@ def replay(  # noqa: PLR0913 - the options of a command
         start=read_moment(start, "--start") if start else None,
         until=read_moment(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
+        on_servers=on_servers,
     )
     with only_json(as_json), waits.waiting("replay"):
         result, lines = replay_module.run(paths.current(), options, afresh=afresh)

@@ -6,13 +6,17 @@ each change whole or not at all. It knows nothing of what a feature is.
 
 import hashlib
 import json
+import re
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
+from urllib.parse import parse_qsl, urlencode
 
 from loopbook.project.database import Database
+from loopbook.project.errors import FeatureStoreError
 
 READ_AT_ONCE = 20_000
+PREFIX = "prefix"  # of an address of Redis: ours, not its client's
 Point = tuple[str, int, bytes]  # entity, valid from (microseconds), packed values
 
 
@@ -133,12 +137,34 @@ return found
 """
 
 
+def redis_place(address: str, name: str) -> tuple[str, str]:
+    """The address as Redis's client reads it, and how the keys of a store begin there.
+
+    With `?prefix=staging` several stores of one name share a server.
+
+    Raises
+    ------
+    FeatureStoreError
+        If the prefix is not of letters, digits, `_` and `-`: `*` would be a pattern.
+    """
+    plain, _, query = address.partition("?")
+    options = dict(parse_qsl(query, keep_blank_values=True))
+    prefix = options.pop(PREFIX, None)
+    if prefix is None:
+        return address, f"loopbook:{name}:"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", prefix):
+        raise FeatureStoreError(
+            f"LOOPBOOK_FEATURE_STORE: found {PREFIX}={prefix!r}, expected letters, digits, _ and -."
+        )
+    # a contract's name holds no slash, so no other store's keys begin like this
+    return plain + (f"?{urlencode(options)}" if options else ""), f"loopbook:{prefix}/{name}:"
+
+
 class RedisBackend:
     """A sorted set an entity, scored by `valid from`; a change is one MULTI."""
 
-    def __init__(self, client: Any, name: str):
-        self.client = client
-        self.prefix = f"loopbook:{name}:"
+    def __init__(self, client: Any, prefix: str):
+        self.client, self.prefix = client, prefix
         self._newest = client.register_script(NEWEST)
 
     def about(self) -> dict[str, str]:

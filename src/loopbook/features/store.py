@@ -23,7 +23,7 @@ import polars as pl
 
 from loopbook.data.landing import sum_of_hashes
 from loopbook.features import change_points, history
-from loopbook.features.backends import Backend, RedisBackend, SqlBackend
+from loopbook.features.backends import Backend, RedisBackend, SqlBackend, redis_place
 from loopbook.features.change_points import EVERYONE
 from loopbook.features.history import ENTITY
 from loopbook.project import waits
@@ -281,7 +281,8 @@ def connect(project: Project, contract: Contract, *, must_be_there: bool = True)
     with told_as(FeatureStoreError, shown(address), ADDRESS):
         import redis
 
-        client = redis.Redis.from_url(address, socket_connect_timeout=5, socket_timeout=5)
+        plain, prefix = redis_place(address, contract.name)
+        client = redis.Redis.from_url(plain, socket_connect_timeout=5, socket_timeout=5)
         if must_be_there:
             client.ping()
-        return FeatureStore(RedisBackend(client, contract.name), contract)
+        return FeatureStore(RedisBackend(client, prefix), contract)

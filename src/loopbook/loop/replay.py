@@ -24,7 +24,7 @@ from filelock import FileLock
 from loopbook.data import quarantine, sources, validation
 from loopbook.data.aside_rows import Reading
 from loopbook.data.usable_rows import TABLE
-from loopbook.loop import hindsight, replay_projects, replay_results
+from loopbook.loop import hindsight, replay_projects, replay_results, replay_stores
 from loopbook.loop.replay_processes import run_lanes
 from loopbook.loop.replay_results import (
     LOOP,
@@ -35,6 +35,7 @@ from loopbook.loop.replay_results import (
     moments,
     state_of,
 )
+from loopbook.loop.replay_stores import EMBEDDED, Servers
 from loopbook.loop.scenarios import SCENARIOS
 from loopbook.monitoring import costs
 from loopbook.pipeline import graph_files, runs
@@ -70,6 +71,9 @@ class Options:
         The replay ends before it; None: a day after the table's last event.
     candidates : sequence of str
         Empty: those of `SHORT` where the step is a month, else all.
+    on_servers : bool
+        Whether its stores are databases of its own on the servers that the
+        environment names; else all are files below `var/replay`.
     """
 
     scenario: str | None = None
@@ -77,6 +81,7 @@ class Options:
     start: datetime | None = None
     until: datetime | None = None
     candidates: Sequence[str] = ()
+    on_servers: bool = False
 
 
 def run(
@@ -97,8 +102,10 @@ def run(
     """
     contract, knobs = _checked(project, options), read_knobs(project.knobs)
     began = time.monotonic()
-    name = f"{options.scenario or 'year'}-{options.step}"
-    folder = project.var / "replay" / name
+    replays = project.var / "replay"
+    servers = replay_stores.named(replays) if options.on_servers else EMBEDDED
+    name = f"{options.scenario or 'year'}-{options.step}{'-servers' * options.on_servers}"
+    folder = replays / name
     with (
         runs.only_run(project, f"replay-{name}"),
         runs.terminated_like_interrupted(),
@@ -108,13 +115,16 @@ def run(
         waits.at("reading the rows")
         rows = _rows(project, contract)
         plan = planned(rows[EVENT_TS], options, knobs)
+        plan |= {"servers": servers.stores} if servers.stores else {}
         start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
         rows = rows.filter(pl.col(EVENT_TS) < end)
         policies = [LOOP] if options.scenario else [LOOP, LOOP_RAW, SCHEDULED]
-        _prepare(project, folder, policies, contract=contract, rows=rows, plan=plan)
-        run_lanes(folder, policies, len(moments(start, end, options.step)))
+        servers.drop_forgotten()
+        about = {"contract": contract, "rows": rows, "plan": plan, "servers": servers}
+        _prepare(project, folder, policies, **about)
+        run_lanes(folder, policies, len(moments(start, end, options.step)), servers)
         waits.at("comparing the policies")
-        result = replay_results.collect(folder, contract)
+        result = replay_results.collect(folder, contract, servers.log)
         if not options.scenario and (told := costs.of_knobs(knobs)):
             ends = [start, *moments(start, end, options.step)]
             asked = hindsight.Asked(contract, rows, ends, knobs)
@@ -220,7 +230,7 @@ def _rows(project: Project, contract: Contract) -> pl.DataFrame:
     return validation.typed(found.rows, contract)
 
 
-def _prepare(
+def _prepare(  # noqa: PLR0913 - all that a replay begins with
     project: Project,
     folder: Path,
     policies: Sequence[str],
@@ -228,20 +238,26 @@ def _prepare(
     contract: Contract,
     rows: pl.DataFrame,
     plan: Mapping[str, Any],
+    servers: Servers = EMBEDDED,
 ) -> None:
     """A project for each policy that has none, the plan, and the rows to send."""
     _check_version(folder, policies)
     if (folder / "plan.json").exists() and read_json(folder / "plan.json") != plan:
         raise ReplayError(f"{folder}: holds another replay. Begin anew: loopbook replay --afresh")
-    missing = [policy for policy in policies if not state_of(folder / policy)]
+    missing = [
+        policy
+        for policy in policies
+        if not (state_of(folder / policy) and servers.hold(folder / policy))
+    ]
     if missing:
         scenario = SCENARIOS.get(plan["scenario"] or "")
         with FileLock(project.var / "replay-first.lock"):
-            begin = replay_projects.first_version(project, contract, rows, plan)
+            begin = replay_projects.first_version(project, contract, rows, plan, servers)
             if scenario and not scenario.spoils_source:
-                begin = replay_projects.first_step(begin, rows, plan)
+                begin = replay_projects.first_step(begin, rows, plan, servers)
         for policy in missing:
-            replay_projects.copy(begin, folder / policy, with_level=policy not in WITHOUT_LEVEL)
+            with_level = policy not in WITHOUT_LEVEL
+            replay_projects.copy(begin, folder / policy, servers, with_level=with_level)
     start = parse_instant(plan["start"])
     replay_projects.write_rows(folder, rows.filter(pl.col(EVENT_TS) >= start))
     write_json(folder / "plan.json", plan)

@@ -25,15 +25,13 @@ import polars as pl
 from loopbook.data import prediction_log
 from loopbook.data.row_keys import RowKeys
 from loopbook.features import materialize
-from loopbook.loop import replay_levels, replay_results
+from loopbook.loop import replay_levels, replay_results, replay_stores
 from loopbook.loop import turn as loops
-from loopbook.loop.replay_processes import environment
 from loopbook.loop.replay_results import (
     FIRST,
     LOOP,
     PINNED,
     SCHEDULED,
-    log_name,
     moments,
     plain,
     state_of,
@@ -110,7 +108,7 @@ class Lane:
         with ExitStack() as stack:
             services = {self.policy: stack.enter_context(service(self.project, {}))}
             for pinned in PINNED if self.policy == LOOP and self.scenario is None else ():
-                own = {prediction_log.ADDRESS: self._log_address(pinned)}
+                own = {prediction_log.ADDRESS: replay_stores.made_log(self.project, pinned)}
                 services[pinned] = stack.enter_context(
                     service(self.project, own, "--version", self.state["first"])
                 )
@@ -182,14 +180,9 @@ class Lane:
         return len(answered), answered.count(False)
 
     def _answered(self, policy: str, span: tuple[datetime, datetime]) -> set[str]:
-        return {
-            key
-            for key in replay_results.answers(self.project, self.contract, policy, *span)["key"]
-            if key
-        }
-
-    def _log_address(self, policy: str) -> str:
-        return f"sqlite:///{self.project.var / log_name(policy)}"
+        log = replay_stores.log_of(self.project, policy)
+        answers = replay_results.answers(self.project, self.contract, log, *span)
+        return {key for key in answers["key"] if key}
 
     def _tell(self, rows: pl.DataFrame, address: str) -> None:
         truths = [
@@ -268,7 +261,7 @@ def service(project: Project, variables: Mapping[str, str], *words: str) -> Iter
     running = subprocess.Popen(
         command,
         cwd=project.root,
-        env=environment() | variables,
+        env=os.environ | variables,
         stdout=subprocess.DEVNULL,
     )
     address = f"http://127.0.0.1:{port}"

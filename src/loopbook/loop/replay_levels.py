@@ -12,7 +12,8 @@ from datetime import datetime
 import httpx
 
 from loopbook.data import prediction_log
-from loopbook.loop.replay_results import LEVEL, NEVER, log_name
+from loopbook.loop import replay_stores
+from loopbook.loop.replay_results import LEVEL, NEVER
 from loopbook.models.calibration_states import Rule
 from loopbook.project.contract import Contract
 from loopbook.project.errors import ReplayError
@@ -68,7 +69,7 @@ class Levels:
 
     def _of_the_first(self, as_of: datetime) -> None:
         registry = reader.connect(tracking_address(self.project))
-        address = f"sqlite:///{self.project.var / log_name(LEVEL)}"
+        address = replay_stores.log_of(self.project, LEVEL)
         log = prediction_log.at(address, self.contract, self.project.var)
         try:
             versions = [v for v in registry.versions(self.contract.name) if v.number == self.first]

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from loopbook.data import prediction_log
 from loopbook.loop.replay_results import NAMES, state_of
+from loopbook.loop.replay_stores import EMBEDDED, STORES, Servers
 from loopbook.project import waits
 from loopbook.project.errors import ReplayError
 
@@ -24,7 +24,9 @@ LOOKED_S, PATIENCE_S, BAR = 0.5, 2.0, 20
 INTERRUPTED = "interrupted: type it again to resume; what is done stays"
 
 
-def run_lanes(folder: Path, policies: Sequence[str], steps: int) -> None:
+def run_lanes(
+    folder: Path, policies: Sequence[str], steps: int, servers: Servers = EMBEDDED
+) -> None:
     """Run policies side by side, each in its project `folder/POLICY`.
 
     Prints where each goes on, and a line whenever one has finished another step.
@@ -36,33 +38,29 @@ def run_lanes(folder: Path, policies: Sequence[str], steps: int) -> None:
     ReplayError
         If a policy stopped, with the last lines of its log.
     """
-    lanes = {p: _lane(folder / p, p, folder / f"{p}.txt") for p in policies}
+    lanes = {p: _lane(folder / p, p, folder / f"{p}.txt", servers) for p in policies}
     _wait_for(lanes, folder, steps)
 
 
-def run_first(project: Path, policy: str) -> None:
+def run_first(project: Path, policy: str, servers: Servers = EMBEDDED) -> None:
     """Run one policy that builds, in a project that is not below a replay's folder."""
     log = project / f"{policy}.txt"
     since = log.stat().st_size if log.exists() else 0
-    _wait_for({policy: _lane(project, policy, log)}, project, 0, log, since)
+    _wait_for({policy: _lane(project, policy, log, servers)}, project, 0, log, since)
 
 
 def environment() -> dict[str, str]:
     """The environment of a process in another project: nothing of this one's in it."""
-    own = (
-        *("LOOPBOOK_PROJECT", prediction_log.ADDRESS, "LOOPBOOK_FEATURE_STORE"),
-        "LOOPBOOK_KEY_STORE",
-        *("LOOPBOOK_WEBHOOK", "LOOPBOOK_WANDB"),
-    )
+    own = ("LOOPBOOK_PROJECT", *STORES, "LOOPBOOK_WEBHOOK", "LOOPBOOK_WANDB")
     return {k: v for k, v in os.environ.items() if k not in own and not k.startswith("MLFLOW_")}
 
 
-def _lane(project: Path, policy: str, log: Path) -> subprocess.Popen:
+def _lane(project: Path, policy: str, log: Path, servers: Servers) -> subprocess.Popen:
     with log.open("a") as lines:
         return subprocess.Popen(
             [sys.executable, "-m", "loopbook.loop.replay_lane", policy],
             cwd=project,
-            env=environment(),
+            env=environment() | servers.environment(project),
             stdout=lines,
             stderr=lines,
             start_new_session=True,

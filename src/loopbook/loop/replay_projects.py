@@ -19,6 +19,7 @@ import yaml
 
 from loopbook.loop.replay_processes import run_first, run_lanes
 from loopbook.loop.replay_results import FIRST, FIRST_STEP, log_name, moments, state_of
+from loopbook.loop.replay_stores import EMBEDDED, LOG, Servers
 from loopbook.project import waits
 from loopbook.project.clock import EVENT_TS, parse_instant
 from loopbook.project.contract import Contract
@@ -33,7 +34,11 @@ UNCOPIED = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints")
 
 
 def first_version(
-    project: Project, contract: Contract, rows: pl.DataFrame, plan: Mapping[str, Any]
+    project: Project,
+    contract: Contract,
+    rows: pl.DataFrame,
+    plan: Mapping[str, Any],
+    servers: Servers = EMBEDDED,
 ) -> Path:
     """The folder of a project with the first version, made now or by an earlier replay.
 
@@ -48,17 +53,20 @@ def first_version(
     _make_project(project, contract, fresh, before, plan["candidates"])
     library = Path(__file__).parents[1].rglob("*.py")
     files = sorted([*library, *(path for path in fresh.rglob("*") if path.is_file())])
-    folder = fresh.with_name(_digest(str(start), files))
-    if not state_of(folder):
+    folder = fresh.with_name(_digest(" ".join([str(start), *servers.stores]), files))
+    if not (state_of(folder) and servers.hold(folder)):
         shutil.rmtree(folder, ignore_errors=True)
         fresh.rename(folder)
         write_json(folder / "start.json", {"start": start.isoformat()})
         waits.at("the first version, with which every policy begins")
-        run_first(folder, FIRST)
+        servers.make(folder)
+        run_first(folder, FIRST, servers)
     return folder
 
 
-def first_step(first: Path, rows: pl.DataFrame, plan: Mapping[str, Any]) -> Path:
+def first_step(
+    first: Path, rows: pl.DataFrame, plan: Mapping[str, Any], servers: Servers = EMBEDDED
+) -> Path:
     """The folder of a project after the replay's first step, made now or by an earlier replay.
 
     A disturbance begins at the end of the first step (`scenarios.disturbed`), so
@@ -79,17 +87,19 @@ def first_step(first: Path, rows: pl.DataFrame, plan: Mapping[str, Any]) -> Path
     asked = rows.filter(pl.col(EVENT_TS).is_between(start, until, closed="left"))
     write_rows(making, asked)
     folder = first.with_name(_digest(f"{first.name} {plan['step']}", [making / "rows.parquet"]))
-    if not _is_sound(folder / FIRST_STEP):
+    if not (_is_sound(folder / FIRST_STEP) and servers.hold(folder / FIRST_STEP)):
         shutil.rmtree(folder, ignore_errors=True)
         write_json(making / "plan.json", {**plan, "scenario": None, "end": until.isoformat()})
         making.rename(folder)
-        copy(first, folder / FIRST_STEP)
+        copy(first, folder / FIRST_STEP, servers)
         waits.at("the first step, after which every scenario begins")
-        run_lanes(folder, [FIRST_STEP], 1)
+        run_lanes(folder, [FIRST_STEP], 1, servers)
     return folder / FIRST_STEP
 
 
-def copy(source: Path, target: Path, *, with_level: bool = True) -> None:
+def copy(
+    source: Path, target: Path, servers: Servers = EMBEDDED, *, with_level: bool = True
+) -> None:
     """Copy a project whole or not at all; `with_level` says whether calibration moves its answers.
 
     The artifacts of its runs stay where they were made: a run's id is its own.
@@ -100,6 +110,7 @@ def copy(source: Path, target: Path, *, with_level: bool = True) -> None:
     shutil.copytree(source, unfinished, symlinks=True)
     if not with_level:
         without_level(unfinished)
+    servers.copy(source, target, without=() if with_level else (LOG,))
     unfinished.rename(target)
 
 

@@ -4,7 +4,7 @@ It decides what is compared: every policy's answers to the same requests, by
 month and over the last three months, with what each had retrained.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from functools import partial
@@ -23,6 +23,7 @@ from loopbook.models.measures import Measure, amount, of_record
 from loopbook.models.task import Task, task_of
 from loopbook.monitoring import performance
 from loopbook.pages import loop_plots
+from loopbook.project.addresses import SQLITE
 from loopbook.project.clock import parse_instant
 from loopbook.project.contract import Contract
 from loopbook.project.files import read_json
@@ -72,18 +73,18 @@ def log_name(policy: str) -> str:
 
 
 def answers(
-    project: Project, contract: Contract, policy: str, since: datetime, until: datetime
+    project: Project, contract: Contract, address: str, since: datetime, until: datetime
 ) -> pl.DataFrame:
-    """What a policy's service answered: `key`, `as_of_ts`, `answer`, `version`, its interval."""
-    file = project.var / log_name(policy)
+    """What the service of a log answered: `key`, `as_of_ts`, `answer`, `version`, its interval."""
     schema = {"key": pl.String, "as_of_ts": pl.Datetime("us", "UTC")}
     schema |= {"answer": task_of(contract).frame_type, "version": pl.String}
     schema |= dict.fromkeys(("low", "high", "least"), pl.Float64)
     names = list(schema)
     empty = pl.DataFrame(schema=schema)
-    if not file.exists():
+    file = address.removeprefix(SQLITE)
+    if file != address and not Path(file).exists():
         return empty
-    log = prediction_log.at(f"sqlite:///{file}", contract, project.var)
+    log = prediction_log.at(address, contract, project.var)
     try:
         parts = [
             part.filter(pl.col("role") == roles.CHAMPION).select(names)
@@ -94,8 +95,16 @@ def answers(
     return pl.concat(parts) if parts else empty
 
 
-def collect(folder: Path, contract: Contract) -> dict[str, Any]:
-    """Error and bias by month and policy, the turns, and how many requests failed."""
+def collect(
+    folder: Path, contract: Contract, log_of: Callable[[Project, str], str]
+) -> dict[str, Any]:
+    """Error and bias by month and policy, the turns, and how many requests failed.
+
+    Parameters
+    ----------
+    log_of : function
+        The address of the prediction log of a project's policy.
+    """
     plan = read_json(folder / "plan.json")
     start, end = parse_instant(plan["start"]), parse_instant(plan["end"])
     scenario, since = SCENARIOS.get(plan["scenario"]), moments(start, end, plan["step"])[0]
@@ -109,7 +118,7 @@ def collect(folder: Path, contract: Contract) -> dict[str, Any]:
         pl.read_parquet(folder / "rows.parquet", glob=False), scenario, contract, since
     )
     judged = {
-        policy: answers(project, contract, policy, start, end).join(
+        policy: answers(project, contract, log_of(project, policy), start, end).join(
             _observed(sent, contract, project), on="key"
         )
         for policy, project in projects.items()

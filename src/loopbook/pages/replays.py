@@ -24,7 +24,8 @@ Record = Mapping[str, Any]
 def replay_name(result: Record) -> str:
     """A replay as people call it."""
     what = f"scenario {result['scenario']}" if result["scenario"] else "the year"
-    return f"{what}, a turn a {result['step']}"
+    where = ", on servers" if result.get("servers") else ""
+    return f"{what}, a turn a {result['step']}{where}"
 
 
 def replay(
