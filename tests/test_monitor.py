@@ -215,7 +215,7 @@ def test_a_window_and_a_version_can_be_chosen(pages, chrome):
     assert "Is the model well?" in chrome.find_element(By.CSS_SELECTOR, ".lb h1").text
     pages.read(chrome, "6_what_if")
     given = chrome.find_element(By.CSS_SELECTOR, ".lb table").text
-    level = float(re.search(r"market_30d ([\d.]+)", given)[1])
+    level = float(re.search(r"Price level of all sales in 30 days ([\d.]+)", given)[1])
     assert 150 < level < 400  # dollars per square foot, from the feature store
     told = 'return document.querySelector(".lb .facts b").textContent'
     before = chrome.execute_script(told)
