@@ -120,40 +120,6 @@ def wait_until_ready(service: Running) -> None:
     wait_for(lambda: service.http.get("/health/ready").status_code == 200, "the service")
 
 
-def replayed(folder: Path, *words: str, **named: str) -> tuple[dict, list[str]]:
-    """A short replay's record, and the lines of its table."""
-    short = ("--step", "month", "--until", "2014-11-01", "--candidates", "baseline,ridge")
-    done = loopbook(folder, "replay", *short, *words, **named)
-    assert done.returncode == 0, done.stdout + done.stderr
-    name = "year-month-servers" if words else "year-month"
-    record = json.loads((folder / "var/replay" / name / "result.json").read_text())
-    lines = [line for line in done.stdout.splitlines() if not line.startswith("record")]
-    return record, lines
-
-
-@pytest.mark.slow
-def test_a_replay_on_servers_ends_with_the_table_of_one_below_var(
-    postgresql_server, redis_address, tmp_path
-):
-    """Five policies over a month with a turn and a build each, bit for bit; the team's own databases are as they were."""
-    folder = make_project(tmp_path / "house", bootstrap_resamples="200", monitor_report="false")
-    named = variables(postgresql_server, redis_address, tmp_path / "artifacts")
-    there, table_there = replayed(folder, "--servers", **named)
-    assert there["servers"] == ["features", "keys", "log", "registry"]
-    assert not list((folder / "var/replay").glob("year-*/*/var/**/*.db"))
-    here, table_here = replayed(folder)
-    assert len(here["months"]) == 5
-    assert there["requests"] == here["requests"] > 5_000
-    assert there["failed"] == here["failed"] == 0
-    assert table_there == table_here
-    for part in ("months", "last_months", "retrains", "schedules"):
-        assert there[part] == here[part], part
-    assert list(map(said, there["turns"])) == list(map(said, here["turns"]))
-    with psycopg.connect(named["LOOPBOOK_PREDICTION_LOG"]) as own:
-        asked = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
-        assert own.execute(asked).fetchone() == (0,)
-
-
 WRONG = {
     "LOOPBOOK_PREDICTION_LOG": "postgresql://nobody@127.0.0.1:9/none",
     "LOOPBOOK_FEATURE_STORE": "redis://127.0.0.1:9/0",
