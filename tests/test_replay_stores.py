@@ -1,6 +1,7 @@
 """A replay on servers: databases of its own, made, copied and dropped, and nobody else's touched."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,13 +20,15 @@ FEATURES = "LOOPBOOK_FEATURE_STORE"
 
 
 @pytest.fixture
-def servers(postgresql, redis_address, tmp_path, monkeypatch) -> replay_stores.Servers:
+def servers(postgresql, redis_address, tmp_path, monkeypatch) -> Iterator[replay_stores.Servers]:
     """A log in PostgreSQL and features in Redis, both with something of somebody's in it."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv(LOG, postgresql)
     monkeypatch.setenv(FEATURES, redis_address)
-    redis.Redis.from_url(redis_address).set("loopbook:house-prices:about", "1")
-    return replay_stores.named(tmp_path / "replay")
+    client, somebodys = redis.Redis.from_url(redis_address), "loopbook:somebodys:about"
+    client.hset(somebodys, "as_of", "1")
+    yield replay_stores.named(tmp_path / "replay")
+    client.delete(somebodys, *client.keys("loopbook:loopbook_replay_*"))
 
 
 def project(servers: replay_stores.Servers, name: str) -> Path:
