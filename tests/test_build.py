@@ -378,13 +378,17 @@ def test_a_build_of_the_model_that_serves_leaves_the_decision_by_which_it_serves
     (run,) = (restored / "var").rglob("artifacts/decision/decision.json")
     kept = {path: path.read_bytes() for path in run.parent.iterdir()}
     assert json.loads(run.read_text())["promoted"]
-    edit(restored / "notebooks/06_evaluate.ipynb", "tail = (1 - gate", "tail = (1.0 - gate")
+    notebook = restored / "notebooks/06_evaluate.ipynb"
+    text = notebook.read_text()
+    edit(notebook, "tail = (1 - gate", "tail = (1.0 - gate")
     done = loopbook(restored, "build")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing changed" in done.stdout
     assert {path: path.read_bytes() for path in run.parent.iterdir()} == kept
     why = loopbook(restored, "why", "--version", "1")
     assert why.returncode == 0, why.stdout + why.stderr
+    notebook.write_text(text)
+    loopbook(restored, "build")  # as the tests after this one expect it
 
 
 def test_an_own_candidate_stands_in_the_champions_table_beside_those_of_the_library(built):
