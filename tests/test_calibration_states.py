@@ -239,7 +239,7 @@ def test_a_thousand_truths_for_one_entity_on_a_day_count_as_fifty():
 def test_one_truth_is_not_enough_and_the_state_says_so():
     state = decide(LOG, of_numbers(lambda d: 0.5, days=1, rows=1), day(60), Rule())
     assert (state.shift, state.truths, state.low) == ((0.0,), 1, ())
-    assert "1 truths are known, expected 30 or more" in state.reason
+    assert "1 truth is known, expected 30 or more" in state.reason
 
 
 def test_no_truth_is_no_shift_and_no_interval():
