@@ -120,6 +120,63 @@ def wait_until_ready(service: Running) -> None:
     wait_for(lambda: service.http.get("/health/ready").status_code == 200, "the service")
 
 
+def replayed(folder: Path, *words: str, **named: str) -> tuple[dict, list[str]]:
+    """A short replay's record, and the lines of its table."""
+    short = ("--step", "month", "--until", "2014-11-01", "--candidates", "baseline,ridge")
+    done = loopbook(folder, "replay", *short, *words, **named)
+    assert done.returncode == 0, done.stdout + done.stderr
+    name = "year-month-servers" if words else "year-month"
+    record = json.loads((folder / "var/replay" / name / "result.json").read_text())
+    lines = [line for line in done.stdout.splitlines() if not line.startswith("record")]
+    return record, lines
+
+
+def assert_close(one: dict, other: dict) -> None:
+    """The same values, and floats but for their last bits.
+
+    Ends of intervals are left out: a bootstrap draws rows by their place in the
+    log, and requests go four at a time.
+    """
+    floats = [name for name, value in other.items() if isinstance(value, float)]
+    exact = other.keys() - floats
+    assert {name: one[name] for name in exact} == {name: other[name] for name in exact}
+    for name in floats:
+        if not name.endswith(("_low", "_high")):
+            assert one[name] == pytest.approx(other[name], rel=1e-5, abs=1e-7), name
+
+
+@pytest.mark.slow
+@pytest.mark.nightly
+def test_a_replay_on_servers_ends_with_the_table_of_one_below_var(
+    postgresql_server, redis_address, tmp_path
+):
+    """Five policies over a month with a turn and a build each; the team's own databases stay as they were.
+
+    A service answers the requests of a moment together, so that the last bits of an
+    answer depend on its company, in each replay anew.
+    """
+    folder = make_project(tmp_path / "house", bootstrap_resamples="200", monitor_report="false")
+    named = variables(postgresql_server, redis_address, tmp_path / "artifacts")
+    there, table_there = replayed(folder, "--servers", **named)
+    assert there["servers"] == ["features", "keys", "log", "registry"]
+    assert not list((folder / "var/replay").glob("year-*/*/var/**/*.db"))
+    here, table_here = replayed(folder)
+    assert len({row["policy"] for row in here["months"]}) == 5
+    assert there["requests"] == here["requests"] > 5_000
+    assert there["failed"] == here["failed"] == 0
+    assert table_there == table_here
+    for part in ("retrains", "schedules"):
+        assert there[part] == here[part], part
+    for one, other in zip(there["months"], here["months"], strict=True):
+        assert_close(one, other)
+    for one, other in zip(map(said, there["turns"]), map(said, here["turns"]), strict=True):
+        assert_close(one.pop("numbers"), other.pop("numbers"))
+        assert one == other
+    with psycopg.connect(named["LOOPBOOK_PREDICTION_LOG"]) as own:
+        asked = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public'"
+        assert own.execute(asked).fetchone() == (0,)
+
+
 WRONG = {
     "LOOPBOOK_PREDICTION_LOG": "postgresql://nobody@127.0.0.1:9/none",
     "LOOPBOOK_FEATURE_STORE": "redis://127.0.0.1:9/0",
