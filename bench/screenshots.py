@@ -85,14 +85,14 @@ def wait_for(is_there: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + WAIT_S
     while not is_there():
         if time.monotonic() > deadline:
-            sys.exit(f"{what}: not there after {WAIT_S} s. Look into the folder's *.out files.")
+            sys.exit(f"{what}: not there after {WAIT_S} s. Look into its var/*.out files.")
         time.sleep(0.2)
 
 
 @contextmanager
 def answering(folder: Path, *words: str) -> Iterator[str]:
     """A server of a project while it is needed; its address."""
-    output = folder / f"{words[0]}.out"
+    output = folder / "var" / f"{words[0]}.out"
     command = [sys.executable, "-m", *words]
     with (
         output.open("w") as file,
@@ -140,7 +140,8 @@ def save(chrome: webdriver.Chrome, path: Path) -> None:
 
 def take(folder: Path, pages: Mapping[str, Path]) -> None:
     """Pictures of a project's dashboards, each as high as its page."""
-    shutil.copytree(ROOT / "reports", folder / "reports", dirs_exist_ok=True)
+    if folder.resolve() != ROOT:
+        shutil.copytree(ROOT / "reports", folder / "reports", dirs_exist_ok=True)
     words = ("voila", "reports", "--no-browser", f"--port={free_port()}")
     with answering(folder, *words) as address, browser() as chrome:
         for page, path in pages.items():

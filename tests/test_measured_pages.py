@@ -240,6 +240,16 @@ def test_a_turn_and_a_replay_are_told_in_their_measure():
     assert "The error is the log loss. Bias of the probability below 0" in replay
 
 
+def test_a_model_card_tells_its_inputs_in_the_words_that_people_know():
+    record = decision() | {"importance": [{"feature": "dewp", "rise": 0.01}]}
+    called = {"dewp": "dew point (degrees)"}.get
+    page = text(
+        version_pages.model_card({"number": "1", "run_id": "r"}, card(), record, called=called)
+    )
+    assert "What does it look at?" in page
+    assert "dew point (degrees) +" in page
+
+
 def test_a_model_card_names_accepted_leaks_and_what_the_parts_share():
     about = card()["contract"] | {"ignored": ["note", {"column": "closed", "known": "after"}]}
     told = card() | {"contract": about, "accepted_leaks": {"deposit": "Paid with the order."}}

@@ -8,6 +8,7 @@ from small_classes import NUMBER, as_yaml
 
 from loopbook.pages import answers, links, nearest, what_if, windows
 from loopbook.pages import inputs as inputs_of
+from loopbook.pages.plain import labelled
 from loopbook.project.paths import Project
 from loopbook.records.roles import CHAMPION
 from loopbook.registry.reference import monitored
@@ -96,6 +97,6 @@ def test_the_inputs_stand_before_the_model_that_answers_is_loaded(tmp_path, monk
 
 
 def test_inputs_are_told_in_the_words_of_the_contract():
-    assert answers.words("size", ABOUT) == ABOUT.label("size")
+    assert labelled("size", ABOUT) == ABOUT.label("size")
     for name, about in {**ABOUT.trailing, **ABOUT.computed}.items():
-        assert answers.words(name, ABOUT) == about.meaning.rstrip(".")
+        assert labelled(name, ABOUT) == about.meaning.rstrip(".")

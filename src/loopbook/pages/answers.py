@@ -15,7 +15,7 @@ from loopbook.models.calibration_states import State
 from loopbook.pages import nearest
 from loopbook.pages import windows as window_pages
 from loopbook.pages.formats import share
-from loopbook.pages.plain import called
+from loopbook.pages.plain import labelled
 from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError
@@ -73,21 +73,17 @@ def _answer(
         said,
         f"{name if kind == name else f'{name}, {kind}'}, as of {now:%Y-%m-%d}",
         _in_words(explain(servable, record, now, state and state.shift), contract),
-        {words(n, contract): place(servable.card, n, value) for n, value in record.items()},
-        [*_rule(servable), *(f"no value for {words(n, contract)}: imputed" for n in imputed)],
+        {labelled(n, contract): place(servable.card, n, value) for n, value in record.items()},
+        [*_rule(servable), *(f"no value for {labelled(n, contract)}: imputed" for n in imputed)],
         _how_sure(servable, calibrated),
     )
-
-
-def words(name: str, contract: Contract) -> str:
-    """What a reader calls an input: as its slider does, or by its meaning where it has none."""
-    return contract.label(name) if name in contract.features else called(name, contract)
 
 
 def _in_words(explained: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     """An explanation whose features have the names that a reader knows."""
     parts = [
-        part | {"feature": words(part["feature"], contract)} for part in explained["contributions"]
+        part | {"feature": labelled(part["feature"], contract)}
+        for part in explained["contributions"]
     ]
     return {**explained, "contributions": parts}
 

@@ -7,6 +7,7 @@ sentence.
 
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import ipywidgets as widgets
@@ -15,6 +16,7 @@ from loopbook.pages import build_records, links, start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.news import Loop
+from loopbook.pages.plain import labelled
 from loopbook.pages.rendering import PAGES
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import read_contract
@@ -239,7 +241,8 @@ def _card(project: Project, store: Registry, held: Version) -> str:
     decision = build_records.decision_of(store, held)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
-    return version_pages.model_card(build_records.about(held), card, decision, papers)
+    called = partial(labelled, contract=read_contract(project.contract))
+    return version_pages.model_card(build_records.about(held), card, decision, papers, called)
 
 
 def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | None, str]:

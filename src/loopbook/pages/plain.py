@@ -56,6 +56,11 @@ def called(name: str, contract: Contract) -> str:
     return about.meaning.rstrip(".") if about else name.replace("_", " ")
 
 
+def labelled(name: str, contract: Contract) -> str:
+    """What a reader calls an input: as its slider does, or by its meaning where it has none."""
+    return contract.label(name) if name in contract.features else called(name, contract)
+
+
 def causes(record: Record, contract: Contract) -> list[str]:
     """The reasons of a verdict, the weightiest first, each once and without a capital."""
     faults = {fault["sentence"]: fault for fault in record.get("faults", [])}

@@ -5,7 +5,7 @@ build. Pure: it reads no file and
 computes no number that is not in a record; its templates escape every value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import decimal, of_record
@@ -48,6 +48,7 @@ def model_card(
     card: Record,
     decision: Record,
     papers: tuple[bytes | None, str] = (None, ""),
+    called: Callable[[str], str] = str,
 ) -> str:
     """What a version is, where it comes from, what it may be asked.
 
@@ -56,6 +57,8 @@ def model_card(
     papers : pair
         The page of its dossier, None where there is none; who signed it, or why
         there is none.
+    called : function
+        What people call an input, by its name.
     """
     measure, bias = of_record(decision)
     inputs = [
@@ -84,7 +87,8 @@ def model_card(
         by_class=metrics.by_class(card["validation"]),
         slices=list(changes(decision.get("against", {}).get("baseline", {}), measure)),
         important=[
-            (r["feature"], changed(r["rise"], measure)) for r in decision.get("importance", [])
+            (called(r["feature"]), changed(r["rise"], measure))
+            for r in decision.get("importance", [])
         ],
         lineage=_lineage(version, card),
         leaks=_leaks(card, decision),
