@@ -224,8 +224,8 @@ def chrome():
 
 
 @pytest.fixture(scope="session")
-def redis_address() -> Iterator[str]:
-    """The address of a real, empty Redis server."""
+def redis_server() -> Iterator[str]:
+    """The address of a real Redis server, which the tests of a worker share."""
     server, port = program("redis-server", "redis-server"), free_port()
     words = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with subprocess.Popen([server, *words], stdout=subprocess.DEVNULL) as running:
@@ -237,3 +237,14 @@ def redis_address() -> Iterator[str]:
         wait_for(is_up, "redis-server")
         yield f"redis://127.0.0.1:{port}/0"
         running.terminate()
+
+
+def new_prefix(server_address: str) -> str:
+    """The address of one more empty place in a Redis server; it ends with its server."""
+    return f"{server_address}?prefix=test_{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def redis_address(redis_server) -> str:
+    """The address of an empty place of this test's own, whatever its project is called."""
+    return new_prefix(redis_server)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import new_database, wait_for
+from conftest import new_database, new_prefix, wait_for
 from made_once import copied
 from out_of_date import AS_OF, ONCE, begin, heal, inside, prepare, wait_while
 from small_house import FULL, ROOT, Running, environment, give, loopbook, make_project, set_knobs
@@ -27,14 +27,14 @@ MATERIALIZE = ("features", "materialize", "--as-of", "2015-03-01")
 
 
 def variables(server: str, redis: str, artifacts: Path) -> dict[str, str]:
-    """Every store of a project in new databases of a server, the features in Redis."""
+    """Every store of a project in new places of two servers, the features in Redis."""
     tracking, database = new_database(server), new_database(server)
     return {
         "MLFLOW_TRACKING_URI": tracking.replace("postgresql://", "postgresql+psycopg://"),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": artifacts.as_uri(),
         "LOOPBOOK_PREDICTION_LOG": database,
         "LOOPBOOK_KEY_STORE": database,
-        "LOOPBOOK_FEATURE_STORE": redis,
+        "LOOPBOOK_FEATURE_STORE": new_prefix(redis),
     }
 
 
@@ -47,10 +47,10 @@ def standing_in(folder: Path, named: dict[str, str]) -> Iterator[Project]:
 
 
 @pytest.fixture(scope="module")
-def team(postgresql_server, redis_address, tmp_path_factory) -> tuple[Path, dict[str, str]]:
+def team(postgresql_server, redis_server, tmp_path_factory) -> tuple[Path, dict[str, str]]:
     """A project on servers, with a champion that is out of date and the answers that show it."""
     place = tmp_path_factory.mktemp("team")
-    named = variables(postgresql_server, redis_address, place / "artifacts")
+    named = variables(postgresql_server, redis_server, place / "artifacts")
     folder = make_project(place / "house")
     give(folder, 1, "champion", "ridge", **named)
     done = loopbook(folder, *MATERIALIZE, **named)
@@ -148,7 +148,7 @@ def assert_close(one: dict, other: dict) -> None:
 @pytest.mark.slow
 @pytest.mark.nightly
 def test_a_replay_on_servers_ends_with_the_table_of_one_below_var(
-    postgresql_server, redis_address, tmp_path
+    postgresql_server, redis_server, tmp_path
 ):
     """Five policies over a month with a turn and a build each; the team's own databases stay as they were.
 
@@ -156,7 +156,7 @@ def test_a_replay_on_servers_ends_with_the_table_of_one_below_var(
     answer depend on its company, in each replay anew.
     """
     folder = make_project(tmp_path / "house", bootstrap_resamples="200", monitor_report="false")
-    named = variables(postgresql_server, redis_address, tmp_path / "artifacts")
+    named = variables(postgresql_server, redis_server, tmp_path / "artifacts")
     there, table_there = replayed(folder, "--servers", **named)
     assert there["servers"] == ["features", "keys", "log", "registry"]
     assert not list((folder / "var/replay").glob("year-*/*/var/**/*.db"))

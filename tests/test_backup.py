@@ -10,7 +10,7 @@ from pathlib import Path
 
 import kept
 import pytest
-from conftest import new_database
+from conftest import new_database, new_prefix
 from made_once import MANY_SIGNS, copied
 from out_of_date import inside
 from small_house import FULL, give, loopbook, make_project
@@ -80,14 +80,14 @@ def test_everything_comes_back_at_another_place_and_verify_finds_nothing(name, p
 
 
 def on_servers(folder: Path, server: str, redis: str) -> dict[str, str]:
-    """The variables that put every store of a project elsewhere, in new databases."""
+    """The variables that put every store of a project elsewhere, in new places of two servers."""
     tracking, database = new_database(server), new_database(server)
     return {
         "MLFLOW_TRACKING_URI": tracking.replace("postgresql://", "postgresql+psycopg://"),
         "MLFLOW_DEFAULT_ARTIFACT_ROOT": (folder / "shared artifacts").as_uri(),
         "LOOPBOOK_PREDICTION_LOG": database,
         "LOOPBOOK_KEY_STORE": database,
-        "LOOPBOOK_FEATURE_STORE": redis,
+        "LOOPBOOK_FEATURE_STORE": new_prefix(redis),
     }
 
 
@@ -101,10 +101,10 @@ def standing_in(folder: Path, variables: dict[str, str]) -> Iterator[Project]:
 
 @pytest.mark.slow
 def test_everything_on_postgresql_and_redis_comes_back_too(
-    postgresql_server, redis_address, tmp_path
+    postgresql_server, redis_server, tmp_path
 ):
     """Registry, log and keys in PostgreSQL, features in Redis, artifacts on a shared disk."""
-    variables = on_servers(tmp_path, postgresql_server, redis_address)
+    variables = on_servers(tmp_path, postgresql_server, redis_server)
     folder = make_project(tmp_path / "house")
     give(folder, 1, "champion", "ridge", **variables)
     with standing_in(folder, variables) as project:
@@ -117,8 +117,7 @@ def test_everything_on_postgresql_and_redis_comes_back_too(
         assert len(taken.stores) == 4
         assert taken.left_out == []
     shutil.rmtree(tmp_path / "shared artifacts")
-    empty = f"{redis_address.removesuffix('0')}5"
-    variables = on_servers(tmp_path / "new", postgresql_server, empty)
+    variables = on_servers(tmp_path / "new", postgresql_server, redis_server)
     with standing_in(clone(project, tmp_path / "other"), variables) as other:
         restoring.restore(other, tmp_path / "kept.tar.gz")
         assert held(other) == before

@@ -20,12 +20,12 @@ FEATURES = "LOOPBOOK_FEATURE_STORE"
 
 
 @pytest.fixture
-def servers(postgresql, redis_address, tmp_path, monkeypatch) -> Iterator[replay_stores.Servers]:
+def servers(postgresql, redis_server, tmp_path, monkeypatch) -> Iterator[replay_stores.Servers]:
     """A log in PostgreSQL and features in Redis, both with something of somebody's in it."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setenv(LOG, postgresql)
-    monkeypatch.setenv(FEATURES, redis_address)
-    client, somebodys = redis.Redis.from_url(redis_address), "loopbook:somebodys:about"
+    monkeypatch.setenv(FEATURES, redis_server)
+    client, somebodys = redis.Redis.from_url(redis_server), "loopbook:somebodys:about"
     client.hset(somebodys, "as_of", "1")
     yield replay_stores.named(tmp_path / "replay")
     client.delete(somebodys, *client.keys("loopbook:loopbook_replay_*"))
