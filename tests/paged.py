@@ -18,7 +18,7 @@ from loopbook.models import evaluation, inference, margins
 from loopbook.models.evaluation import Confidence
 from loopbook.models.task import task_of
 from loopbook.monitoring import findings, record, verdict
-from loopbook.pages import error_plots, plots
+from loopbook.pages import error_plots, plain, plots
 from loopbook.project.paths import Project
 from loopbook.records import windows as window_records
 from loopbook.registry.reader import Version
@@ -75,8 +75,8 @@ def keep_window(folder: Path, task: str) -> dict:
     pairs = of.observed(now["observed"]), of.of_column(now["answer"])
     trend, marks = window_records.trend([kept])
     pictures = {
-        "columns": plots.beyond_threshold(columns),
-        "shares": plots.shares(columns),
+        "columns": plots.beyond_threshold(plain.named(columns, about)),
+        "shares": plots.shares(plain.named(columns, about)),
         "periods": error_plots.over_time(
             findings.read_periods(found.periods), found.reference_error, of.measure
         ),

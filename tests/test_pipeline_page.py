@@ -93,7 +93,7 @@ def test_the_first_sentence_says_what_is_to_be_done(states, told):
 
 def test_before_it_is_known_what_is_stale_nothing_is_called_up_to_date():
     shown = text(page(task("split", DONE)))
-    assert "All 1 tasks have run." in shown
+    assert "The one task has run." in shown
     assert "up to date" not in shown
 
 

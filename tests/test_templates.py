@@ -203,7 +203,7 @@ def pages() -> dict[str, str]:
         "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
         "no_champion": version_pages.no_champion(version, {}),
         "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
-        "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>"),
+        "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>", str),
         "performance": window_pages.performance(window(), figures),
         "candidates": candidate_pages.candidates({"number": MARKUP}, decision()),
         "decision": candidate_pages.decision_page(decision()),

@@ -5,10 +5,12 @@ import polars as pl
 import pytest
 import small_classes
 from small_classes import NUMBER, as_yaml
+from small_house import ROOT
 
-from loopbook.pages import answers, links, nearest, what_if, windows
+from loopbook.pages import answers, formats, links, nearest, what_if, windows
 from loopbook.pages import inputs as inputs_of
 from loopbook.pages.plain import labelled
+from loopbook.project.contract import read_contract
 from loopbook.project.paths import Project
 from loopbook.records.roles import CHAMPION
 from loopbook.registry.reference import monitored
@@ -100,3 +102,14 @@ def test_inputs_are_told_in_the_words_of_the_contract():
     assert labelled("size", ABOUT) == ABOUT.label("size")
     for name, about in {**ABOUT.trailing, **ABOUT.computed}.items():
         assert labelled(name, ABOUT) == about.meaning.rstrip(".")
+
+
+def test_a_share_of_earlier_rows_is_told_as_per_cent_and_no_other_value_is():
+    about = read_contract(ROOT / "examples/flights/contract.yaml")
+    values = {"late_14d": 0.2014, "carrier_flights_14d": 0.2014, "distance": 0.2014}
+    parts = [{"feature": name, "value": value} for name, value in values.items()]
+    told = [
+        part["value"] for part in answers.in_words({"contributions": parts}, about)["contributions"]
+    ]
+    assert told == ["20.1 %", 0.2014, 0.2014]
+    assert formats.asked(told[0]) is told[0]  # and stands at the right, as an amount does

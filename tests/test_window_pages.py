@@ -3,16 +3,19 @@
 import re
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 
 import pytest
 import turned
 from reading import Reads
+from small_house import ROOT
 from test_error_plots import NUMBER
 from test_templates import MARKUP, window
 
-from loopbook.pages import error_plots
+from loopbook.pages import error_plots, plain
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
+from loopbook.project.contract import read_contract
 
 
 def text(page: str) -> str:
@@ -52,14 +55,14 @@ def test_the_drift_page_says_whether_a_fault_asks_for_a_person(broken, told):
         {"column": "zone", "kind": "missing", "is_broken": is_broken, "sentence": MARKUP}
         for is_broken in broken
     ]
-    page = text(window_pages.drift(record() | {"faults": faults}, {}, None))
+    page = text(window_pages.drift(record() | {"faults": faults}, {}, None, str))
     assert told in page
     assert page.count("a person") == sum(broken) + (told.count("a person") if broken else 0)
 
 
 def test_of_a_window_without_requests_the_drift_page_claims_nothing():
     empty = record(rows=0) | {"columns": []}
-    page = text(window_pages.drift(empty, {}, "<p>a report</p>"))
+    page = text(window_pages.drift(empty, {}, "<p>a report</p>", str))
     assert "Nothing was asked in this window, so no value was looked at." in page
     assert "Nothing was found" not in page
     assert "Evidently" not in page
@@ -70,12 +73,16 @@ def test_a_column_is_told_by_what_was_judged_of_it():
         {"column": name, "distance": 0.1234, "threshold": 0.1, "is_judged": judged}
         | {"has_drifted": drifted}
         for name, judged, drifted in
-        (("zone", True, True), ("observed", True, False), ("level", False, True))
+        (("zone", True, True), ("observed", True, False), ("level_30d", False, True))
     ]  # fmt: skip
-    page = text(window_pages.drift(record() | {"columns": columns}, {}, "<p>report</p>"))
+    named = partial(plain.column_called, contract=read_contract(ROOT / "contract.yaml"))
+    page = text(window_pages.drift(record() | {"columns": columns}, {}, "<p>report</p>", named))
     assert "zone 0.123 0.100 moved" in page
     assert "the ground truth 0.123 0.100 may differ by chance" in page
-    assert "level 0.123 0.100 moves with time by its nature, and is not judged" in page
+    assert (
+        "Price level of the neighbourhood in 30 days 0.123 0.100 moves with time by its nature, and is not judged"
+        in page
+    )
     assert "judges the same 7 columns" in page
 
 

@@ -14,7 +14,7 @@ from loopbook.features import store as feature_store
 from loopbook.models.calibration_states import State
 from loopbook.pages import nearest
 from loopbook.pages import windows as window_pages
-from loopbook.pages.formats import share
+from loopbook.pages.formats import Amount, share
 from loopbook.pages.plain import labelled
 from loopbook.project.clock import parse_instant, to_micros
 from loopbook.project.contract import Contract, read_contract
@@ -72,20 +72,29 @@ def _answer(
     return window_pages.answer(
         said,
         f"{name if kind == name else f'{name}, {kind}'}, as of {now:%Y-%m-%d}",
-        _in_words(explain(servable, record, now, state and state.shift), contract),
+        in_words(explain(servable, record, now, state and state.shift), contract),
         {labelled(n, contract): place(servable.card, n, value) for n, value in record.items()},
         [*_rule(servable), *(f"no value for {labelled(n, contract)}: imputed" for n in imputed)],
         _how_sure(servable, calibrated),
     )
 
 
-def _in_words(explained: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
+def in_words(explained: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     """An explanation whose features have the names that a reader knows."""
     parts = [
-        part | {"feature": labelled(part["feature"], contract)}
+        part
+        | {"feature": labelled(part["feature"], contract)}
+        | {"value": _value(part["feature"], part["value"], contract)}
         for part in explained["contributions"]
     ]
     return {**explained, "contributions": parts}
+
+
+def _value(name: str, value: Any, contract: Contract) -> Any:
+    """An input's value; a share of earlier rows as per cent."""
+    about = contract.trailing.get(name)
+    is_share = about is not None and about.aggregate == "rate" and value is not None
+    return Amount(share(value, 1)) if is_share else value
 
 
 def _how_sure(servable: Servable, calibrated: CalibratedAnswers) -> window_pages.HowSure:

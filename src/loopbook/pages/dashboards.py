@@ -16,7 +16,7 @@ from loopbook.pages import build_records, links, start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.news import Loop
-from loopbook.pages.plain import labelled
+from loopbook.pages.plain import column_called, labelled
 from loopbook.pages.rendering import PAGES
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import read_contract
@@ -174,7 +174,8 @@ def _of_window(
     if page == "drift":
         report = folder / window_records.REPORT
         text = report.read_text(encoding="utf-8") if report.exists() else None
-        return window_pages.drift(record, figures, text)
+        called = partial(column_called, contract=read_contract(project.contract))
+        return window_pages.drift(record, figures, text, called)
     if page == "performance":
         return window_pages.performance(record, figures)
     happened = window_pages.happenings(

@@ -52,11 +52,6 @@ def distance(value: float | None) -> Amount:
     return Amount(f"{value:,.{digits}f}")
 
 
-def column_name(name: str) -> str:
-    """What a column of a window is called: an input as it is, the others by what they are."""
-    return {"answer": "the answers", "observed": "the ground truth"}.get(name, name)
-
-
 def share(value: float | None, digits: int = 2) -> str:
     """A share as per cent."""
     return "not known" if value is None else f"{value * 100:.{digits}f} %"
@@ -83,6 +78,8 @@ def number(value: float, digits: int = 4) -> str:
 
 def asked(value: Any) -> Amount | str:
     """The value of an input: four digits have no comma, since they may be a year."""
+    if isinstance(value, Amount):
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "" if value is None else str(value)
     return Amount(f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}")

@@ -20,7 +20,7 @@ Record = Mapping[str, Any]
 MOST = 12
 BECAME = {
     HEALTHY: "It was well",
-    WATCH: "It was watched",
+    WATCH: "It was under watch",
     INVESTIGATE: "It needed a person",
     RETRAIN: "It had to learn again",
 }

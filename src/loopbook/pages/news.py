@@ -22,7 +22,7 @@ Record = Mapping[str, Any]
 # since a day, and until a day
 STATES = {
     HEALTHY: ("has been well", "it was well"),
-    WATCH: ("has been watched", "it was watched"),
+    WATCH: ("has been under watch", "it was under watch"),
     INVESTIGATE: ("has needed a person", "it needed a person"),
     RETRAIN: ("has had to learn again", "it had to learn again"),
 }

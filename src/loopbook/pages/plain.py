@@ -4,18 +4,25 @@ It decides how a column, a fault and a reason are told to somebody who knows the
 table and no statistics. Pure: its numbers are those of the record.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from loopbook.models.measures import of_record
 from loopbook.pages.formats import date, share
 from loopbook.project.contract import Contract
 from loopbook.records.verdicts import WATCH
 
+if TYPE_CHECKING:  # SciPy: a page with a verdict does not wait for it
+    from loopbook.monitoring.drift import ColumnDrift
+
 Record = Mapping[str, Any]
 AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
 NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
+OF_WINDOWS = {"answer": "the answers", "observed": "the ground truth"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # a reason's beginning, and what is said instead; groups are the reason's own numbers
 PLAIN = (
@@ -59,6 +66,16 @@ def called(name: str, contract: Contract) -> str:
 def labelled(name: str, contract: Contract) -> str:
     """What a reader calls an input: as its slider does, or by its meaning where it has none."""
     return contract.label(name) if name in contract.features else called(name, contract)
+
+
+def column_called(name: str, contract: Contract) -> str:
+    """What a reader calls a column of a window: an input by its label, the others by what they are."""
+    return OF_WINDOWS.get(name) or labelled(name, contract)
+
+
+def named(columns: Iterable[ColumnDrift], contract: Contract) -> list[ColumnDrift]:
+    """Columns of a window with the names that a reader knows, for a figure."""
+    return [replace(c, column=column_called(c.column, contract)) for c in columns]
 
 
 def causes(record: Record, contract: Contract) -> list[str]:

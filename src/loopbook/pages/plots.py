@@ -37,7 +37,7 @@ from loopbook.pages.figures import (
     sized,
     words,
 )
-from loopbook.pages.formats import asked, column_name, distance
+from loopbook.pages.formats import asked, distance
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
@@ -223,13 +223,13 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Picture:
     whole, columns = columns, columns[:most]
     if not columns:
         return nothing()
-    drawn, axis, places = lines([plain(column_name(c.column)) for c in columns], each=22)
+    drawn, axis, places = lines([plain(c.column) for c in columns], each=22)
     values = [c.distance / max(c.threshold, 1e-12) for c in columns]
     colours = [CHALLENGER if c.has_drifted else CURRENT for c in columns]
     axis.barh(places, values, color=colours, height=0.35 if figures.is_narrow() else 0.65)
     axis.axvline(1, color=INK, lw=1)
     for place, c, value in zip(places, columns, values, strict=True):
-        told = f"{column_name(c.column)}: {_distance(c)}"
+        told = f"{c.column}: {_distance(c)}"
         drawn.tell(axis, (0, value), (place - 0.3, place + 0.3), told)
     axis.set(xlabel="multiples of the threshold; beyond 1 it moved", xlim=(0, None))
     drawn.finding = _moved(whole)
@@ -237,12 +237,12 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Picture:
 
 
 def _moved(columns: Sequence[ColumnDrift]) -> str:
-    moved = [short(column_name(c.column)) for c in columns if c.has_drifted]
+    moved = [short(c.column) for c in columns if c.has_drifted]
     if not moved:
         far = max(columns, key=lambda c: c.distance / max(c.threshold, 1e-12))
         share = far.distance / max(far.threshold, 1e-12)
         return (
-            f"None of {len(columns):,} columns moved beyond chance; {short(column_name(far.column))} comes "
+            f"None of {len(columns):,} columns moved beyond chance; {short(far.column)} comes "
             f"nearest, at {100 * share:.0f} % of its threshold."
         )
     named = ", ".join(moved[:3]) + (f" and {len(moved) - 3:,} more" if len(moved) > 3 else "")
@@ -257,6 +257,7 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Pic
         return nothing()
     drawn, grid = figure(200 * len(columns), rows=len(columns))
     bins = min(bins, 8) if figures.is_narrow() else bins
+    room = 18 if figures.is_narrow() else 44  # letters beside the distance, in a title
     for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
         before, now = np.array(column.reference), np.array(column.current)
         kept = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:bins])
@@ -265,17 +266,16 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Pic
         axis.bar(places - 0.2, before[kept], 0.4, color=REFERENCE, label="reference")
         axis.bar(places + 0.2, now[kept], 0.4, color=CURRENT, label="this window")
         for place, k in zip(places, kept, strict=True):
-            told = f"{column_name(column.column)} {column.labels[k]}: {_beside(before[k], now[k])}"
+            told = f"{column.column} {column.labels[k]}: {_beside(before[k], now[k])}"
             drawn.tell(axis, (place - 0.4, place + 0.4), (0, max(before[k], now[k])), told)
         labels = [plain(column.labels[k], 14) for k in kept]
-        is_crowded = max(map(len, labels), default=0) * figures.LETTER * len(labels) > (
-            figures.width() - 70
-        )
+        each = figures.LETTER * (max(map(len, labels), default=0) + 2)
+        is_crowded = each * len(labels) > figures.width() - 70
         turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
         axis.set_xticks(places, labels, **turned)
         axis.grid(visible=False, axis="x")
         axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
-        axis.set_title(f"{plain(column_name(column.column), 18)}: {_distance(column)}", loc="left")
+        axis.set_title(f"{plain(column.column, room)}: {_distance(column)}", loc="left")
     first = np.atleast_1d(grid)[0]
     drawn.legend(
         *first.get_legend_handles_labels(), loc="outside upper right", ncols=2, **figures.LEGEND
@@ -297,6 +297,6 @@ def _farthest_bin(column: ColumnDrift) -> str:
     before, now = np.array(column.reference), np.array(column.current)
     k = int(np.argmax(np.abs(now - before)))
     return (
-        f"{short(column_name(column.column))} changed most in the bin “{short(column.labels[k])}”: "
+        f"{short(column.column)} changed most in the bin “{short(column.labels[k])}”: "
         f"{_beside(before[k], now[k])}."
     )

@@ -114,14 +114,18 @@ def _sentence(graph: Graph, states: Mapping[str, str]) -> str:
             f"{left} did not come to the end, or still runs. If no build runs: {graph.command}",
         ),
         (absent, f"{absent} never ran. Run what is left: {graph.command}"),
-        (graph.stale is None, f"All {len(states)} tasks have run. {looking}".strip()),
+        (graph.stale is None, f"{_all(len(states), 'has run', 'have run')}. {looking}".strip()),
         (
             graph.stale,
             f"{len(graph.stale or {})} of {len(states)} tasks would run again: {graph.command}",
         ),
     ]
-    up_to_date = f"All {len(states)} tasks are up to date: nothing to do."
+    up_to_date = f"{_all(len(states), 'is', 'are')} up to date: nothing to do."
     return next((sentence for holds, sentence in told if holds), up_to_date)
+
+
+def _all(count: int, one: str, more: str) -> str:
+    return f"The one task {one}" if count == 1 else f"All {count:,} tasks {more}"
 
 
 def _listed(names: Sequence[str]) -> str:

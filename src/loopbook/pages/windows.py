@@ -4,7 +4,7 @@ It decides the rows of their tables, in words. Pure: it reads no file and
 computes no number that is not in a record; its templates escape every value.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from html import escape
@@ -12,7 +12,7 @@ from typing import Any
 
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import asked, changed, column_name, distance, instant, said, share
+from loopbook.pages.formats import asked, changed, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
 from loopbook.project.counts import counted
@@ -95,11 +95,13 @@ def happenings(
     ]
 
 
-def drift(record: Record, figures: Figures, report: str | None) -> str:
-    """What has moved, what is broken, and Evidently's report."""
+def drift(
+    record: Record, figures: Figures, report: str | None, called: Callable[[str], str]
+) -> str:
+    """What has moved, what is broken, and Evidently's report; `called` names a column for readers."""
     columns = [
         (
-            column_name(column["column"]),
+            called(column["column"]),
             distance(column["distance"]),
             distance(column["threshold"]),
             _judgement(column),
@@ -108,7 +110,7 @@ def drift(record: Record, figures: Figures, report: str | None) -> str:
     ]
     faults = [
         (
-            fault["column"],
+            called(fault["column"]),
             "a person" if fault["is_broken"] else "nobody",
             f"{fault['sentence']}.",
         )
