@@ -421,6 +421,14 @@ def test_what_cannot_be_replayed_is_told(tmp_path):
         assert reason in done.stderr
 
 
+def test_a_replayed_project_makes_no_page_that_no_verdict_reads(tmp_path):
+    project, contract = Project(ROOT), read_contract(ROOT / "contract.yaml")
+    rows = sources.read_source(contract, ROOT).head(9)
+    replay_projects._make_project(project, contract, tmp_path / "house", rows, [])
+    assert read_knobs(project.knobs).monitor_report
+    assert not read_knobs(tmp_path / "house" / "env.yaml").monitor_report
+
+
 def test_a_replayed_project_knows_no_headers_of_the_source_that_it_was_made_from():
     """Its rows were written under the contract's names."""
     text = yaml.safe_load((ROOT / "contract.yaml").read_text())

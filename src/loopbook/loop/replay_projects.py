@@ -165,6 +165,7 @@ def _make_project(
     for name in FOLDERS:
         shutil.copytree(project.root / name, folder / name, ignore=UNCOPIED)
     _switch_off(folder, "require_signature")  # nobody signs what a replay tries
+    _switch_off(folder, "monitor_report")  # no verdict reads Evidently's 5 MB of each window
     if candidates:
         graph = folder / "pipeline.yaml"
         grid = f"names: [{', '.join(candidates)}]"

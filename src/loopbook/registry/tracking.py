@@ -5,6 +5,8 @@ scikit-learn pipeline for people, and for the service an ONNX graph and a JSON
 card whose SHA-256 stand in the registry as tags; whoever loads them checks.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import tempfile
@@ -12,13 +14,11 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlflow
-import skops.io
 import sqlalchemy as sa
 from filelock import FileLock
-from matplotlib.figure import Figure
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.data.sources import LocalArtifactDatasetSource
 from mlflow.entities import Metric, Param, Run, RunTag
@@ -27,20 +27,23 @@ from mlflow.models import infer_signature
 from mlflow.store.db.base_sql_model import Base
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from mlflow.tracking import MlflowClient
-from sklearn.base import BaseEstimator
 
 from loopbook.data.snapshots import Snapshot
-from loopbook.models.fitted_parts import with_one_tree
 from loopbook.project.addresses import sqlite_file
 from loopbook.project.errors import TrackingError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.records.roles import CHALLENGER, CHAMPION, PREVIOUS
 from loopbook.registry import moved_files, notes, sealing, weights_and_biases
-from loopbook.registry.candidate_run import CandidateRun
 from loopbook.registry.owners import tag_of
 from loopbook.registry.reader import CARD, ONNX, SERVICE, Version
 from loopbook.registry.service_files import FILE_TAGS, digest_mismatch, file_tags
+
+if TYPE_CHECKING:  # most commands read and move versions, and fit and draw nothing
+    from matplotlib.figure import Figure
+    from sklearn.base import BaseEstimator
+
+    from loopbook.registry.candidate_run import CandidateRun
 
 NOTE = "mlflow.note.content"  # tag of a run or an experiment: what MLflow's pages say of it
 # without it MLflow's pages ask whoever comes first what kind of experiment it is
@@ -194,6 +197,10 @@ def _log_dataset(snapshot: Snapshot) -> None:
 
 def _types_of(model: BaseEstimator) -> list[str]:
     """The types that skops would refuse to read back; this process has just made the model of them."""
+    import skops.io  # it walks through all of scikit-learn
+
+    from loopbook.models.fitted_parts import with_one_tree
+
     return sorted(skops.io.get_untrusted_types(data=skops.io.dumps(with_one_tree(model))))
 
 
