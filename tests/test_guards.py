@@ -20,9 +20,11 @@ TASK = task_of(read_contract(ROOT / "contract.yaml"))
 SURE = Confidence(0.95, 500, 1)
 
 
-def granted(level="retrain", *attempts: tuple[float, str], asked=None) -> bool:
+def granted(level="retrain", *attempts: tuple[float, str], asked=None, grown=None) -> bool:
     tried = [Attempt(NOW - timedelta(hours=hours), outcome) for hours, outcome in attempts]
-    found = guards.may_retrain(level, asked=asked, attempts=tried, limits=LIMITS, as_of=NOW)
+    found = guards.may_retrain(
+        level, asked=asked, grown=grown, attempts=tried, limits=LIMITS, as_of=NOW
+    )
     assert found.reason
     return found.granted
 
@@ -39,6 +41,14 @@ def test_who_asks_outweighs_the_verdict_and_the_rests_but_not_broken_inputs_or_t
     assert granted("retrain", (0.1, FAILED), asked="ana")
     assert not granted("investigate", asked="ana")
     assert not granted("retrain", (5, PROMOTED), (3, PROMOTED), asked="ana")
+
+
+def test_growth_outweighs_the_verdict_and_neither_broken_inputs_nor_a_rest():
+    assert granted("healthy", grown="many rows")
+    assert granted("watch", (24 * 7, REFUSED), grown="many rows")
+    assert not granted("investigate", grown="many rows")
+    assert not granted("healthy", (24, REFUSED), grown="many rows")
+    assert not granted("healthy", (5, PROMOTED), (3, PROMOTED), grown="many rows")
 
 
 def test_a_day_has_a_limit_and_the_next_day_another():

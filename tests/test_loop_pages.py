@@ -69,6 +69,7 @@ def test_a_turns_record_is_told_whole():
         confirmed="the service answers with v8, 1.2 s after promotion",
         probation="v7 has shown itself",
         resumed=2,
+        growth={"known": 13700, "learned": 9100},
         weather={"rain": True},
     )
     text = Reads(turn_pages.turn(record, "var/replay/year-week/loop/")).text
@@ -79,6 +80,7 @@ def test_a_turns_record_is_told_whole():
         "var/replay/year-week/loop/var/loop/turns/000008.json",
         "ana, 2014-11-26T01:02 UTC: a new export",
         *("the service answers with v8", "v7 has shown itself", "2 times, after a kill"),
+        "13,700; the last build began with 9,100",
         *("weather", '{"rain": true}', "realized error", "executed notebooks"),
     ):
         assert told in text, told

@@ -15,6 +15,7 @@ from small_house import ROOT
 from loopbook.cli import status
 from loopbook.loop import confirmation, guards
 from loopbook.loop import turn as loops
+from loopbook.loop.growth import Growth
 from loopbook.loop.guards import Limits
 from loopbook.monitoring import notifications
 from loopbook.project.errors import LoopbookError
@@ -185,6 +186,35 @@ def test_what_needs_nobody_sends_nothing(stages, outside, level, promotes, outco
     stages.level, stages.promotes = level, promotes
     assert turn(stages)["outcome"] == outcome
     assert outside.heard == []
+
+
+@pytest.mark.parametrize(
+    ("level", "shadow", "knobs", "outcome"),
+    [
+        ("healthy", None, {}, "refused"),
+        ("watch", None, {}, "refused"),
+        ("healthy", None, {"costs_decide": True}, "refused"),  # no costs are said
+        ("healthy", "1", {}, "nothing"),  # the champion is on probation
+        ("healthy", None, {"loop_growth": 1.6}, "nothing"),
+        ("healthy", None, {"loop_growth": 0}, "nothing"),
+        (
+            "healthy",
+            None,
+            {"costs_decide": True, "costs_retraining": 1, "costs_loss": 1},
+            "nothing",
+        ),
+        ("investigate", None, {}, "investigate"),
+    ],
+)
+def test_half_as_many_rows_again_are_learned_from_whatever_the_verdict(
+    stages, monkeypatch, level, shadow, knobs, outcome
+):
+    monkeypatch.setattr(loops.growth, "since_last_build", lambda *_: Growth(1500, 1000))
+    stages.level, stages.held[SHADOW] = level, shadow or stages.held[CHAMPION]
+    record = turn(stages, **knobs)
+    assert record["outcome"] == outcome
+    if outcome == "refused":
+        assert record["growth"] == {"known": 1500, "learned": 1000}
 
 
 # -- metrics -------------------------------------------------------------------

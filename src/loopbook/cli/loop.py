@@ -3,7 +3,8 @@
 It decides words and exit codes, as `cli` does for the rest.
 """
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -86,7 +87,7 @@ def loop(
         moment = read_moment(as_of, "--as-of") if as_of else None
         with only_json(as_json):
             record = loops.turn(here, as_of=moment, changes=knobs)
-        report(record, lambda: ["", *loops.summary(record)], as_json=as_json)
+        report(record, lambda: ["", *_summary(record)], as_json=as_json)
         raise typer.Exit(EXIT_CODES[record["outcome"]])
     minutes = interval or read_knobs(here.knobs, knobs).loop_interval_minutes
     print(
@@ -96,8 +97,31 @@ def loop(
         here,
         interval_s=minutes * 60,
         changes=knobs,
-        told=lambda record: print("\n".join(["", *loops.summary(record)]), flush=True),
+        told=lambda record: print("\n".join(["", *_summary(record)]), flush=True),
     )
+
+
+def _summary(record: Mapping[str, Any]) -> list[str]:
+    """A turn for people, and what to do next."""
+    from loopbook.loop import upkeep
+    from loopbook.records.turns import ERROR, INVESTIGATE, PROMOTED, ROLLED_BACK
+
+    lines = [f"turn        as of {record['as_of'][:16].replace('T', ' ')} UTC"]
+    if record.get("verdict"):
+        lines.append(f"verdict     {record['verdict']}: {record['verdict_reasons'][0]}")
+    if record.get("verified", {}).get("count"):
+        lines.append(f"verified    {upkeep.sentence(record['verified'])}")
+    lines += [
+        f"{name:<11} {record[name]}" for name in ("probation", "confirmed") if record.get(name)
+    ]
+    lines.append(f"outcome     {record['outcome']}: {record['reason']}")
+    following = {
+        ERROR: "put it right; the next turn goes on where this one stopped",
+        INVESTIGATE: "make reports",
+        PROMOTED: "loopbook champion",
+        ROLLED_BACK: "loopbook champion",
+    }
+    return [*lines, f"next        {following.get(record['outcome'], 'loopbook history')}"]
 
 
 ScenarioName = Annotated[

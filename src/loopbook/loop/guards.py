@@ -38,6 +38,7 @@ def may_retrain(
     level: str,
     *,
     asked: str | None,
+    grown: str | None = None,
     attempts: Sequence[Attempt],
     limits: Limits,
     as_of: datetime,
@@ -52,12 +53,15 @@ def may_retrain(
         Who asked for it from outside. A request overrides the verdict and the
         waiting times after a refusal or a failure, but not broken inputs or the
         daily limit.
+    grown : str or None
+        Why so many more rows are known that it should learn again. It overrides
+        the verdict, and nothing else.
     attempts : sequence of Attempt
         Oldest first.
     """
     if level == INVESTIGATE:
         return Permission(False, "inputs are broken, and nothing is trained on them")
-    if level != RETRAIN and not asked:
+    if level != RETRAIN and not asked and not grown:
         return Permission(False, f"the verdict is {level}")
     if limit := _limit(attempts, limits, as_of):
         return Permission(False, limit[1])
@@ -65,7 +69,7 @@ def may_retrain(
         return Permission(True, f"asked for by {asked}")
     if (rest := _rest(attempts, limits)) and as_of < rest[0]:
         return Permission(False, rest[1])
-    return Permission(True, "the verdict is retrain")
+    return Permission(True, "the verdict is retrain" if level == RETRAIN else grown or "")
 
 
 def waits(

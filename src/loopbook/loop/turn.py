@@ -8,21 +8,21 @@ begun and not ended is gone on with by the next one.
 
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
 from loopbook.features import materialize
-from loopbook.loop import alone, guards, journal, probation, upkeep
+from loopbook.loop import alone, growth, guards, journal, probation, upkeep
 from loopbook.loop.confirmation import confirmed
 from loopbook.loop.guards import Limits
 from loopbook.models import margins, promotion
 from loopbook.models.evaluation import Confidence
 from loopbook.models.margins import Scale
 from loopbook.models.task import task_of
-from loopbook.monitoring import notifications
+from loopbook.monitoring import costs, notifications
 from loopbook.pipeline import graph, lineage_events, runs
 from loopbook.project.clock import parse_instant, utc_now
 from loopbook.project.contract import Contract, read_contract
@@ -34,6 +34,7 @@ from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
 from loopbook.records.turns import ERROR, INVESTIGATE, NOTHING, PROMOTED, ROLLED_BACK, UNCHANGED
+from loopbook.records.verdicts import RETRAIN
 from loopbook.registry import calibration, champions, tracking
 
 LONGEST_LINES = 15  # of a reason: a report of a failed notebook ends with five of what to do
@@ -126,26 +127,6 @@ def run(
             time.sleep(1)
 
 
-def summary(record: Mapping[str, Any]) -> list[str]:
-    """A turn for people, and what to do next."""
-    lines = [f"turn        as of {record['as_of'][:16].replace('T', ' ')} UTC"]
-    if record.get("verdict"):
-        lines.append(f"verdict     {record['verdict']}: {record['verdict_reasons'][0]}")
-    if record.get("verified", {}).get("count"):
-        lines.append(f"verified    {upkeep.sentence(record['verified'])}")
-    lines += [
-        f"{name:<11} {record[name]}" for name in ("probation", "confirmed") if record.get(name)
-    ]
-    lines.append(f"outcome     {record['outcome']}: {record['reason']}")
-    following = {
-        ERROR: "put it right; the next turn goes on where this one stopped",
-        INVESTIGATE: "make reports",
-        PROMOTED: "loopbook champion",
-        ROLLED_BACK: "loopbook champion",
-    }
-    return [*lines, f"next        {following.get(record['outcome'], 'loopbook history')}"]
-
-
 @dataclass
 class _Turn:
     """What the stages share: they read and extend `record`."""
@@ -191,10 +172,12 @@ class _Turn:
         asked = turn_records.asked(self.project)
         turn_records.forget_asked(self.project)
         self.record["asked"] = asked
+        attempts = turn_records.attempts(turn_records.listed(self.project))
         permission = guards.may_retrain(
             level,
             asked=asked and asked["by"],
-            attempts=turn_records.attempts(turn_records.listed(self.project)),
+            grown=None if level in (RETRAIN, INVESTIGATE) or asked else self._grown(attempts),
+            attempts=attempts,
             limits=Limits(
                 self.knobs.loop_most_retrains,
                 self.knobs.loop_refused_days,
@@ -211,6 +194,21 @@ class _Turn:
         self.record["attempt"] = turn_records.FAILED  # until it has succeeded
         self._at("build")
         return True
+
+    def _grown(self, attempts: Sequence[turn_records.Attempt]) -> str | None:
+        """Why so many more rows are known that the champion should learn again, if they are.
+
+        Not while a champion is on probation, and not where only costs decide.
+        """
+        knobs, name = self.knobs, self.contract.name
+        champion = tracking.holder(self.client, name, tracking.CHAMPION)
+        before = tracking.holder(self.client, name, SHADOW)
+        is_judged = champion and before and before.number != champion.number
+        if not knobs.loop_growth or is_judged or (knobs.costs_decide and costs.of_knobs(knobs)):
+            return None
+        found = growth.since_last_build(self.project, self.contract, champion, attempts, self.as_of)
+        self.record["growth"] = found and found.as_dict()
+        return found and found.reason(knobs.loop_growth)
 
     def _calibrate(self) -> None:
         """Make the states of all that answer, as of this turn."""

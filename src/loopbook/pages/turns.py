@@ -59,7 +59,7 @@ KNOWN = {  # the keys of a record that have their place on the page
     *("challenger", "errors", "retrain_s", "confirmed", "resumed", "stage", "mlflow_run_id"),
     *("snapshot_sha256", "snapshot_rows", "began_at", "ended_at", "numbers", "verdict"),
     *("verdict_reasons", "loss", "measure", "bias_measure", "bias_of", "calibration"),
-    "compared",
+    *("compared", "growth"),
 }
 
 
@@ -204,6 +204,7 @@ def _done(record: Record) -> Pairs:
             *(_state(told) for told in record.get("calibration") or []),
             ("probation", record.get("probation")),
             ("beside its predecessor", _compared(record.get("compared"), measure)),
+            ("rows known", _growth(record.get("growth"))),
             ("retraining", record.get("attempt")),
             ("challenger", challenger and f"{challenger['label']} ({challenger['candidate']})"),
             *(
@@ -217,6 +218,13 @@ def _done(record: Record) -> Pairs:
             ("stopped at", record.get("stage") if record["outcome"] == "error" else None),
         ]
     )
+
+
+def _growth(told: Record | None) -> str | None:
+    """How many rows were known, against those of the last build."""
+    if not told:
+        return None
+    return f"{told['known']:,}; the last build began with {told['learned']:,}"
 
 
 def _compared(told: Record | None, measure: Measure) -> str | None:

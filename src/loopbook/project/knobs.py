@@ -68,6 +68,7 @@ class Knobs(BaseModel):
     loop_interval_minutes: Annotated[float, Field(ge=1, le=525_600)]
     loop_most_retrains: Annotated[int, Field(ge=1, le=100)]
     loop_refused_days: Annotated[float, Field(ge=0, le=365)]
+    loop_growth: Annotated[float, Field(ge=0, le=1000)]
     loop_backoff_minutes: Annotated[float, Field(ge=0, le=10_080)]
     loop_alert_failures: Annotated[int, Field(ge=1, le=100)]
     loop_probation_days: Annotated[float, Field(ge=0, le=365)]

@@ -35,10 +35,11 @@ POLICIES = {
 
 @dataclass(frozen=True)
 class Attempt:
-    """A retraining that was tried: when, and what came of it."""
+    """A retraining that was tried: when, what came of it, and of how many rows if it got so far."""
 
     as_of: datetime
     outcome: str
+    rows: int | None = None
 
 
 def folder(project: Project) -> Path:
@@ -177,7 +178,7 @@ def outcomes(records: Sequence[Mapping[str, Any]]) -> list[tuple[datetime, str]]
 def attempts(records: Sequence[Mapping[str, Any]]) -> list[Attempt]:
     """The retrainings that turns tried, in the order of the records."""
     tried = (r for r in records if r.get("attempt"))
-    return [Attempt(parse_instant(r["as_of"]), r["attempt"]) for r in tried]
+    return [Attempt(parse_instant(r["as_of"]), r["attempt"], r.get("snapshot_rows")) for r in tried]
 
 
 def _journal(project: Project) -> Path:
