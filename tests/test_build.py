@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import lineage
@@ -26,10 +27,15 @@ import pytest
 from browsing import Voila, resized
 from executed import documents, of_frames, unexplained
 from made_once import MANY_SIGNS, copied, made_once
+from out_of_date import inside
 from watched import asked_for, watched_if_possible
 
+from loopbook.loop import growth
 from loopbook.pipeline import graph, runs
+from loopbook.project.clock import parse_instant
+from loopbook.project.contract import read_contract
 from loopbook.project.paths import Project
+from loopbook.registry import tracking
 from loopbook.registry.reader import connect
 
 pytestmark = pytest.mark.slow
@@ -224,6 +230,16 @@ def test_a_fresh_build_ends_with_a_champion_that_beats_the_baseline(built):
     assert f"champion  {decision['champion']['label']}" in printed
     assert "make lab" in printed
     assert decision["champion"]["label"] in loopbook(built, "status").stdout
+
+
+def test_a_champions_run_says_how_many_rows_its_build_began_with(built):
+    """From the real registry and the real source: right after its own build nothing has grown."""
+    with inside(built) as project:
+        table, client = read_contract(project.contract), tracking.connect(project)
+        champion = tracking.holder(client, table.name, tracking.CHAMPION)
+        made, at = partial(tracking.run_of, client, champion), parse_instant(champion.tags["as_of"])
+        found = growth.since_last_build(project, table, made, [], at)
+    assert found.learned == found.known > 500
 
 
 def test_a_build_asks_for_no_name_outside_and_leaves_nothing_at_home(original):

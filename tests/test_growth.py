@@ -1,6 +1,9 @@
 """Growth: how many rows are known against those of the last build, and when that asks for a new one."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import NoReturn
 
 import pytest
 from small_house import ROOT, make_project
@@ -10,16 +13,22 @@ from loopbook.loop import growth
 from loopbook.loop.growth import Growth
 from loopbook.project import clock
 from loopbook.project.contract import read_contract
+from loopbook.project.errors import TrackingError
 from loopbook.project.paths import Project
 from loopbook.records.turns import PROMOTED, REFUSED, Attempt
-from loopbook.registry.reader import Version
 
 NOW = datetime(2015, 3, 1, tzinfo=UTC)
 TABLE = read_contract(ROOT / "contract.yaml")
 
 
-def champion(rows: int | None) -> Version:
-    return Version(TABLE.name, "7", "run", {} if rows is None else {"snapshot_rows": str(rows)})
+def champion(rows: int | None) -> Callable[[], SimpleNamespace]:
+    """What gives the run that made a champion of so many rows."""
+    tags = {} if rows is None else {"snapshot_rows": str(rows)}
+    return lambda: SimpleNamespace(data=SimpleNamespace(tags=tags))
+
+
+def deleted() -> NoReturn:
+    raise TrackingError("its run cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +63,7 @@ def test_a_later_attempt_counts_so_that_a_refused_one_is_not_repeated_every_week
 def test_nothing_is_said_of_growth_where_it_is_not_known(tmp_path):
     project = Project(make_project(tmp_path / "house"))
     table = read_contract(project.contract)
-    assert growth.since_last_build(project, table, None, [Attempt(NOW, REFUSED, 9)], NOW) is None
+    assert growth.since_last_build(project, table, deleted, [Attempt(NOW, REFUSED, 9)], NOW) is None
     assert growth.since_last_build(project, table, champion(None), [], NOW) is None
     elsewhere = Project(tmp_path / "without a source")
     assert growth.since_last_build(elsewhere, table, champion(1000), [], NOW) is None

@@ -8,10 +8,12 @@ as many rows again take 3 to 13 % of what can still be learned, more than what t
 gate calls no difference. Whether they did is decided by the gate, as ever.
 """
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from loopbook.data import served_rows, sources
 from loopbook.project.clock import utc_now
@@ -19,7 +21,9 @@ from loopbook.project.contract import Contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
 from loopbook.records.turns import Attempt
-from loopbook.registry.reader import Version
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run
 
 
 @dataclass(frozen=True)
@@ -45,21 +49,24 @@ class Growth:
 def since_last_build(
     project: Project,
     contract: Contract,
-    champion: Version | None,
+    made_champion: Callable[[], Run],
     attempts: Sequence[Attempt],
     as_of: datetime,
 ) -> Growth | None:
     """The growth since the champion was built, or since a later attempt; None if it is not known.
 
-    A source that cannot be read has no growth: whatever needs its rows says why.
+    A run or a source that cannot be read has no growth: whatever needs them says why.
+
+    Parameters
+    ----------
+    made_champion : callable
+        Gives the run that made the champion; its tags are `cards.lineage`.
     """
     began = [attempt.rows for attempt in attempts if attempt.rows]
-    if champion and (rows := champion.tags.get("snapshot_rows")):
-        began.append(int(rows))
-    if champion is None or not began:
-        return None
     try:
-        return Growth(_known(project, contract, as_of), max(began))
+        if rows := made_champion().data.tags.get("snapshot_rows"):
+            began.append(int(rows))
+        return Growth(_known(project, contract, as_of), max(began)) if began else None
     except LoopbookError:
         return None
 

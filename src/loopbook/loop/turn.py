@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from loopbook.features import materialize
@@ -203,10 +204,15 @@ class _Turn:
         knobs, name = self.knobs, self.contract.name
         champion = tracking.holder(self.client, name, tracking.CHAMPION)
         before = tracking.holder(self.client, name, SHADOW)
-        is_judged = champion and before and before.number != champion.number
-        if not knobs.loop_growth or is_judged or (knobs.costs_decide and costs.of_knobs(knobs)):
+        only_costs = knobs.costs_decide and costs.of_knobs(knobs)
+        if not knobs.loop_growth or champion is None or only_costs:
             return None
-        found = growth.since_last_build(self.project, self.contract, champion, attempts, self.as_of)
+        if before and before.number != champion.number:
+            return None
+        made_champion = partial(tracking.run_of, self.client, champion)
+        found = growth.since_last_build(
+            *(self.project, self.contract, made_champion, attempts, self.as_of)
+        )
         self.record["growth"] = found and found.as_dict()
         return found and found.reason(knobs.loop_growth)
 
