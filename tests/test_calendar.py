@@ -138,7 +138,7 @@ def test_an_october_after_a_training_without_one_is_no_broken_input():
 def test_a_season_that_nothing_shows_to_follow_from_the_time_is_told_with_the_remedy():
     before, october = hours(at(2012, 1, 2), 260), hours(at(2012, 10, 2), 21)
     (told,) = faults(before, october)
-    assert told.startswith("100.0 % of the rows have a season that training has not seen")
+    assert told.startswith("in 100.0 % of the rows season is one that training has not seen")
     assert told.endswith("say calendar: true beside it in contract.yaml")
     assert not faults(before, october, with_feature("season", calendar=True))
 
@@ -157,7 +157,7 @@ def test_what_follows_from_the_time_is_shown_and_its_drift_is_not_judged():
 def test_an_hour_that_is_coded_otherwise_is_broken_though_it_follows_from_the_time():
     before, october = hours(at(2012, 1, 2), 260), hours(at(2012, 9, 20), 9)
     coded = october.with_columns(pl.col("hour").str.replace("AM", " a.m."))
-    assert "have a hour that training has not seen" in faults(before, coded)[0]
+    assert "of the rows hour is one that training has not seen" in faults(before, coded)[0]
 
 
 def test_a_number_that_leaves_the_calendar_is_implausible_as_any_other():

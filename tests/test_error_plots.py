@@ -128,6 +128,12 @@ def test_differences_are_drawn_in_the_unit_of_the_measure():
     assert -0.02 in drawn(axis)[:, 0]
 
 
+def test_a_name_is_whole_in_a_sentence():
+    name = "with_history against hist_gradient_boosting"
+    told = error_plots.changes({name: Interval(0.1, -0.2, 0.4, 90)}, NUMBER.measure).finding
+    assert told.startswith(f"{name}: +0.100 minutes")
+
+
 def test_a_bias_is_as_bad_below_zero_as_above():
     rows = {"a": Interval(-2.0, -3.0, -1.0, 9), "b": Interval(2.0, 1.0, 3.0, 9)}
     (axis,) = error_plots.biases(rows, NUMBER.bias_measure).axes

@@ -304,7 +304,7 @@ def as_window(
     named = {ANSWER: "the answers", OBSERVED: "the ground truth"}
     sentences = [
         f"{named.get(c.column, c.column)} moved: distance {c.distance:.3f} from the reference, "
-        f"{c.threshold:.3f} is chance"
+        f"up to {c.threshold:.3f} may be chance"
         for c in columns
         if c.has_drifted
     ]

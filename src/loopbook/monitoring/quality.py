@@ -113,7 +113,7 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
     share = strange.len() / now.len()
     first = strange.value_counts(sort=True).row(0)[0]
     is_broken = least_share(strange.len(), now.len()) > NEW_SHARE
-    sentence = f"{100 * share:.1f} % of the rows have a {name} that training has not seen, most of them {first}"
+    sentence = f"in {100 * share:.1f} % of the rows {name} is one that training has not seen, most often {first}"
     return [Fault(name, NEW, share, 0.0, sentence, is_broken)]
 
 

@@ -6,10 +6,13 @@ them is drawn once. It computes nothing.
 
 import contextlib
 import json
+from functools import partial
 from typing import Any
 
 from loopbook.pages import candidates as candidate_pages
 from loopbook.pages import kept_drawings
+from loopbook.pages.plain import slice_called
+from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.registry import notes, reigns
@@ -43,6 +46,7 @@ def of_build(project: Project, store: Registry, held: Version) -> str:
         figure=kept_drawings.drawn(project, "behind", decision, behind),
         settings={name: run.params for name, run in runs.items() if run},
         compared=notes.mlflow_page(tracking_address(project), place) if place else "",
+        called=partial(slice_called, contract=read_contract(project.contract)),
     )
 
 

@@ -5,7 +5,7 @@ no file and computes no number that is not in a record; its templates escape
 every value.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,7 @@ def candidates(
     figure: bytes | None = None,
     settings: Mapping[str, Mapping[str, str]] | None = None,
     compared: str = "",
+    called: Callable[[str], str] = str,
 ) -> str:
     """Who ran in the build of a version, who won and why, and what the gate said.
 
@@ -55,8 +56,9 @@ def candidates(
     figure : how much more each other candidate erred
     settings : by candidate, what its run was told
     compared : where MLflow's pages compare the runs
+    called : what people call a slice, by its name
     """
-    told = _told(version, decision)
+    told = _told(version, decision, called)
     beside = _side_by_side(settings or {})
     return render(
         "candidates", version=version, figure=figure, settings=beside, compared=compared, **told
@@ -130,14 +132,16 @@ def decision_page(decision: Record) -> str:
 
 
 def changes(
-    intervals: Mapping[str, Record], measure: Measure
+    intervals: Mapping[str, Record], measure: Measure, called: Callable[[str], str] = str
 ) -> Iterator[tuple[str, Amount, Amount, Amount, int]]:
     """Intervals of a difference of errors, a row a slice."""
     for name, i in intervals.items():
-        yield name, *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
+        yield called(name), *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
 
 
-def _told(version: Mapping[str, str], decision: Record) -> dict[str, Any]:
+def _told(
+    version: Mapping[str, str], decision: Record, called: Callable[[str], str] = str
+) -> dict[str, Any]:
     measure, bias = of_record(decision)
     ranked = [
         (
@@ -153,7 +157,7 @@ def _told(version: Mapping[str, str], decision: Record) -> dict[str, Any]:
     against = [
         (other, *row)
         for other, intervals in decision.get("against", {}).items()
-        for row in changes(intervals, measure)
+        for row in changes(intervals, measure, called)
     ]
     checks = [
         (check["name"], "passed" if check["passed"] else "FAILED", check["reason"])

@@ -16,7 +16,7 @@ from loopbook.pages import build_records, links, start
 from loopbook.pages import versions as version_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.news import Loop
-from loopbook.pages.plain import column_called, labelled
+from loopbook.pages.plain import column_called, labelled, readable, slice_called
 from loopbook.pages.rendering import PAGES
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import read_contract
@@ -168,19 +168,19 @@ def _of_window(
     place: int,
     versions: list[Version],
 ) -> str:
-    record = records[place]
+    contract = read_contract(project.contract)
+    told = [readable(record, contract) for record in records[: place + 1]]
+    record = told[-1]
     folder = window_records.window_folder(project, record["as_of"])
     figures = {path.name: path.read_bytes() for path in folder.glob("*.svg")}
     if page == "drift":
         report = folder / window_records.REPORT
         text = report.read_text(encoding="utf-8") if report.exists() else None
-        called = partial(column_called, contract=read_contract(project.contract))
+        called = partial(column_called, contract=contract)
         return window_pages.drift(record, figures, text, called)
     if page == "performance":
         return window_pages.performance(record, figures)
-    happened = window_pages.happenings(
-        records[: place + 1], [build_records.about(held) for held in versions]
-    )
+    happened = window_pages.happenings(told, [build_records.about(held) for held in versions])
     return window_pages.overview(record, happened, figures)
 
 
@@ -242,8 +242,9 @@ def _card(project: Project, store: Registry, held: Version) -> str:
     decision = build_records.decision_of(store, held)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
-    called = partial(labelled, contract=read_contract(project.contract))
-    return version_pages.model_card(build_records.about(held), card, decision, papers, called)
+    contract = read_contract(project.contract)
+    words = [partial(named, contract=contract) for named in (labelled, slice_called)]
+    return version_pages.model_card(build_records.about(held), card, decision, papers, *words)
 
 
 def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | None, str]:

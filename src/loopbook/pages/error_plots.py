@@ -196,7 +196,7 @@ def slices(rows: Mapping[str, Interval], measure: Measure) -> Picture:
 
 
 def _names(rows: Mapping[str, Interval]) -> list[str]:
-    return [f"{plain(name, 60)} (n = {i.n:,})" for name, i in rows.items()]
+    return [f"{plain(name, figures.IN_A_SENTENCE)} (n = {i.n:,})" for name, i in rows.items()]
 
 
 def _box(place: float, i: Interval, measure: Measure) -> tuple[tuple[float, float], float]:

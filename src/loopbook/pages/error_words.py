@@ -52,7 +52,7 @@ def largest(every: Interval, others: Sequence[tuple[str, Interval]], measure: Me
     name, i = max(others, key=lambda pair: pair[1].mean)
     is_sure = "" if i.low > every.mean else "; that may be chance"
     return (
-        f"The error is largest on {short(name, 60)}: {measure.said(i.mean)} (n = {i.n:,}), beside "
+        f"The error is largest on {short(name)}: {measure.said(i.mean)} (n = {i.n:,}), beside "
         f"{measure.said(every.mean)} on all rows{is_sure}."
     )
 

@@ -36,6 +36,7 @@ PIXELS = 72  # an inch: an SVG's unit is then a pixel, and a letter as large as 
 LEGEND = {"frameon": False, "fontsize": 11.5}
 LETTER = 6.4  # pixels, the mean width of one in the size of a label
 LONGEST = 38  # signs of a row's name that stand beside it; longer ones stand above
+IN_A_SENTENCE = 60  # signs of a name there; a sentence wraps, and a label does not
 REACH = 9  # pixels around a point where its value is told
 STYLE = {
     "axes.spines.top": False,
@@ -274,7 +275,7 @@ def per_cent(value: float, _position: int = 0) -> str:
     return f"{100 * value:g} %"
 
 
-def short(value: object, most: int = 26) -> str:
+def short(value: object, most: int = IN_A_SENTENCE) -> str:
     """A value of the data in a sentence, never too long."""
     text = str(value)
     return text if len(text) <= most else f"{text[: most - 1]}…"

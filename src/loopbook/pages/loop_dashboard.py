@@ -5,6 +5,7 @@ needs neither the registry nor a champion: a replay may be there before both.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, framed, guarded, row
+from loopbook.pages.plain import with_names
+from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import read_knobs
@@ -93,7 +96,8 @@ def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
     # the policies' figure has the verdicts and promotions too
     over_time = figure(project, records) if policies is None else None
     root = f"{folder.relative_to(project.root)}/loop/"
-    return replay_pages.replay(result, policies, over_time, records=records, root=root)
+    told = _telling(project)
+    return replay_pages.replay(result, policies, over_time, records=records, root=root, told=told)
 
 
 def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:
@@ -112,7 +116,15 @@ def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.
 
 
 def _some_turns(project: Project, records: Sequence[dict[str, Any]], which: str) -> str:
-    return turn_pages.turns(records, figure(project, records), which)
+    return turn_pages.turns(records, figure(project, records), which, _telling(project))
+
+
+def _telling(project: Project) -> Callable[[str], str]:
+    """What has a reason tell the names that a reader knows; without a contract it stays as it is."""
+    try:
+        return partial(with_names, contract=read_contract(project.contract))
+    except LoopbookError:
+        return str
 
 
 def _choice(

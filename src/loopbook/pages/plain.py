@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopbook.models.measures import of_record
 from loopbook.pages.formats import date, share
@@ -20,10 +20,16 @@ if TYPE_CHECKING:  # SciPy: a page with a verdict does not wait for it
     from loopbook.monitoring.drift import ColumnDrift
 
 Record = Mapping[str, Any]
+T = TypeVar("T")
 AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
 NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
 OF_WINDOWS = {"answer": "the answers", "observed": "the ground truth"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
+# where a reason has the name of a column or a slice
+NAME = re.compile(
+    r"^(in [\d.]+ % of the rows )?(.+?)"
+    r"(?= is one that training has| moved: distance | is missing in | lies outside | drifts apart: )"
+)
 # a reason's beginning, and what is said instead; groups are the reason's own numbers
 PLAIN = (
     (r"only 1 answers? in the window, ([\d,]+) are needed", "only 1 of the {0} requests needed to judge it has come"),
@@ -76,6 +82,22 @@ def column_called(name: str, contract: Contract) -> str:
 def named(columns: Iterable[ColumnDrift], contract: Contract) -> list[ColumnDrift]:
     """Columns of a window with the names that a reader knows, for a figure."""
     return [replace(c, column=column_called(c.column, contract)) for c in columns]
+
+
+def with_names(reason: str, contract: Contract) -> str:
+    """A reason as it is recorded, with the name that a reader knows in the place of a column's."""
+    return NAME.sub(lambda told: (told[1] or "") + slice_called(told[2], contract), reason)
+
+
+def readable(record: Record, contract: Contract) -> Record:
+    """The record of a window whose reasons and faults have the names that a reader knows."""
+    judged = record["verdict"]
+    reasons = [with_names(reason, contract) for reason in judged["reasons"]]
+    faults = [
+        fault | {"sentence": with_names(fault["sentence"], contract)}
+        for fault in record.get("faults", [])
+    ]
+    return {**record, "verdict": judged | {"reasons": reasons}, "faults": faults}
 
 
 def causes(record: Record, contract: Contract) -> list[str]:
@@ -133,6 +155,11 @@ def slice_called(name: str, contract: Contract) -> str:
     """What people call a slice, such as `width under 2`."""
     column, _, rest = name.partition(" ")
     return f"{called(column, contract)} {rest}".strip()
+
+
+def by_slice(values: Mapping[str, T], contract: Contract) -> dict[str, T]:
+    """Values by slice, under the names that a reader knows."""
+    return {slice_called(name, contract): value for name, value in values.items()}
 
 
 def sentence(text: str) -> str:

@@ -223,7 +223,7 @@ def beyond_threshold(columns: Sequence[ColumnDrift], most: int = 20) -> Picture:
     whole, columns = columns, columns[:most]
     if not columns:
         return nothing()
-    drawn, axis, places = lines([plain(c.column) for c in columns], each=22)
+    drawn, axis, places = lines([plain(c.column, figures.IN_A_SENTENCE) for c in columns], each=22)
     values = [c.distance / max(c.threshold, 1e-12) for c in columns]
     colours = [CHALLENGER if c.has_drifted else CURRENT for c in columns]
     axis.barh(places, values, color=colours, height=0.35 if figures.is_narrow() else 0.65)

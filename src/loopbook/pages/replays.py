@@ -4,7 +4,7 @@ It decides how errors and biases of its policies stand side by side, in the
 measure that the replay was run in. Pure: nothing is computed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import Measure, amount, of_record
@@ -35,6 +35,7 @@ def replay(
     *,
     records: Sequence[Record] = (),
     root: str = "",
+    told: Callable[[str], str] = str,
 ) -> str:
     """What came of a replay: errors, retrainings, failed requests, and its turns.
 
@@ -46,6 +47,8 @@ def replay(
         The turns of its loop, oldest first.
     root : str
         The folder of the project that turned.
+    told : function
+        A reason of a verdict, as a reader is told it.
     """
     return render(
         "replay",
@@ -57,7 +60,7 @@ def replay(
         months=_months(result),
         measure=of_record(result)[0],
         bias=of_record(result)[1],
-        turns=listed(records, root),
+        turns=listed(records, root, told),
         acted=acted(records),
         figure=figure,
         which=f"{counted(len(records), 'turn')} of this replay, the newest first.",

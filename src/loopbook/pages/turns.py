@@ -6,7 +6,7 @@ under its own name.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import Measure, of_record
@@ -97,7 +97,12 @@ def heading(title: str, anchor: str, sentence: str = "", command: str = "") -> s
     return render("heading", title=title, anchor=anchor, sentence=sentence, command=command)
 
 
-def turns(records: Sequence[Record], figure: bytes | None, which: str) -> str:
+def turns(
+    records: Sequence[Record],
+    figure: bytes | None,
+    which: str,
+    told: Callable[[str], str] = str,
+) -> str:
     """Turns of this project as a figure and a list; a click shows a turn's record.
 
     Parameters
@@ -106,8 +111,11 @@ def turns(records: Sequence[Record], figure: bytes | None, which: str) -> str:
         Oldest first; the list has the newest first.
     which : str
         Which turns these are, a sentence.
+    told : function
+        A reason of a verdict, as a reader is told it.
     """
-    return render("turns", turns=listed(records), figure=figure, which=which, acted=acted(records))
+    some = listed(records, told=told)
+    return render("turns", turns=some, figure=figure, which=which, acted=acted(records))
 
 
 def acted(records: Sequence[Record]) -> list[tuple[str, str, str, str]]:
@@ -118,9 +126,11 @@ def acted(records: Sequence[Record]) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def listed(records: Sequence[Record], root: str = "") -> list[dict[str, Any]]:
+def listed(
+    records: Sequence[Record], root: str = "", told: Callable[[str], str] = str
+) -> list[dict[str, Any]]:
     """What the templates get of some turns, the newest first."""
-    return [_turn(record, root) for record in reversed(records)]
+    return [_turn(record, root, told) for record in reversed(records)]
 
 
 def turn(record: Record, root: str = "") -> str:
@@ -140,12 +150,12 @@ def whole_record(record: Record, root: str = "") -> str:
     return render("record", turn=_turn(record, root))
 
 
-def _turn(record: Record, root: str) -> dict[str, Any]:
+def _turn(record: Record, root: str, told: Callable[[str], str] = str) -> dict[str, Any]:
     """What the templates of a turn get."""
     return {
         "as_of": record["as_of"],
         "verdict": record.get("verdict"),
-        "verdict_reasons": record.get("verdict_reasons") or (),
+        "verdict_reasons": [told(reason) for reason in record.get("verdict_reasons") or ()],
         "outcome": record["outcome"],
         "reason": record["reason"],
         "champion": record.get("champion"),

@@ -49,6 +49,7 @@ def model_card(
     decision: Record,
     papers: tuple[bytes | None, str] = (None, ""),
     called: Callable[[str], str] = str,
+    slice_called: Callable[[str], str] = str,
 ) -> str:
     """What a version is, where it comes from, what it may be asked.
 
@@ -59,6 +60,8 @@ def model_card(
         there is none.
     called : function
         What people call an input, by its name.
+    slice_called : function
+        What people call a slice, by its name.
     """
     measure, bias = of_record(decision)
     inputs = [
@@ -85,7 +88,9 @@ def model_card(
             card["validation"], decision.get("metric"), (measure, bias), card["target"]["unit"]
         ),
         by_class=metrics.by_class(card["validation"]),
-        slices=list(changes(decision.get("against", {}).get("baseline", {}), measure)),
+        slices=list(
+            changes(decision.get("against", {}).get("baseline", {}), measure, slice_called)
+        ),
         important=[
             (called(r["feature"]), changed(r["rise"], measure))
             for r in decision.get("importance", [])

@@ -80,8 +80,10 @@ def _typical(record: Record, contract: Contract) -> str:
     measure, _ = of_record(record)
     if contract.target.classes:
         right = record.get("metrics", {}).get("accuracy")
-        of_100 = f"Of 100 answers about {target} {100 * right:.0f} were right." if right else ""
-        return f"{of_100} The number is its log loss: 0 would be perfect.".strip()
+        # what is answered may be another class: where wrong answers have costs, a threshold decides
+        of_100 = f"In {100 * right:.0f} of 100 cases the likeliest {target} was the true one."
+        loss = "The number is its log loss: 0 would be perfect."
+        return loss if right is None else f"{of_100} {loss}"
     if loss == "squared_error":
         return f"It is the mean squared distance of an answer from the {target}."
     about = "about " if loss in RELATIVE else ""
