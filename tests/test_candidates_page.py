@@ -89,6 +89,20 @@ def test_versions_over_time_have_their_own_error_and_when_they_served():
     assert build_plots.over_versions(past[:1]) is None
 
 
+def test_where_the_baseline_erred_less_the_sentence_says_so():
+    ranked = [
+        {"candidate": name, "loss": loss, "bias": None, "exportable": True, "latency_ms": 0.02421}
+        for name, loss in (("baseline", 1.5), ("linear", 2.5))
+    ]
+    told = decision(ranked=ranked, challenger={"candidate": "linear"})
+    assert candidate_pages.why(told) == (
+        "linear was chosen of 2 candidates: its mean absolute error on the validation window was "
+        "2.50 kg (the baseline had less there, 1.50 kg, and is what the gate holds it against). "
+        "No other candidate that could serve ran beside the baseline."
+    )
+    assert "yes 0.0242" in text(candidate_pages.candidates({"number": "1"}, told))
+
+
 def test_a_link_chooses_the_build_and_one_that_is_not_there_is_told(tmp_path, monkeypatch):
     shelf = paged.Built(NUMBER)
     versions = [shelf.held(shelf.name, "champion")]

@@ -230,7 +230,7 @@ def test_the_four_are_told_in_the_contracts_words_and_in_days():
     error, inside, volume, fresh = vitals.vitals([record(1), record()], TABLE, NOW)
     assert error.means.startswith("On average an answer is 29.1 kg away from the y.")
     assert inside.value == "91.3 %"
-    assert "should lie in 90 % of cases. These are as many as promised." in inside.means
+    assert "should lie in 90 % of cases. It did in as many cases as promised." in inside.means
     assert volume.means == "Requests answered from 15 February 2025 to 8 March 2025, 43 a day."
     assert fresh.value == "40 days"
     assert "390 of 400 outcomes that are due have come." in fresh.means

@@ -6,13 +6,11 @@ them is drawn once. It computes nothing.
 
 import contextlib
 import json
-from functools import partial
+from collections.abc import Callable
 from typing import Any
 
 from loopbook.pages import candidates as candidate_pages
 from loopbook.pages import kept_drawings
-from loopbook.pages.plain import slice_called
-from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project, tracking_address
 from loopbook.registry import notes, reigns
@@ -30,7 +28,11 @@ def decision_of(store: Registry, held: Version) -> dict[str, Any]:
     return json.loads(store.content(held, "decision.json", "decision"))
 
 
-def of_build(project: Project, store: Registry, held: Version) -> str:
+def of_build(
+    project: Project, store: Registry, held: Version, called: Callable[[str], str] = str
+) -> str:
+    """The page of a version's build; `called` is what people call a slice."""
+
     def behind() -> bytes | None:
         from loopbook.pages import build_plots  # Matplotlib: only a new figure waits for it
 
@@ -46,7 +48,7 @@ def of_build(project: Project, store: Registry, held: Version) -> str:
         figure=kept_drawings.drawn(project, "behind", decision, behind),
         settings={name: run.params for name, run in runs.items() if run},
         compared=notes.mlflow_page(tracking_address(project), place) if place else "",
-        called=partial(slice_called, contract=read_contract(project.contract)),
+        called=called,
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from loopbook.models.measures import Measure, of_record
+from loopbook.models.measures import Measure, amount, of_record
 from loopbook.pages import links
 from loopbook.pages.formats import Amount, changed, date, said
 from loopbook.pages.rendering import render
@@ -110,9 +110,12 @@ def why(decision: Record) -> str:
         f"{who} was chosen of {counted(len(decision['ranked']), 'candidate')}: its {measure.title} on the "
         f"validation window was {measure.said(chosen['loss'])}"
     )
+    baseline = next((row for row in ranked if row["candidate"] == "baseline"), None)
+    if baseline and baseline["loss"] < chosen["loss"]:
+        told += f" (the baseline had less there, {measure.said(baseline['loss'])}, and is what the gate holds it against)"
     others = [row for row in ranked if row["candidate"] not in (who, "baseline")]
     if not others:
-        return f"{told}. No other candidate beside the baseline could serve."
+        return f"{told}. No other candidate that could serve ran beside the baseline."
     next_one = others[0]["candidate"]
     between = (decision.get("behind") or {}).get(next_one)
     if between is None:
@@ -150,7 +153,7 @@ def _told(
             said(row["loss"], measure),
             Amount("") if row["bias"] is None else changed(row["bias"], bias),
             "yes" if row["exportable"] else "no",
-            row["latency_ms"],
+            Amount(amount(row["latency_ms"])),
         )
         for place, row in enumerate(decision.get("ranked", []), 1)
     ]

@@ -19,7 +19,7 @@ from loopbook.pages.news import Loop
 from loopbook.pages.plain import column_called, labelled, readable, slice_called
 from loopbook.pages.rendering import PAGES
 from loopbook.project.clock import utc_now
-from loopbook.project.contract import read_contract
+from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project, current, tracking_address
@@ -196,7 +196,10 @@ def _about_versions(
         return _by_version(store, versions, lambda held: what_if.sliders(project, store, held))
     if page == "model_card":
         return _by_version(store, versions, lambda held: _card(project, store, held))
-    shown = _by_version(store, versions, lambda held: build_records.of_build(project, store, held))
+    called = by_contract(project, slice_called)
+    shown = _by_version(
+        store, versions, lambda held: build_records.of_build(project, store, held, called)
+    )
     return widgets.VBox(
         [shown, widgets.HTML(guarded(build_records.every_version, project, store, versions))]
     )
@@ -214,7 +217,7 @@ def _by_version(
         layout=WIDE,
     )
     asked = links.asked().get("version", version.value).removeprefix("v")
-    unknown = widgets.HTML("" if asked in by_number else _no_such(asked, by_number))
+    unknown = [] if asked in by_number else [widgets.HTML(_no_such(asked, by_number))]
     version.value = asked if asked in by_number else version.value
     place = widgets.VBox([])
 
@@ -224,7 +227,7 @@ def _by_version(
 
     version.observe(redraw, "value")
     redraw()
-    return widgets.VBox([row(version), unknown, place])
+    return widgets.VBox([row(version), *unknown, place])
 
 
 def _no_such(asked: str, by_number: Mapping[str, Version]) -> str:
@@ -242,8 +245,7 @@ def _card(project: Project, store: Registry, held: Version) -> str:
     decision = build_records.decision_of(store, held)
     card = json.loads(store.content(held, registry_reader.CARD))
     papers = _papers(project, store, held)
-    contract = read_contract(project.contract)
-    words = [partial(named, contract=contract) for named in (labelled, slice_called)]
+    words = [by_contract(project, named) for named in (labelled, slice_called)]
     return version_pages.model_card(build_records.about(held), card, decision, papers, *words)
 
 
@@ -259,6 +261,14 @@ def _papers(project: Project, store: Registry, held: Version) -> tuple[bytes | N
 
 
 # -- all pages -----------------------------------------------------------------
+
+
+def by_contract(project: Project, told: Callable[[str, Contract], str]) -> Callable[[str], str]:
+    """What tells a name in the contract's words; as it is where no contract can be read."""
+    try:
+        return partial(told, contract=read_contract(project.contract))
+    except LoopbookError:
+        return str
 
 
 def row(*choosers: widgets.Widget) -> widgets.Widget:

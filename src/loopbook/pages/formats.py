@@ -52,7 +52,7 @@ def distance(value: float | None) -> Amount:
     return Amount(f"{value:,.{digits}f}")
 
 
-def share(value: float | None, digits: int = 2) -> str:
+def share(value: float | None, digits: int = 1) -> str:
     """A share as per cent."""
     return "not known" if value is None else f"{value * 100:.{digits}f} %"
 

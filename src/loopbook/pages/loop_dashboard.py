@@ -5,7 +5,6 @@ needs neither the registry nor a champion: a replay may be there before both.
 """
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,8 @@ from loopbook.pages import kept_drawings
 from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
-from loopbook.pages.dashboards import WIDE, framed, guarded, row
+from loopbook.pages.dashboards import WIDE, by_contract, framed, guarded, row
 from loopbook.pages.plain import with_names
-from loopbook.project.contract import read_contract
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import read_knobs
@@ -96,7 +94,7 @@ def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
     # the policies' figure has the verdicts and promotions too
     over_time = figure(project, records) if policies is None else None
     root = f"{folder.relative_to(project.root)}/loop/"
-    told = _telling(project)
+    told = by_contract(project, with_names)
     return replay_pages.replay(result, policies, over_time, records=records, root=root, told=told)
 
 
@@ -116,15 +114,9 @@ def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.
 
 
 def _some_turns(project: Project, records: Sequence[dict[str, Any]], which: str) -> str:
-    return turn_pages.turns(records, figure(project, records), which, _telling(project))
-
-
-def _telling(project: Project) -> Callable[[str], str]:
-    """What has a reason tell the names that a reader knows; without a contract it stays as it is."""
-    try:
-        return partial(with_names, contract=read_contract(project.contract))
-    except LoopbookError:
-        return str
+    return turn_pages.turns(
+        records, figure(project, records), which, by_contract(project, with_names)
+    )
 
 
 def _choice(

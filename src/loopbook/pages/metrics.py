@@ -78,7 +78,7 @@ def _value(
     metric: str | None,
     measures: tuple[Measure, Measure],
     unit: str | None,
-) -> Any:
+) -> Amount | int:
     if name == metric:
         return Amount(measures[0].said(value))
     if name == "bias":
@@ -87,7 +87,7 @@ def _value(
         return Amount(share(value))
     if name == "n":
         return int(value)
-    return Amount(Measure("", unit).said(value)) if unit and name in IN_UNIT else value
+    return Amount(Measure("", unit if name in IN_UNIT else "").said(value))
 
 
 def by_class(metrics: Mapping[str, float]) -> list[tuple[str, Amount, Amount]]:
@@ -129,4 +129,4 @@ def class_shares(
 
 
 def _share(value: float | None) -> Amount:
-    return Amount("–" if value is None else share(value, 1))
+    return Amount("–" if value is None else share(value))

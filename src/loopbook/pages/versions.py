@@ -8,10 +8,10 @@ computes no number that is not in a record; its templates escape every value.
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from loopbook.models.measures import decimal, of_record
+from loopbook.models.measures import amount, decimal, of_record
 from loopbook.pages import metrics
 from loopbook.pages.candidates import changes
-from loopbook.pages.formats import changed, range_end
+from loopbook.pages.formats import Amount, changed, count, range_end, share
 from loopbook.pages.rendering import render
 from loopbook.project.clock import both_clocks
 
@@ -137,16 +137,21 @@ def _decided(card: Record) -> list[tuple[str, Any]]:
     target, decision = card["target"], card.get("decision") or {}
     costs = target.get("costs") or {}
     yes = target.get("positive") or "yes"
+    said = {name: Amount(amount(value)) for name, value in decision.items()}
+    for name, form in (("threshold", share), ("rows", count)):
+        if name in decision:
+            said[name] = Amount(form(decision[name]))
     words = {
         "threshold": f"{yes} is answered from a probability of",
         "cost": "mean cost of a row with it",
-        "cost_at_half": "the same with 0.5",
+        "cost_at_half": "the same from 50 %",
         "cost_of_no": f"the same if {yes} were never answered",
         "cost_of_yes": f"the same if {yes} were always answered",
         "rows": "rows on which it was chosen",
     }
     told = [(f"cost of a {name.replace('_', ' ')}", cost) for name, cost in costs.items()]
-    return told + [(words.get(name, name), value) for name, value in decision.items()]
+    order = [name for name in words if name in said] + [name for name in said if name not in words]
+    return [*((words.get(name, name), said[name]) for name in order), *told]
 
 
 def _parity(card: Record) -> str:

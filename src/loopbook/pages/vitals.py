@@ -118,12 +118,12 @@ def _intervals(records: Sequence[Record], contract: Contract) -> Vital:
         means = f"It is not known: no outcome has come whose answer had its {kind}."
         return Vital(title, "not known yet", means, line)
     low, high = numbers.get("inside_low"), numbers.get("inside_high")
-    word = "as many as" if None in (low, high) or low <= level <= high else "more than"
-    word = "fewer than" if high is not None and high < level else word
+    held = "as many cases as" if None in (low, high) or low <= level <= high else "more cases than"
+    held = "fewer cases than" if high is not None and high < level else held
     target = contract.target.name.replace("_", " ")
     means = (
         f"Each answer has {'an' if kind == 'interval' else 'a'} {kind} in which the {target} "
-        f"should lie in {share(level, 0)} of cases. These are {word} promised."
+        f"should lie in {share(level, 0)} of cases. It did in {held} promised."
     )
     return Vital(title, share(inside, 1), means, line)
 
