@@ -176,7 +176,7 @@ EXTRAS  = postgresql redis dask openlineage dev bench
 lock: $(READY) ## choose versions anew: pyproject.toml to the seven locks
 	@$(COMPILE) --upgrade $(EXTRAS:%=--extra %) --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --constraint requirements.lock --output-file deploy/service.lock deploy/service.in
-	@$(COMPILE) --constraint requirements.lock --extra project --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
+	@$(COMPILE) --constraint requirements.lock --extra project --extra postgresql --extra redis --output-file src/loopbook/project/skeleton/requirements.lock pyproject.toml
 	@sed -n 's/^dvc = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-dvc.lock -
 	@sed -n 's/^wandb = \["\(.*\)"\]$$/\1/p' pyproject.toml | $(COMPILE) --constraint requirements.lock --output-file requirements-wandb.lock -
 	@$(COMPILE) --upgrade --group airflow --output-file requirements-airflow.lock

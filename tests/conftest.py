@@ -21,6 +21,8 @@ from hypothesis import settings
 from made_once import MANY_SIGNS, copied, in_order, made_once
 from small_house import give, make_project
 
+from loopbook.project import wheels
+
 # no test is timed: a loaded machine is no fault
 settings.register_profile("loopbook", deadline=None)
 settings.load_profile("loopbook")
@@ -193,6 +195,13 @@ def half_built(line, tmp_path_factory) -> Path:
     from out_of_date import half_build
 
     return made_once(tmp_path_factory, "half built", lambda f: half_build(copied(line, f)))
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    """The wheel of this checkout."""
+    (path,) = made_once(tmp_path_factory, "wheel", wheels.put_own_wheel).glob("*.whl")
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,8 @@ import pytest
 from _pytest.nodeid import coerce_node_id
 from filelock import FileLock
 
+from loopbook.project import new
+
 # These modules take minutes, the longest first: so that no worker is left with one at the end.
 LONGEST_FIRST = (
     *("test_examples", "test_images", "test_compose", "test_build", "test_serving", "test_loop"),
@@ -44,6 +46,18 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             is_made.touch()
     return folder
+
+
+def new_project(folder: Path, wheel: Path, *, name: str, example: str) -> Path:
+    """What `loopbook new` makes, of a wheel that is built already."""
+
+    def put(into: Path) -> Path:
+        into.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.copy(wheel, into))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(new, "put_own_wheel", put)
+        return new.make_project(folder, name=name, example=example)
 
 
 def copied(source: Path, target: Path) -> Path:

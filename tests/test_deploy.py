@@ -42,6 +42,13 @@ def test_the_lock_of_an_extra_changes_no_version_and_has_a_hash_for_each_pin(ext
     assert text.count("--hash=sha256") >= len(added)
 
 
+def test_a_projects_lock_has_the_drivers_of_the_back_ends_that_its_compose_file_names():
+    """Its loop and its MLflow run from the workbench, which is made of this lock."""
+    lock = "src/loopbook/project/skeleton/requirements.lock"
+    assert {"psycopg", "psycopg-binary", "redis"} <= dict(pins(lock)).keys()
+    assert pins(lock) <= pins("requirements.lock")
+
+
 def test_airflow_is_in_no_environment_of_ours_and_its_lock_has_a_hash_for_each_pin():
     """It wants other versions, and lives in one of its own, by `make airflow`."""
     for ours in ("requirements.lock", "requirements-dvc.lock", "deploy/service.lock"):
@@ -120,4 +127,5 @@ def test_a_projects_dockerfile_has_the_wheel_of_its_vendor_folder_and_no_source_
 def test_no_image_gets_what_runs_and_tools_leave():
     """Gigabytes that would be sent for each build, and what is nobody else's to read."""
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
-    assert {".git", ".venv*", "var", "deploy/secrets", "**/__pycache__", "**/.env"} <= set(ignored)
+    named = {".git", ".venv*", "var", "dist", "deploy/secrets", "**/__pycache__", "**/.env"}
+    assert named <= set(ignored)

@@ -17,6 +17,7 @@ import httpx
 import polars as pl
 import pytest
 from conftest import wait_for
+from made_once import new_project
 from small_house import ROOT, answers, environment, give, loopbook, make_project
 from typer.testing import CliRunner
 
@@ -35,28 +36,15 @@ LATER = "99.0.0"
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
-    """The wheel of this checkout."""
-    return wheels.put_own_wheel(tmp_path_factory.mktemp("wheel"))
-
-
-@pytest.fixture(scope="session")
 def made(wheel, tmp_path_factory) -> Path:
     """A project with the example's contract, to copy."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(new, "put_own_wheel", lambda folder: _copied(wheel, folder))
-        folder = tmp_path_factory.mktemp("made") / "my houses"
-        return new.make_project(folder, name="my-houses", example="houses")
+    folder = tmp_path_factory.mktemp("made") / "my houses"
+    return new_project(folder, wheel, name="my-houses", example="houses")
 
 
 @pytest.fixture
 def project(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "my houses"))
-
-
-def _copied(wheel: Path, folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return Path(shutil.copy(wheel, folder))
 
 
 def another(wheel: Path, folder: Path, version: str, **changes: bytes | None) -> Path:
@@ -115,7 +103,8 @@ def test_a_new_project_has_one_clean_commit_its_name_and_no_library_code(made):
     assert not (made / "src").exists()
     text = (made / "pyproject.toml").read_text()
     assert 'name = "my-houses"' in text
-    assert f'"loopbook~={".".join(wheels.version_of(_wheel_of(made)).split(".")[:2])}"' in text
+    series = ".".join(wheels.version_of(_wheel_of(made)).split(".")[:2])
+    assert f'"loopbook[postgresql,redis]~={series}"' in text
 
 
 def _wheel_of(project: Path) -> Path:
@@ -136,9 +125,8 @@ def test_blocks_of_this_repository_are_left_out_and_those_of_a_project_come_in()
     assert template.adapted(text) == "a\nc: 1\n\nd\n"
 
 
-def test_an_empty_project_begins_with_a_form_whose_blanks_are_named(tmp_path, wheel, monkeypatch):
-    monkeypatch.setattr(new, "put_own_wheel", lambda folder: _copied(wheel, folder))
-    folder = new.make_project(tmp_path / "flats", name="flats", example="empty")
+def test_an_empty_project_begins_with_a_form_whose_blanks_are_named(tmp_path, wheel):
+    folder = new_project(tmp_path / "flats", wheel, name="flats", example="empty")
     words = [sys.executable, "-m", "loopbook", "check"]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 1
@@ -178,17 +166,15 @@ def test_on_a_full_disk_nothing_is_left_behind(tmp_path, wheel, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(new, "put_own_wheel", lambda folder: _copied(wheel, folder))
     monkeypatch.setattr(new, "write_files", full)
     with pytest.raises(TemplateError, match=r"No space left on device.*Free space"):
-        new.make_project(tmp_path / "a", name="a", example="empty")
+        new_project(tmp_path / "a", wheel, name="a", example="empty")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_example_that_is_not_there_is_named_with_those_that_are(tmp_path, wheel, monkeypatch):
-    monkeypatch.setattr(new, "put_own_wheel", lambda folder: _copied(wheel, folder))
+def test_an_example_that_is_not_there_is_named_with_those_that_are(tmp_path, wheel):
     with pytest.raises(TemplateError, match="no example 'boats'; there are bikes, flights, houses"):
-        new.make_project(tmp_path / "a", name="a", example="boats")
+        new_project(tmp_path / "a", wheel, name="a", example="boats")
     assert list(tmp_path.iterdir()) == []
 
 
