@@ -73,8 +73,7 @@ def stand_ins(containers: Containers, folder: Path) -> dict[str, str]:
     for name in ("postgres", "prometheus"):
         image = settings[f"{name.upper()}_IMAGE"] = f"localhost/loopbook-{name}:debian"
         containers.buildah(
-            *("bud", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers"),
-            *("--target", name, "--tag", image, str(folder)),
+            *("bud", "--format", "docker", "--target", name, "--tag", image, str(folder))
         )
     return settings
 

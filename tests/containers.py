@@ -29,10 +29,27 @@ PACKAGES = "buildah, podman, crun, mmdebstrap and netavark: apt-get install --no
 # What a registry's python:3.11-slim has, and Debian has under other names.
 LIKE_THE_REGISTRYS = 'ln -s /usr/bin/python3.11 "$1/usr/local/bin/python"'
 INCLUDED = "python3.11,python3-venv,python3-pip,ca-certificates"
+# Where a registry can be reached, its base would take the place of the one that is made here.
+NO_REGISTRY = """
+[aliases]
+"python" = "docker.io/library/python"
+[[registry]]
+location = "docker.io"
+blocked = true
+"""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 LIMITS = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
 # cgroups of a container are nothing that a test asks, and no machine of CI lends them
 WITHOUT_CGROUPS = ("--cgroups=disabled", "--no-healthcheck")
+USER = 10001  # of both images
+ASK = """
+import json, os, sys, urllib.request as u
+path, *rest = sys.argv[1:]
+key, body = (*rest, None, None)[:2]
+headers = {"X-API-Key": key, "content-type": "application/json"} if key else {}
+asked = u.Request("http://127.0.0.1:" + os.environ["LOOPBOOK_PORT"] + path, body and body.encode(), headers)
+print(u.urlopen(asked, timeout=20).read().decode())
+"""
 
 
 def folder() -> Path:
@@ -40,11 +57,18 @@ def folder() -> Path:
     return Path(tempfile.gettempdir()) / f"loopbook-images-{os.getuid()}"
 
 
+def given_to(user: int, folder: Path) -> Path:
+    """A folder and all below it, for a user of a container."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, user, user, follow_symlinks=False)
+    return folder
+
+
 class Containers:
     """podman and buildah on one storage, in one mount namespace, so that `exec` finds `run`."""
 
-    def __init__(self):
-        self.storage = folder()
+    def __init__(self, storage: Path):
+        self.storage = storage
         self.storage.mkdir(exist_ok=True)
         for name in ("buildah", "podman", "crun", "mmdebstrap", "unshare", "nsenter"):
             program(name, PACKAGES)
@@ -79,8 +103,29 @@ class Containers:
         return self._done(command, check, **more)
 
     def buildah(self, *words: str, **more: object) -> subprocess.CompletedProcess:
-        command = ["buildah", *self.base_words, "--storage-driver", "overlay", *words]
-        return self._done(command, True, **more)
+        return self._done(["buildah", *words], True, env=os.environ | self.variables(), **more)
+
+    def variables(self) -> dict[str, str]:
+        """What makes `buildah`, whoever calls it, build here: storage, layers, base and certificates."""
+        storage = (
+            f'[storage]\ndriver = "overlay"\ngraphroot = "{self.storage / "storage"}"\n'
+            f'runroot = "{self.storage / "run"}"\n'
+        )
+        certified = {  # of a machine whose way out has a certificate of its own
+            CERTIFICATES: CERTIFICATES,
+            self._kept("uv.toml", "system-certs = true\n"): "/etc/uv/uv.toml",
+            self._kept("pip.conf", f"[global]\ncert = {CERTIFICATES}\n"): "/etc/pip.conf",
+        }
+        volumes = json.dumps([f"{ours}:{inside}:ro" for ours, inside in certified.items()])
+        return {
+            "BUILDAH_ISOLATION": "chroot",
+            "BUILDAH_LAYERS": "true",
+            "CONTAINERS_CONF": str(
+                self._kept("containers.conf", f"[containers]\nvolumes = {volumes}\n")
+            ),
+            "CONTAINERS_REGISTRIES_CONF": str(self._kept("registries.conf", NO_REGISTRY)),
+            "CONTAINERS_STORAGE_CONF": str(self._kept("storage.conf", storage)),
+        }
 
     @staticmethod
     def _done(command: Sequence[str], check: bool, **more: object) -> subprocess.CompletedProcess:
@@ -109,17 +154,10 @@ class Containers:
         self.make_base()
         whose = hashlib.sha256(str(context).encode()).hexdigest()[:8]
         name = f"localhost/loopbook-{target}:{whose}"
-        certified = {  # of a machine whose way out has a certificate of its own
-            CERTIFICATES: CERTIFICATES,
-            self._kept("uv.toml", "system-certs = true\n"): "/etc/uv/uv.toml",
-            self._kept("pip.conf", f"[global]\ncert = {CERTIFICATES}\n"): "/etc/pip.conf",
-        }
         with FileLock(self.storage / f"build-{whose}.lock"):
             self.buildah(
-                *("bud", "--isolation", "chroot", "--format", "docker", "--pull-never", "--layers"),
-                *(word for a, b in certified.items() for word in ("--volume", f"{a}:{b}:ro")),
-                *("--file", str(context / "deploy" / "Dockerfile"), "--target", target),
-                *("--tag", name, str(context)),
+                *("bud", "--format", "docker", "--target", target, "--tag", name),
+                *("--file", str(context / "deploy" / "Dockerfile"), str(context)),
             )
         return name
 
@@ -191,4 +229,4 @@ def opened() -> Containers:
     """Containers of this session; a skip that says why where there can be none."""
     if platform.system() != "Linux" or os.getuid() != 0 or not shutil.which("apt-get"):
         pytest.skip("images are built as root on a Debian machine only")
-    return Containers()
+    return Containers(folder())

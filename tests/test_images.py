@@ -5,37 +5,27 @@ works then works everywhere.
 """
 
 import json
-import os
+import re
 import shutil
 from pathlib import Path
 
 import pytest
+from containers import ASK, USER, given_to
+from made_once import new_project
 from small_house import FULL, ROOT
 
 from loopbook.project.template import with_knobs
 
 pytestmark = pytest.mark.slow
-USER = 10001
 # What a cluster with the pod security standard "restricted" does, and no network at all.
 RESTRICTED = (
     *("--read-only", "--tmpfs", "/tmp", "--cap-drop", "all"),
     *("--security-opt", "no-new-privileges", "--network", "none"),
 )
-ASK = """
-import json, os, sys, urllib.request as u
-path, *rest = sys.argv[1:]
-key, body = (*rest, None, None)[:2]
-headers = {"X-API-Key": key, "content-type": "application/json"} if key else {}
-asked = u.Request("http://127.0.0.1:" + os.environ["LOOPBOOK_PORT"] + path, body and body.encode(), headers)
-print(u.urlopen(asked, timeout=20).read().decode())
-"""
-
-
-def given_to(user: int, folder: Path) -> Path:
-    """A folder and all below it, for a user of a container."""
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, user, user, follow_symlinks=False)
-    return folder
+GENTOO = {
+    "island": "Biscoe", "bill_length": 47.5, "bill_depth": 14.2, "flipper_length": 217,
+    "body_mass": 5200, "sex": "female", "year": 2008,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +177,27 @@ def test_a_wrong_tracking_address_is_told_before_anything_is_run(containers, wor
     assert done.returncode == 1
     assert "MLFLOW_TRACKING_URI http://127.0.0.1:9: is away" in done.stderr
     assert "nothing was run" in done.stderr
+
+
+def test_a_projects_own_images_build_its_champion_and_serve_it(containers, wheel, tmp_path_factory):
+    """A project as `loopbook new` makes it, with two candidates; nothing of this checkout."""
+    own = tmp_path_factory.mktemp("own")
+    project = new_project(own / "my penguins", wheel, name="my-penguins", example="penguins")
+    graph = project / "pipeline.yaml"
+    graph.write_text(re.sub(r"names: \[.*\]", "names: [baseline, ridge]", graph.read_text()))
+    (var := own / "var").mkdir()
+    given_to(USER, var)
+    options = (*RESTRICTED, "--volume", f"{var}:/project/var")
+    workbench = containers.build("workbench", project)
+    built = containers.run(workbench, "loopbook", "build", options=options)
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    service = containers.build("service", project)
+    with containers.running(service, options=options) as running:
+        running.wait_for("python", "-c", ASK, "/health/ready")
+        key = running.exec("loopbook", "keys", "create", "me", "--scope", "predict").stdout.split()
+        asked = running.exec("python", "-c", ASK, "/predict", key[0], json.dumps(GENTOO))
+        answer = json.loads(asked.stdout)
+        assert (answer["version"], answer["predicted_species"]) == ("1", "Gentoo"), answer
+        uids = Path(f"/proc/{running.pid()}/status").read_text().partition("Uid:")[2].split()
+        assert uids[:4] == [str(USER)] * 4
+        assert running.exec("touch", "/app/x", check=False).returncode
