@@ -95,6 +95,15 @@ def test_nothing_of_a_record_is_left_untold(record):
             assert told in text, name
 
 
+def test_a_turn_that_did_nothing_for_its_verdict_says_what_that_rests_on():
+    record = turned.turn(8, "watch", "nothing", "m v8", reason="the verdict is watch")
+    record["verdict_reasons"] = ["x_mm moved: distance 0.2"]
+    told = "the verdict is watch: LENGTH moved: distance 0.2"
+    named = {"x_mm moved: distance 0.2": "LENGTH moved: distance 0.2"}.get
+    assert told in Reads(turn_pages.turns([record], None, "One.", named)).text
+    assert told in Reads(turn_pages.top([record], [], named)).text
+
+
 def test_a_turn_that_stopped_early_is_told_too():
     record = {"turn": 1, "as_of": "2015-01-01T00:00:00+00:00", "outcome": "error"}
     record |= {"reason": "the registry is away", "stage": "monitor", "numbers": None}

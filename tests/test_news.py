@@ -165,7 +165,7 @@ def test_the_first_sentence_says_how_it_is_since_when_and_what_was_before():
         "when it was promoted. Before, it could not be judged: the outcomes of 9 requests are "
         "known, and 100 are needed to judge its error."
     )
-    assert news.how(some[:1], TABLE).startswith("The model could not be judged since 1 March 2025")
+    assert news.how(some[:1], TABLE).startswith("The model has not been judged since 1 March 2025")
     worse = record(8, "retrain", "the error has grown by +1.10 kg (+0.9 kg to +1.3 kg, n = 400)")
     assert news.how([some[1], worse], TABLE).startswith("The model has had to learn again since 8")
 
@@ -261,6 +261,19 @@ def test_a_trend_is_a_line_with_gaps_inside_its_box():
     assert (one.lines, one.below) == ([], "a")
     assert trend([("a", None, "?")], "Error") is None
     assert not math.isnan(trend([("a", 0.0, "0"), ("b", 0.0, "0")], "Rows").points[0].y)
+
+
+def test_a_window_that_nobody_asked_is_no_part_of_the_watch_before():
+    nothing = record(
+        8, "watch", "nothing was asked from 2025-02-15 to 2025-03-08; choose another --as-of"
+    )
+    nothing |= {"numbers": dict.fromkeys(NUMBERS) | {"rows": 0, "due": 0, "labels": 0}}
+    some = [record(4, "watch", "bill_mm moved: distance 0.2"), nothing]
+    assert news.how(some, TABLE).startswith("The model has not been judged since 8 March 2025")
+    days = [event.day for event in happened.happened(some, (), (), TABLE)]
+    assert days == ["8 March 2025", "4 March 2025"]
+    volume = vitals.vitals(some, TABLE, NOW)[2]
+    assert volume.means == "No request was answered from 15 February 2025 to 8 March 2025."
 
 
 def test_the_time_line_has_what_happened_with_its_day_the_newest_first():

@@ -66,6 +66,16 @@ def test_of_a_window_without_requests_the_drift_page_claims_nothing():
     assert "Nothing was asked in this window, so no value was looked at." in page
     assert "Nothing was found" not in page
     assert "Evidently" not in page
+    assert "How do their values lie?" not in page
+
+
+def test_of_a_window_without_requests_no_list_of_what_is_not_known_stands():
+    counts = ("rows", "due", "labels", "reference_rows", "drifted_columns", "judged_columns")
+    nothing = dict.fromkeys(window()["numbers"]) | dict.fromkeys(counts, 0)
+    empty = record(**nothing) | {"metrics": {}, "columns": []}
+    assert "not known" not in text(window_pages.overview(empty, [], {}))
+    assert "0 answers in the window" in text(window_pages.overview(empty, [], {}))
+    assert "When was it wrong?" not in text(window_pages.performance(empty, {}))
 
 
 def test_a_column_is_told_by_what_was_judged_of_it():

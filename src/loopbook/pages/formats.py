@@ -81,7 +81,7 @@ def asked(value: Any) -> Amount | str:
     if isinstance(value, Amount):
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
-        return "" if value is None else str(value)
+        return cell(value)
     return Amount(f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}")
 
 
@@ -95,9 +95,11 @@ def range_end(value: float) -> Amount:
 
 def cell(value: Any) -> str:
     """A value of a table's cell."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return number(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+    if isinstance(value, int):
         return count(value)
     return "" if value is None else str(value)
 

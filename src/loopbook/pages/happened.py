@@ -51,16 +51,16 @@ def _event(at: str, what: str) -> Event:
 
 
 def _verdicts(records: Sequence[Record], contract: Contract) -> list[Event]:
-    """Of equal verdicts in a row the first."""
+    """Of equal states in a row the first: what could not be judged is none of its verdict."""
     events, last, seen = [], None, set()
     for record in records:
-        level = record["verdict"]["level"]
-        if level != last:
+        level, is_unjudged = record["verdict"]["level"], plain.is_unjudged(record)
+        if (level, is_unjudged) != last:
             words = BECAME.get(level, f"It was called {level}")
-            words = "It could not be judged" if plain.is_unjudged(record) else words
+            words = "It could not be judged" if is_unjudged else words
             words += " again" if level == HEALTHY and level in seen else ""
             events.append(_event(record["as_of"], f"{words}: {plain.causes(record, contract)[0]}"))
-        last = level
+        last = level, is_unjudged
         seen.add(level)
     return events
 

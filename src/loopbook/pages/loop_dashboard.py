@@ -37,7 +37,8 @@ def show() -> widgets.Widget:
         return framed("loop", widgets.HTML(window_pages.nothing(str(error), "make status")))
     records = turn_records.listed(project)
     sentences = [*waiting(project), *_paid(project, records)]
-    head = guarded(turn_pages.top, records, sentences, command="make loop")
+    told = by_contract(project, with_names)
+    head = guarded(turn_pages.top, records, sentences, told, command="make loop")
     return framed("loop", widgets.HTML(head), *_replays(project), *_turns(project, records))
 
 

@@ -26,7 +26,7 @@ STATES = {
     INVESTIGATE: ("has needed a person", "it needed a person"),
     RETRAIN: ("has had to learn again", "it had to learn again"),
 }
-NOT_JUDGED = ("could not be judged", "it could not be judged")
+NOT_JUDGED = ("has not been judged", "it could not be judged")
 STALE = timedelta(days=7)  # after which a verdict is no news any more
 LEFT_BEHIND = timedelta(days=1)  # when the loop too closes an open turn as killed
 LATE = 2  # intervals between two turns after which no loop runs
@@ -100,9 +100,9 @@ def is_stale(record: Record, loop: Loop, now: datetime) -> bool:
 
 
 def _since(records: Sequence[Record]) -> int:
-    """The place of the first window of the newest run of equal verdicts."""
-    level, place = records[-1]["verdict"]["level"], len(records) - 1
-    while place and records[place - 1]["verdict"]["level"] == level:
+    """The place of the first window of the newest run of equal states."""
+    state, place = _state(records[-1]), len(records) - 1
+    while place and _state(records[place - 1]) == state:
         place -= 1
     return place
 

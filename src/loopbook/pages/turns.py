@@ -63,7 +63,7 @@ KNOWN = {  # the keys of a record that have their place on the page
 }
 
 
-def top(records: Sequence[Record], waiting: Sequence[str]) -> str:
+def top(records: Sequence[Record], waiting: Sequence[str], told: Callable[[str], str] = str) -> str:
     """The page's head: what the loop did last, in a sentence.
 
     Parameters
@@ -72,8 +72,10 @@ def top(records: Sequence[Record], waiting: Sequence[str]) -> str:
         Turns, oldest first.
     waiting : sequence of str
         What is not done yet: an open turn, a request for a retraining.
+    told : function
+        A reason of a verdict, as a reader is told it.
     """
-    return render("loop", turn=_last(records[-1]) if records else None, waiting=waiting)
+    return render("loop", turn=_last(records[-1], told) if records else None, waiting=waiting)
 
 
 def last_turn(record: Record) -> str:
@@ -81,13 +83,13 @@ def last_turn(record: Record) -> str:
     return render("last_turn", turn=_last(record))
 
 
-def _last(record: Record) -> dict[str, Any]:
+def _last(record: Record, told: Callable[[str], str] = str) -> dict[str, Any]:
     return {
         "number": record["turn"],
         "as_of": record["as_of"],
         "ended_at": record.get("ended_at"),
         "outcome": record["outcome"],
-        "reason": record["reason"],
+        "reason": _reason(record, told),
         "champion": record.get("champion"),
     }
 
@@ -150,6 +152,14 @@ def whole_record(record: Record, root: str = "") -> str:
     return render("record", turn=_turn(record, root))
 
 
+def _reason(record: Record, told: Callable[[str], str] = str) -> str:
+    """Why a turn ended as it did; where that is its verdict, with what the verdict rests on."""
+    reasons = record.get("verdict_reasons") or ()
+    if reasons and record["reason"] == f"the verdict is {record.get('verdict')}":
+        return f"{record['reason']}: {told(reasons[0])}"
+    return record["reason"]
+
+
 def _turn(record: Record, root: str, told: Callable[[str], str] = str) -> dict[str, Any]:
     """What the templates of a turn get."""
     return {
@@ -157,7 +167,7 @@ def _turn(record: Record, root: str, told: Callable[[str], str] = str) -> dict[s
         "verdict": record.get("verdict"),
         "verdict_reasons": [told(reason) for reason in record.get("verdict_reasons") or ()],
         "outcome": record["outcome"],
-        "reason": record["reason"],
+        "reason": _reason(record, told),
         "champion": record.get("champion"),
         "seen": _seen(record),
         "done": _done(record),

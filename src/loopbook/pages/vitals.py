@@ -138,7 +138,8 @@ def _volume(records: Sequence[Record]) -> Vital:
     days = max((end - start).total_seconds() / DAY_S, 1 / 24)
     a_day = rows / days
     told = f"{count(a_day)} a day" if a_day >= 10 else f"{a_day:.1f} a day"
-    means = f"Requests answered from {date(newest['current'][0])} to {date(newest['current'][1])}, {told}."
+    when = f"from {date(newest['current'][0])} to {date(newest['current'][1])}"
+    means = f"Requests answered {when}, {told}." if rows else f"No request was answered {when}."
     return Vital(
         "Volume", counted(rows, "request"), means, trend(values, "Requests of each window")
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 from loopbook.models.measures import Measure, of_record
 from loopbook.pages import metrics
-from loopbook.pages.formats import asked, changed, distance, instant, said, share
+from loopbook.pages.formats import Amount, asked, changed, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
 from loopbook.project.clock import both_clocks
 from loopbook.project.counts import counted
@@ -74,6 +74,8 @@ def happenings(
 ) -> list[tuple[str, str, str, str]]:
     """Verdicts, promotions and refusals, the newest first: as of, done at, what, why.
 
+    Instants stand in one line, as amounts do.
+
     Of equal verdicts in a row the first is shown. When a version was refused, its tags do not say.
     """
     events, last = [], None
@@ -90,7 +92,7 @@ def happenings(
         events.append((when, version.get("promoted_at"), f"v{version['number']} {what}", why))
     events.sort(key=lambda event: event[0], reverse=True)
     return [
-        (instant(of), instant(done_at) if done_at else "", what, why)
+        (Amount(instant(of)), Amount(instant(done_at) if done_at else ""), what, why)
         for of, done_at, what, why in events[:most]
     ]
 
