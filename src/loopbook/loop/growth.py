@@ -23,7 +23,7 @@ from loopbook.project.paths import Project
 from loopbook.records.turns import Attempt
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run
+    from loopbook.registry.tracking import Run
 
 
 @dataclass(frozen=True)
