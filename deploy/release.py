@@ -6,10 +6,12 @@ section gets its heading, nothing is built, and what to commit is said.
 """
 
 import argparse
+import gzip
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import tomllib
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -62,9 +64,8 @@ def build(root: Path, folder: Path, *, with_images: bool) -> list[str]:
     _run([*words, str(folder)], root)
     shutil.copy(root / "requirements.lock", folder)
     left_out = []
-    dossier = [sys.executable, "-m", "loopbook", "dossier", "champion", "--into"]
     if (root / "var" / "mlflow").exists():
-        _run([*dossier, str(folder / "dossier")], root)
+        _dossier(root, folder)
     else:
         left_out.append("dossier: no champion was built here. Build one first: make build")
     if with_images:
@@ -74,7 +75,16 @@ def build(root: Path, folder: Path, *, with_images: bool) -> list[str]:
     return left_out
 
 
+def _dossier(root: Path, folder: Path) -> None:
+    """One file, since the releases of code hosts hold no folders."""
+    with tempfile.TemporaryDirectory() as files:
+        words = ["loopbook", "dossier", "champion", "--into", files]
+        _run([sys.executable, "-m", *words], root)
+        shutil.make_archive(str(folder / f"loopbook-dossier-{version_of(root)}"), "zip", files)
+
+
 def _images(root: Path, folder: Path) -> None:
+    """An archive for `docker load` of each image; compressed, since 2 GiB is all that some take."""
     if shutil.which("buildah") is None:
         raise TemplateError("IMAGES=1: buildah is not here. Install it, or leave IMAGES out.")
     version = version_of(root)
@@ -82,8 +92,12 @@ def _images(root: Path, folder: Path) -> None:
         name = f"loopbook-{target}:{version}"
         words = ["buildah", "bud", "--format", "docker", "--target", target, "--tag", name]
         _run([*words, "--file", "deploy/Dockerfile", "."], root)
-        file = folder / f"loopbook-{target}-{version}.tar"
-        _run(["buildah", "push", name, f"docker-archive:{file}:{name}"], root)
+        archive = folder / f"loopbook-{target}-{version}.tar"
+        _run(["buildah", "push", name, f"docker-archive:{archive}:{name}"], root)
+        compressed = archive.with_name(f"{archive.name}.gz")
+        with archive.open("rb") as whole, gzip.open(compressed, "wb", compresslevel=1) as less:
+            shutil.copyfileobj(whole, less, 1 << 20)
+        archive.unlink()
 
 
 def _run(words: list[str], folder: Path) -> None:
