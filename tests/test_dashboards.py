@@ -33,7 +33,7 @@ TOLD = {
         "candidates": ("Change of the log loss",),
         "model_card": (
             "one of “yes”, “no”; “yes” is the positive class",
-            "answered from a probability of 0.2",
+            "answered from a probability of 20.0 %",
         ),
     },
     SEVERAL: {
