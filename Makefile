@@ -140,7 +140,7 @@ PART    ?=
 
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
-check: $(READY) ## run the linter and the fast tests, under a minute
+check: $(READY) ## run the linter and the fast tests, some five minutes
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
 	@$(BIN)/python -m pytest -q -m 'not slow' -n $(WORKERS) -p no:cacheprovider
 

@@ -16,7 +16,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from functools import partial
 from pathlib import Path
 
 import lineage
@@ -237,8 +236,8 @@ def test_a_champions_run_says_how_many_rows_its_build_began_with(built):
     with inside(built) as project:
         table, client = read_contract(project.contract), tracking.connect(project)
         champion = tracking.holder(client, table.name, tracking.CHAMPION)
-        made, at = partial(tracking.run_of, client, champion), parse_instant(champion.tags["as_of"])
-        found = growth.since_last_build(project, table, made, [], at)
+        tags = tracking.run_of(client, champion).data.tags
+        found = growth.since_last_build(project, table, tags, [], parse_instant(tags["as_of"]))
     assert found.learned == found.known > 500
 
 

@@ -1,9 +1,6 @@
 """Growth: how many rows are known against those of the last build, and when that asks for a new one."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import NoReturn
 
 import pytest
 from small_house import ROOT, make_project
@@ -13,7 +10,7 @@ from loopbook.loop import growth
 from loopbook.loop.growth import Growth
 from loopbook.project import clock
 from loopbook.project.contract import read_contract
-from loopbook.project.errors import TrackingError
+from loopbook.project.errors import SourceError
 from loopbook.project.paths import Project
 from loopbook.records.turns import PROMOTED, REFUSED, Attempt
 
@@ -21,14 +18,9 @@ NOW = datetime(2015, 3, 1, tzinfo=UTC)
 TABLE = read_contract(ROOT / "contract.yaml")
 
 
-def champion(rows: int | None) -> Callable[[], SimpleNamespace]:
-    """What gives the run that made a champion of so many rows."""
-    tags = {} if rows is None else {"snapshot_rows": str(rows)}
-    return lambda: SimpleNamespace(data=SimpleNamespace(tags=tags))
-
-
-def deleted() -> NoReturn:
-    raise TrackingError("its run cannot be read")
+def champion(rows: int) -> dict[str, str]:
+    """The tags of the run that made a champion of so many rows."""
+    return {"snapshot_rows": str(rows)}
 
 
 @pytest.mark.parametrize(
@@ -57,13 +49,15 @@ def test_a_later_attempt_counts_so_that_a_refused_one_is_not_repeated_every_week
     table = read_contract(project.contract)
     tried = [Attempt(NOW, REFUSED, 5000), Attempt(NOW, PROMOTED, 3000), Attempt(NOW, REFUSED)]
     assert growth.since_last_build(project, table, champion(1000), tried, NOW).learned == 5000
-    assert growth.since_last_build(project, table, champion(None), tried, NOW).learned == 5000
+    assert growth.since_last_build(project, table, {}, tried, NOW).learned == 5000
 
 
-def test_nothing_is_said_of_growth_where_it_is_not_known(tmp_path):
-    project = Project(make_project(tmp_path / "house"))
-    table = read_contract(project.contract)
-    assert growth.since_last_build(project, table, deleted, [Attempt(NOW, REFUSED, 9)], NOW) is None
-    assert growth.since_last_build(project, table, champion(None), [], NOW) is None
-    elsewhere = Project(tmp_path / "without a source")
-    assert growth.since_last_build(elsewhere, table, champion(1000), [], NOW) is None
+def test_of_a_version_from_outside_no_growth_is_known(tmp_path):
+    assert (
+        growth.since_last_build(Project(tmp_path), TABLE, {}, [Attempt(NOW, REFUSED)], NOW) is None
+    )
+
+
+def test_a_source_that_is_away_is_told(tmp_path):
+    with pytest.raises(SourceError, match="No such file"):
+        growth.since_last_build(Project(tmp_path), TABLE, champion(1000), [], NOW)

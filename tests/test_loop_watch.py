@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
@@ -18,6 +19,7 @@ from loopbook.loop import turn as loops
 from loopbook.loop.growth import Growth
 from loopbook.loop.guards import Limits
 from loopbook.monitoring import notifications
+from loopbook.pages import turns as turn_pages
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import write_json
 from loopbook.project.knobs import read_knobs
@@ -110,6 +112,7 @@ def stages(tmp_path, monkeypatch) -> Stages:
         *((loops.tracking, "connect", silent), (loops.tracking, "log_turn", lambda *_: "run")),
         *((loops.tracking, "holder", made.holder), (loops.champions, "reconciled", silent)),
         (loops.champions, "reigns", made.reigns),
+        (loops.tracking, "run_of", lambda *_: SimpleNamespace(data=SimpleNamespace(tags={}))),
         *((loops.champions, "roll_back", made.roll_back), (loops.graph, "build", made.build)),
         *((loops.materialize, "materialize", silent), (loops.probation, "judge", made.judge)),
         *((loops.upkeep, "look", lambda *_: {}), (loops.upkeep, "tell_head", silent)),
@@ -215,6 +218,18 @@ def test_half_as_many_rows_again_are_learned_from_whatever_the_verdict(
     assert record["outcome"] == outcome
     if outcome == "refused":
         assert record["growth"] == {"known": 1500, "learned": 1000}
+
+
+def test_a_source_that_cannot_be_counted_ends_no_turn_and_is_in_its_record(stages, monkeypatch):
+    def away(*_):
+        raise LoopbookError("the source is away")
+
+    monkeypatch.setattr(loops.growth, "since_last_build", away)
+    stages.held[SHADOW] = stages.held[CHAMPION]
+    record = turn(stages)
+    assert record["outcome"] == "nothing"
+    assert record["growth"] == {"unknown": "the source is away"}
+    assert "not counted: the source is away" in turn_pages.turn(record)
 
 
 # -- metrics -------------------------------------------------------------------

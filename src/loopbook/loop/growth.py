@@ -8,22 +8,16 @@ as many rows again take 3 to 13 % of what can still be learned, more than what t
 gate calls no difference. Whether they did is decided by the gate, as ever.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from loopbook.data import served_rows, sources
 from loopbook.project.clock import utc_now
 from loopbook.project.contract import Contract
-from loopbook.project.errors import LoopbookError
 from loopbook.project.paths import Project
 from loopbook.records.turns import Attempt
-
-if TYPE_CHECKING:
-    from loopbook.registry.tracking import Run
 
 
 @dataclass(frozen=True)
@@ -49,26 +43,29 @@ class Growth:
 def since_last_build(
     project: Project,
     contract: Contract,
-    made_champion: Callable[[], Run],
+    of_champion: Mapping[str, str],
     attempts: Sequence[Attempt],
     as_of: datetime,
 ) -> Growth | None:
-    """The growth since the champion was built, or since a later attempt; None if it is not known.
+    """The growth since the champion was built, or since a later attempt.
 
-    A run or a source that cannot be read has no growth: whatever needs them says why.
+    None if no build says how many rows it began with: a version that was
+    registered from outside has none.
 
     Parameters
     ----------
-    made_champion : callable
-        Gives the run that made the champion; its tags are `cards.lineage`.
+    of_champion : mapping
+        The tags of the run that made the champion (`cards.lineage`).
+
+    Raises
+    ------
+    LoopbookError
+        If the source or the log cannot be read.
     """
     began = [attempt.rows for attempt in attempts if attempt.rows]
-    try:
-        if rows := made_champion().data.tags.get("snapshot_rows"):
-            began.append(int(rows))
-        return Growth(_known(project, contract, as_of), max(began)) if began else None
-    except LoopbookError:
-        return None
+    if rows := of_champion.get("snapshot_rows"):
+        began.append(int(rows))
+    return Growth(_known(project, contract, as_of), max(began)) if began else None
 
 
 def _known(project: Project, contract: Contract, as_of: datetime) -> int:

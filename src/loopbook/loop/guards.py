@@ -1,6 +1,6 @@
 """Guards: whether the loop may retrain now.
 
-It decides from the verdict, what was tried before and the knobs. It knows no
+It decides from the verdict, the growth of the table, what was tried before and the knobs. It knows no
 file and no clock: `as_of` is when it is asked.
 """
 
@@ -69,7 +69,8 @@ def may_retrain(
         return Permission(True, f"asked for by {asked}")
     if (rest := _rest(attempts, limits)) and as_of < rest[0]:
         return Permission(False, rest[1])
-    return Permission(True, "the verdict is retrain" if level == RETRAIN else grown or "")
+    by_growth = grown if level != RETRAIN else None
+    return Permission(True, by_growth or "the verdict is retrain")
 
 
 def waits(

@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 from loopbook.features import materialize
@@ -209,10 +208,12 @@ class _Turn:
             return None
         if before and before.number != champion.number:
             return None
-        made_champion = partial(tracking.run_of, self.client, champion)
-        found = growth.since_last_build(
-            *(self.project, self.contract, made_champion, attempts, self.as_of)
-        )
+        try:
+            tags = tracking.run_of(self.client, champion).data.tags
+            found = growth.since_last_build(self.project, self.contract, tags, attempts, self.as_of)
+        except LoopbookError as error:  # no reason to end a turn that has its verdict
+            self.record["growth"] = {"unknown": _shortened(error)}
+            return None
         self.record["growth"] = found and found.as_dict()
         return found and found.reason(knobs.loop_growth)
 

@@ -244,6 +244,8 @@ def _growth(told: Record | None) -> str | None:
     """How many rows were known, against those of the last build."""
     if not told:
         return None
+    if "unknown" in told:
+        return f"not counted: {told['unknown']}"
     return f"{told['known']:,}; the last build began with {told['learned']:,}"
 
 
