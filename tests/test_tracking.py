@@ -50,6 +50,22 @@ def test_of_two_runs_that_log_one_dataset_at_one_moment_both_have_it(tmp_path, m
     assert moments == ["a look"]
 
 
+def test_the_mark_of_a_database_that_was_deleted_does_not_vouch_for_the_next(tmp_path, monkeypatch):
+    """Whoever comes while its tables are being made has to wait, and must not find the mark."""
+    database, marked = tmp_path / "mlflow.db", []
+
+    def made(*_):
+        database.touch()
+        marked.append(database.with_suffix(".ready").exists())
+
+    monkeypatch.setattr(tracking, "SqlAlchemyStore", made)
+    tracking._make_database_once("sqlite:///mlflow.db", database)
+    database.unlink()
+    tracking._make_database_once("sqlite:///mlflow.db", database)
+    tracking._make_database_once("sqlite:///mlflow.db", database)
+    assert marked == [False, False]
+
+
 @contextmanager
 def server(*answers: tuple[int, str]) -> Iterator[tuple[str, list[str]]]:
     """A server that gives these answers in turn, the last for ever, and what it was asked."""

@@ -5,6 +5,8 @@ It decides how a notebook's kernel is started and ended. What runs when is
 """
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
 from papermill.engines import NBClientEngine
@@ -28,14 +30,20 @@ class ReportingEngine(NBClientEngine):
 
     @classmethod
     def execute_managed_notebook(cls, nb_man, kernel_name, **kwargs):
-        started, task = nb_man.cell_start, threading.current_thread().name
+        started, completed = nb_man.cell_start, nb_man.cell_complete
+        task = threading.current_thread().name
 
         def cell_start(cell, cell_index=None, **rest):
             if cls.progress and cell_index is not None:
                 cls.progress.cell(task, cell_index + 1, len(nb_man.nb.cells))
-            return started(cell, cell_index, **rest)
+            with nullcontext() if cell.cell_type == "code" else _unsaved(nb_man):
+                return started(cell, cell_index, **rest)
 
-        nb_man.cell_start = cell_start
+        def cell_complete(cell, cell_index=None, **rest):
+            with _unsaved(nb_man):
+                return completed(cell, cell_index, **rest)
+
+        nb_man.cell_start, nb_man.cell_complete = cell_start, cell_complete
         as_document(nb_man.nb)
         # a kernel's own log would stand between our lines; its errors are in the notebook
         quiet = ["--IPKernelApp.log_level=CRITICAL"]
@@ -53,3 +61,17 @@ class ReportingEngine(NBClientEngine):
         options["startup_timeout"] = kwargs.get("start_timeout", 60)
         say = cls.progress.say if cls.progress else print
         return KeepingClient(nb_man, place, say, **options).execute()
+
+
+@contextmanager
+def _unsaved(nb_man: Any) -> Iterator[None]:
+    """Without a copy on the disk, of which Papermill writes two a cell.
+
+    The one at the start of a code cell has all that was done before it, and the last
+    one the rest: three of four less, a second of a notebook with figures.
+    """
+    nb_man.save = lambda **_: None
+    try:
+        yield
+    finally:
+        del nb_man.save

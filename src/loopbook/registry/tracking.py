@@ -84,6 +84,8 @@ def _make_database_once(address: str, database: Path) -> None:
         return
     database.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(database.with_suffix(".lock")):
+        if not database.exists():
+            mark.unlink(missing_ok=True)  # of one that somebody deleted
         SqlAlchemyStore(address, (database.parent / "artifacts").as_uri())
         mark.touch()
 
