@@ -165,9 +165,23 @@ def test_the_first_sentence_says_how_it_is_since_when_and_what_was_before():
         "when it was promoted. Before, it could not be judged: the outcomes of 9 requests are "
         "known, and 100 are needed to judge its error."
     )
-    assert news.how(some[:1], TABLE).startswith("The model has not been judged since 1 March 2025")
     worse = record(8, "retrain", "the error has grown by +1.10 kg (+0.9 kg to +1.3 kg, n = 400)")
     assert news.how([some[1], worse], TABLE).startswith("The model has had to learn again since 8")
+
+
+def test_a_model_that_was_never_judged_says_so_and_since_when_it_serves():
+    """Whatever happened before its first window, nothing was judged then."""
+    few = "too little ground truth: 9 answers have it, 100 are needed to"
+    some = [record(1, "watch", few), record(4, "watch", few)]
+    assert news.how(some, TABLE) == (
+        "The model has served since 1 February 2025 and has never been judged: the outcomes of 9 "
+        "requests are known, and 100 are needed to judge its error."
+    )
+    none = record(1, "watch", "there is no champion yet; make one", champion={})
+    assert news.how([none], TABLE) == "The model has never been judged: no model serves yet."
+    early = record(1, "watch", few, champion={"version": "2", "promoted_at": "2025-02-03T00:00"})
+    assert "has served since 3 February 2025 and" in news.how([early], TABLE)
+    assert "never" not in news.how([record(1), *some[1:]], TABLE)
 
 
 @pytest.mark.parametrize(

@@ -79,11 +79,27 @@ def how(records: Sequence[Record], contract: Contract) -> str:
     """Whether it is well, since when, and what changed: a sentence or two."""
     newest, since = records[-1], _since(records)
     why = plain.causes(newest, contract)[0]
+    if since == 0 and plain.is_unjudged(newest):
+        return f"The model {_never_judged(newest)}: {why}."
     first = f"The model {_state(newest)[0]} since {date(records[since]['as_of'])}: {why}."
     if since == 0:
         return first
     before = records[since - 1]
     return f"{first} Before, {_state(before)[1]}: {plain.causes(before, contract)[0]}."
+
+
+def serves_since(record: Record) -> str:
+    """The day since when the version of a window serves; empty where no record says it."""
+    champion = record.get("champion") or {}
+    since = champion.get("promoted_as_of") or champion.get("promoted_at")
+    return date(since) if since else ""
+
+
+def _never_judged(record: Record) -> str:
+    since = serves_since(record)
+    return (
+        f"has served since {since} and has never been judged" if since else "has never been judged"
+    )
 
 
 def _state(record: Record) -> tuple[str, str]:

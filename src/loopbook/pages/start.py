@@ -93,10 +93,10 @@ def _serves(record: Record | None) -> str:
     champion = record["champion"] if record else None
     if not champion:
         return ""
-    since = champion.get("promoted_as_of") or champion.get("promoted_at")
     rows = champion.get("fitted", {}).get("rows")
     learned = f"; it has learned from {counted(rows, 'row')}" if rows else ""
-    serves = f"has served since {date(since)}" if since else "serves"
+    since = news.serves_since(record)
+    serves = f"has served since {since}" if since else "serves"
     return f"Version {champion['version']} {serves}{learned}. Looked at on what was known on {date(record['as_of'])}."
 
 
