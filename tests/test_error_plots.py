@@ -134,6 +134,48 @@ def test_a_name_is_whole_in_a_sentence():
     assert told.startswith(f"{name}: +0.100 minutes")
 
 
+def test_lines_are_counted_as_better_and_worse_beyond_doubt():
+    rows = {
+        "all rows": Interval(-2, -3, -1, 9),
+        "a": Interval(2, 1, 3, 9),
+        "b": Interval(0, -1, 1, 9),
+    }
+    told = error_plots.changes(rows, NUMBER.measure).finding
+    assert told == (
+        "Of 3 lines, 1 is better beyond doubt and 1 is worse; all rows: -2.00 minutes "
+        "(-3.00 minutes to -1.00 minutes, n = 9)."
+    )
+
+
+def test_a_bias_is_named_only_where_it_is_beyond_doubt():
+    off, maybe = Interval(2, 1, 3, 9), Interval(-3, -7, 1, 9)
+    told = error_plots.biases({"a": off, "b": maybe}, NUMBER.bias_measure).finding
+    assert (
+        told
+        == "a differs from zero beyond doubt: +2.00 minutes (+1.00 minutes to +3.00 minutes, n = 9)."
+    )
+    told = error_plots.biases({"b": maybe}, NUMBER.bias_measure).finding
+    assert told.startswith("None differs from zero beyond doubt; b is farthest: -3.00 minutes")
+
+
+def test_a_calibration_says_its_farthest_group_in_the_unit_of_the_target():
+    observed = np.array([10.0, 10.0, 40.0, 40.0])
+    answers = {"champion": np.array([10.0, 10.0, 35.0, 35.0])}
+    found = error_plots.calibration(NUMBER, observed, answers, 2)
+    assert found.finding == (
+        "Of 2 groups of rows, the farthest off: champion predicted 35 minutes and came to 40 minutes."
+    )
+    of_yes = error_plots.calibration(BINARY, np.array([0, 1, 0, 1.0]), {"champion": OF_YES}, 2)
+    assert "champion predicted 20.0 % and came to 50.0 %" in of_yes.finding
+
+
+def test_an_axis_of_logs_has_more_than_the_powers_of_ten():
+    log = task_of(table(transform="log", range=[1.0, 9e6]))
+    values = np.geomspace(1e5, 3e6, 50)
+    (axis,) = error_plots.errors(log, values, values)["predicted_against_observed"].axes
+    assert {"200 k", "500 k", "1 M", "2 M"} <= set(texts(axis.figure))
+
+
 def test_a_bias_is_as_bad_below_zero_as_above():
     rows = {"a": Interval(-2.0, -3.0, -1.0, 9), "b": Interval(2.0, 1.0, 3.0, 9)}
     (axis,) = error_plots.biases(rows, NUMBER.bias_measure).axes

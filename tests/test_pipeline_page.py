@@ -117,6 +117,7 @@ def test_a_document_fetches_nothing_and_its_frame_lets_no_script_run(tmp_path):
     assert "default-src 'none'" in content
     assert not re.search(r"<script|src=.?http|<link", content)
     assert "<b>5 %</b>" in content
+    assert "<summary>Code: imports</summary>" in content
     assert content.index("<details>") < content.index("polars") < content.index("</details>")
     frame = task_pages.document("split", content)
     assert '<iframe sandbox title="The executed notebook of split"' in frame

@@ -53,6 +53,17 @@ def test_what_happened_has_a_mean_that_says_something_whatever_the_target_is():
     assert task_of(table()).outcomes(np.array([3.0]))["mean y"].tolist() == [3.0]
 
 
+def test_the_names_of_two_marks_that_are_near_do_not_touch():
+    days = [datetime(2024, 1, 1) + timedelta(days=k) for k in range(60)]
+    marks = {"validation": days[50], "test": days[54]}
+    picture = plots.over_time(
+        pl.DataFrame({"period": days, "value": days}).with_columns(value=1), "rows", marks
+    )
+    picture.draw_without_rendering()
+    one, other = (text.get_window_extent() for text in picture.axes[0].texts)
+    assert not one.overlaps(other)
+
+
 def test_several_lines_over_time_are_told_apart_by_name():
     frame = pl.DataFrame({"period": [1, 2], "share of a": [0.2, 0.3], "share of b": [0.8, 0.7]})
     (axis,) = plots.over_time(frame, "kind").axes

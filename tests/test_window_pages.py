@@ -117,9 +117,15 @@ def weeks(*errors: float | None) -> list[dict]:
     ("errors", "told"),
     [
         ([None], "No ground truth has come yet; the error of the last period is estimated at 20.0"),
-        ([29.0], "29.0 minutes (28.0 minutes to 30.0 minutes), surely more than the 25.0 minutes"),
+        (
+            [29.0],
+            "29.0 minutes (28.0 minutes to 30.0 minutes), beyond doubt more than the 25.0 minutes",
+        ),
         ([24.5], "at promotion it was 25.0 minutes, and the difference may be chance."),
-        ([29.0, 20.0, None], "surely less than the 25.0 minutes at promotion. In 2 periods it lay"),
+        (
+            [29.0, 20.0, None],
+            "beyond doubt less than the 25.0 minutes at promotion. In 2 periods it lay",
+        ),
     ],
 )
 def test_a_figure_of_no_one_and_many_weeks_ends_with_what_it_shows(errors, told):

@@ -7,13 +7,13 @@ returns figures; none computes an error of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopbook.models.measures import amount
 from loopbook.pages import error_words, figures
 from loopbook.pages.class_plots import of_classes
 from loopbook.pages.figures import (
@@ -32,7 +32,9 @@ from loopbook.pages.figures import (
     sized,
     words,
 )
+from loopbook.pages.formats import share
 from loopbook.pages.number_plots import of_numbers, unit_of
+from loopbook.pages.reading import in_unit
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     from loopbook.models.evaluation import Interval
@@ -88,25 +90,26 @@ def calibration(
     drawn, axis = figure(min(400, figures.width()))
     tables = {role: task.calibration(observed, some, groups) for role, some in answers.items()}
     points = np.concatenate([t["predicted"].to_numpy() for t in tables.values()])
-    said, was, reading, ends = ABOUT_CALIBRATION[task.contract.target.type](task, points)
+    said, was, reading, ends, form = ABOUT_CALIBRATION[task.contract.target.type](task, points)
     axis.plot(ends, ends, color=INK, lw=0.8)
     for role, table in tables.items():
         colour = ROLES.get(role, CURRENT)
         axis.plot(table["predicted"], table["observed"], marker="o", ms=4, color=colour, label=role)
         for predicted, outcome, n in table.select("predicted", "observed", "n").iter_rows():
-            told = f"{role}: predicted {amount(predicted)}, observed {amount(outcome)} (n = {n:,})"
+            told = f"{role}: predicted {form(predicted)}, observed {form(outcome)} (n = {n:,})"
             drawn.tell(axis, predicted, outcome, told)
     figures.compactly(axis)
     axis.set(xlabel=words(said), ylabel=words(was))
     legend(axis)
     drawn.reading = reading
-    drawn.finding = " ".join(
-        error_words.farthest_group(role, table) for role, table in tables.items()
-    )
+    drawn.finding = error_words.farthest_groups(tables, form)
     return drawn
 
 
-def _of_a_mean(task: Task, points: np.ndarray) -> tuple[str, str, str, list[float]]:
+AboutCalibration = tuple[str, str, str, list[float], Callable[[float], str]]
+
+
+def _of_a_mean(task: Task, points: np.ndarray) -> AboutCalibration:
     unit = unit_of(task)
     reading = (
         "Rows are sorted by their prediction and put in ten groups. On the line, the mean outcome "
@@ -114,17 +117,19 @@ def _of_a_mean(task: Task, points: np.ndarray) -> tuple[str, str, str, list[floa
         "predicts too little."
     )
     ends = [points.min(), points.max()]
-    return f"mean prediction ({unit})", f"mean outcome ({unit})", reading, ends
+    said = partial(in_unit, unit=task.contract.target.unit)
+    return f"mean prediction ({unit})", f"mean outcome ({unit})", reading, ends, said
 
 
-def _of_a_share(task: Task, _points: np.ndarray) -> tuple[str, str, str, list[float]]:
+def _of_a_share(task: Task, _points: np.ndarray) -> AboutCalibration:
     what = "a class" if task.positive is None else plain(task.classes[task.positive])
     reading = (
         f"Rows are sorted by the probability of {what} and put in ten groups. On the line, it is "
         "observed as often as the probability says. Below the line the probabilities are too "
         "large, above it too small."
     )
-    return f"mean probability of {what}", f"share of rows with {what}", reading, [0.0, 1.0]
+    said, was = f"mean probability of {what}", f"share of rows with {what}"
+    return said, was, reading, [0.0, 1.0], share
 
 
 ABOUT_CALIBRATION = {"number": _of_a_mean, "category": _of_a_share}

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from loopbook.models.measures import amount
 from loopbook.pages.figures import short
+from loopbook.project.counts import counted
 
 if TYPE_CHECKING:
     from loopbook.models.evaluation import Interval
@@ -41,7 +41,9 @@ def course(periods: Sequence[Mapping[str, Any]], usual: float | None, measure: M
 def beside(said: str, usual: float, ends: Sequence[float]) -> str:
     """How an error with these ends is, held against the usual one."""
     if ends and (usual < ends[0] or usual > ends[1]):
-        return f", surely {'more' if usual < ends[0] else 'less'} than the {said} at promotion"
+        return (
+            f", beyond doubt {'more' if usual < ends[0] else 'less'} than the {said} at promotion"
+        )
     return f"; at promotion it was {said}, and the difference may be chance"
 
 
@@ -61,14 +63,20 @@ def reach(i: Interval, said: Callable[[float], str]) -> str:
     return f"{said(i.mean)} ({said(i.low)} to {said(i.high)}, n = {i.n:,})"
 
 
-def farthest_group(role: str, table: Any) -> str:
-    """In which group of rows prediction and outcome are farthest apart."""
-    apart = (table["observed"] - table["predicted"]).abs()
-    predicted, outcome = (float(table[name][apart.arg_max()]) for name in ("predicted", "observed"))
-    return (
-        f"{short(role).capitalize()}: of {table.height:,} groups of rows, the one that is farthest "
-        f"off was predicted {amount(predicted)} and came to {amount(outcome)}, on average."
-    )
+def farthest_groups(tables: Mapping[str, Any], said: Callable[[float], str]) -> str:
+    """In which group of rows each model's mean prediction is farthest from the mean outcome.
+
+    Parameters
+    ----------
+    tables : mapping from a model's role to its groups, with `predicted` and `observed`
+    """
+    told = []
+    for role, table in tables.items():
+        far = (table["observed"] - table["predicted"]).abs().arg_max()
+        predicted, outcome = (said(float(table[name][far])) for name in ("predicted", "observed"))
+        told.append(f"{short(role)} predicted {predicted} and came to {outcome}")
+    groups = max(table.height for table in tables.values())
+    return f"Of {counted(groups, 'group')} of rows, the farthest off: {'; '.join(told)}."
 
 
 def is_off(i: Interval) -> bool:
@@ -76,22 +84,26 @@ def is_off(i: Interval) -> bool:
 
 
 def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
-    """How the first of some differences is, and how many are surely better and worse."""
+    """How many of some differences are better and worse beyond doubt, and how the first is."""
     better, worse = sum(i.high < 0 for i in rows.values()), sum(i.low > 0 for i in rows.values())
     first, i = next(iter(rows.items()))
-    told = f"{short(first)}: {reach(i, measure.said_change)}"
+    told = f"{short(first)}: {reach(i, measure.said_change)}."
     if len(rows) == 1:
-        return f"{told}."
+        return told
     return (
-        f"{told}. Of {len(rows):,} lines {better:,} lie surely below 0 (better), {worse:,} surely "
-        "above (worse)."
+        f"Of {len(rows):,} lines, {counted(better, 'is', 'are')} better beyond doubt and "
+        f"{counted(worse, 'is', 'are')} worse; {told}"
     )
 
 
 def biased(rows: Mapping[str, Interval], measure: Measure) -> str:
-    """How many biases are surely off zero, and which is farthest."""
-    far, i = max(rows.items(), key=lambda pair: abs(pair[1].mean))
-    return (
-        f"{sum(map(is_off, rows.values())):,} of {len(rows):,} are surely off zero; {short(far)} "
-        f"is farthest: {reach(i, measure.said_change)}."
-    )
+    """Which biases differ from zero beyond doubt; of none, which is farthest."""
+    off = {name: i for name, i in rows.items() if is_off(i)}
+    if off:
+        lead = max(off, key=lambda name: abs(off[name].mean))
+        others = f" ({len(off):,} of {len(rows):,} do)" if len(off) > 1 else ""
+        far, told = lead, f"{short(lead)} differs from zero beyond doubt{others}"
+    else:
+        far = max(rows, key=lambda name: abs(rows[name].mean))
+        told = f"None differs from zero beyond doubt; {short(far)} is farthest"
+    return f"{told}: {reach(rows[far], measure.said_change)}."

@@ -13,16 +13,24 @@ from typing import Any
 
 STYLE = """
 body {font: 15px/1.5 system-ui, sans-serif; margin: 1em auto; padding: 0 1em; max-width: 60em;
-  color: #1a1a1a; background: #ffffff; overflow-wrap: anywhere}
+  color: #1a1a1a; background: #ffffff} p, li, pre {overflow-wrap: anywhere}
+.output_html {overflow-x: auto}
 h1 {font-size: 1.5em} h2 {font-size: 1.2em; margin-top: 1.6em} a.anchor-link {display: none}
 img, svg {max-width: 100%; height: auto} pre {white-space: pre-wrap; background: #f4f4f4;
   padding: .6em .8em; font-size: .87em} table {border-collapse: collapse; display: block;
   overflow-x: auto; max-width: 100%} th, td {text-align: left; padding: .25em .8em .25em 0;
-  border-bottom: 1px solid #d5d5d5} summary {cursor: pointer; color: #555555; font-size: .87em}
+  border-bottom: 1px solid #d5d5d5} [style*="right"] {white-space: nowrap}
+th[style*="right"] {white-space: normal} summary {cursor: pointer; color: #555555; font-size: .87em}
 .prompt {display: none} .output_stderr pre, .output_error pre {background: #fbe3d6}
 """
 FETCHES_NOTHING = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
 FENCE = "~~~~~~"
+KINDS = {  # of folded code, by the tag of its cell
+    "injected-parameters": "the parameters of this run",
+    "parameters": "parameters",
+    "inputs": "what is read",
+    "outputs": "what is written",
+}
 
 
 def page(executed: Path) -> str:
@@ -54,10 +62,17 @@ def _with_folds(document: dict[str, Any]) -> dict[str, Any]:
         if cell["cell_type"] == "code" and metadata.get("jupyter", {}).get("source_hidden"):
             code = "".join(cell["source"])
             text = (
-                f"<details><summary>Code</summary>\n\n{FENCE}python\n{code}\n{FENCE}\n\n</details>"
+                f"<details><summary>Code: {_kind(cell)}</summary>\n\n{FENCE}python\n{code}\n{FENCE}"
+                "\n\n</details>"
             )
             told = {"cell_type": "markdown", "metadata": {}, "id": f"folded-{place}"}
             cells.append(told | {"source": text})
             metadata = metadata | {"transient": {"remove_source": True}}
         cells.append(cell | {"metadata": metadata})
     return document | {"cells": cells}
+
+
+def _kind(cell: dict[str, Any]) -> str:
+    """What folded code is for: its tag says so, and code without one imports."""
+    tags = cell.get("metadata", {}).get("tags", [])
+    return next((words for tag, words in KINDS.items() if tag in tags), "imports")

@@ -20,9 +20,10 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from loopbook.pages import drawings
 from loopbook.pages.drawings import Drawing, Form, Spot
@@ -268,6 +269,16 @@ def compactly(*axes: Axes) -> None:
         axis.yaxis.set_major_formatter(FuncFormatter(compact))
         if axis.get_xscale() == "linear":
             axis.xaxis.set_major_locator(MaxNLocator(5 if is_narrow() else 8, steps=STEPS))
+        for one in (axis.xaxis, axis.yaxis):
+            if one.get_scale() == "log":
+                log_ticks(one, *one.get_view_interval())
+
+
+def log_ticks(axis: Axis, low: float, high: float) -> None:
+    """Ticks of a logarithmic axis: at 1, 2 and 5 where there are few powers of ten."""
+    subs = (1, 2, 5) if high <= 1000 * low else (1,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6 if is_narrow() else 10))
+    axis.set_minor_locator(NullLocator())
 
 
 def per_cent(value: float, _position: int = 0) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from loopbook.models.measures import amount
 from loopbook.pages import figures
@@ -49,12 +50,12 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
     axis.plot(ends, ends, color=REFERENCE, lw=1)
     axis.set(xscale=SCALES[task.link], yscale=SCALES[task.link])
     figures.compactly(axis)
-    axis.minorticks_off()
     unit = unit_of(task)
     axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
     drawn.reading = (
         "For a point above the line the model predicted too much, for a point below too little. "
-        "Watch both ends: most models predict too near the mean there."
+        "At both ends the points lean towards the mean, in the best of models too: a value is "
+        "extreme by chance as well, and chance cannot be predicted."
     )
     if every > 1:
         shown = observed[::every].size
@@ -100,6 +101,7 @@ def _residuals(task: Number, observed: np.ndarray, answers: np.ndarray) -> Pictu
     axis.axvline(float(np.median(signed)), color=CURRENT, ls="--", lw=1.2, label="median")
     unit = measure.unit
     axis.set(xlabel=words(f"signed error ({unit})" if unit else "signed error"), ylabel="rows")
+    axis.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     legend(axis)
     drawn.reading = (
         "The errors should be centred on zero; left of it the model predicted too little. A long "

@@ -41,6 +41,7 @@ from loopbook.pages.formats import asked, distance
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
+    from matplotlib.axes import Axes
 
     from loopbook.monitoring.drift import ColumnDrift
 
@@ -87,6 +88,7 @@ def _histograms(groups: Mapping[str, np.ndarray], label: str, *, log: bool) -> P
         axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
     if log:
         axis.set_xscale("log")
+        figures.log_ticks(axis.xaxis, low, high)
     axis.xaxis.set_major_formatter(FuncFormatter(compact))
     axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
     axis.set(xlabel=words(label), ylabel="share of rows")
@@ -160,10 +162,7 @@ def over_time(
         axis.plot(
             periods["period"], periods[name], color=colour, marker="o", ms=3, label=plain(name)
         )
-    for name, at in (marks or {}).items():
-        axis.axvline(at, color=REFERENCE, ls="--", lw=1)
-        top = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
-        axis.annotate(name, (at, 1), (0, 3), **top, ha="center", size=11)
+    _mark(axis, marks or {})
     axis.yaxis.set_major_formatter(FuncFormatter(compact))
     axis.set(xlabel=time, ylabel=words(label))
     whens = [*periods["period"], *(marks or {}).values()]
@@ -176,6 +175,15 @@ def over_time(
         legend(axis)
     drawn.finding = _ends(periods, columns)
     return drawn
+
+
+def _mark(axis: Axes, marks: Mapping[str, object]) -> None:
+    """Vertical lines, named above; of several the first name ends at its line, the last begins there."""
+    sides = ["right", *["center"] * (len(marks) - 2), "left"] if len(marks) > 1 else ["center"]
+    for (name, at), side in zip(marks.items(), sides, strict=False):
+        axis.axvline(at, color=REFERENCE, ls="--", lw=1)
+        top = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+        axis.annotate(name, (at, 1), (0, 3), **top, ha=side, size=11)
 
 
 def _ends(periods: pl.DataFrame, columns: Sequence[str]) -> str:
