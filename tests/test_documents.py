@@ -5,16 +5,19 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import polars as pl
 import pytest
 from executed import of_frames, unexplained
 from small_house import ROOT
 from test_judging import TASKS
+from test_task import table
 
+from loopbook.data import splits
 from loopbook.models import evaluation, measures, promotion
 from loopbook.models.evaluation import ALL, Confidence, Interval
 from loopbook.models.margins import Scale
-from loopbook.monitoring import verdict
-from loopbook.pages import plots, reading
+from loopbook.monitoring import drift, findings, verdict
+from loopbook.pages import formats, plain, plots, reading
 from loopbook.pipeline import documents
 from loopbook.provenance import code_changes
 from loopbook.records import verdicts
@@ -132,6 +135,29 @@ def test_the_bootstrap_of_the_notebook_has_the_ends_of_the_librarys():
     assert (by_hand["low"], by_hand["high"]) == pytest.approx(
         (library.low, library.high), rel=1e-12
     )
+
+
+@pytest.mark.parametrize("rows_of_window", [300, 9_000])
+def test_the_draws_of_the_notebook_are_those_of_the_librarys_threshold(rows_of_window):
+    draw = np.random.default_rng(2)
+    parts = pl.Series(["train"] * 5_000 + ["test"] * 50)
+    reference = pl.DataFrame({"a": draw.normal(size=5_050), splits.PART: parts})
+    now = pl.DataFrame({"a": draw.normal(0.5, 1, rows_of_window), findings.IS_CURRENT: True})
+    taught = reference.filter(pl.col(splits.PART) != "test")
+    columns = drift.compare(taught, now, ["a"], false_alarms=0.05, floor=0.0, seed=7)
+    by_hand = run(
+        "10",
+        "drift-threshold-1",
+        judged_columns=columns,
+        monitored=lambda table: ["a"],
+        random_seed=7,
+        table=table(),
+        plain=plain,
+        **{"drift": drift, "findings": findings, "formats": formats, "pl": pl, "splits": splits},
+        **{"reference": reference, "rows": now},
+    )
+    ends = np.quantile(by_hand["by_chance"] ** 2, 0.95) ** 0.5
+    assert ends == pytest.approx(columns[0].threshold, rel=1e-9)
 
 
 def interval(draw: np.random.Generator, size: float = 1.0) -> Interval:

@@ -31,6 +31,7 @@ from loopbook.data.single_values import text_of
 from loopbook.data.usable_rows import Decisions
 from loopbook.project.clock import EVENT_TS, KNOWN_TS, parse_instant
 from loopbook.project.contract import Contract
+from loopbook.project.counts import counted
 from loopbook.project.paths import Project
 from loopbook.records import roles
 from loopbook.records import windows as window_records
@@ -57,7 +58,8 @@ class Served:
     def sentence(self) -> str:
         """What came back, for people."""
         count = 0 if self.rows is None else self.rows.height
-        parts = [f"{count:,} served rows with ground truth came back"]
+        told = counted(count, "served row", "served rows") if count else "no served row"
+        parts = [f"{told} with ground truth came back"]
         parts += [f"{n:,} were left out ({why})" for why, n in self.left_out.items() if n]
         return "; ".join(parts)
 

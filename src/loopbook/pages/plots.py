@@ -55,6 +55,7 @@ def distribution(
     *,
     log: bool = False,
     order: Sequence[str] | None = None,
+    marks: Mapping[str, float] | None = None,
 ) -> Picture:
     """One column for named groups of rows, as shares: histograms of numbers, bars of words.
 
@@ -66,10 +67,15 @@ def distribution(
         Whether numbers stand on a logarithmic axis, if all of them are above 0.
     order : sequence of str, optional
         In which order words are shown; without it the most frequent are first.
+    marks : mapping from a name to a number, optional
+        Vertical lines beside numbers.
     """
     arrays = {name: np.asarray(group) for name, group in values.items()}
     if all(group.dtype.kind in "fiub" for group in arrays.values()):
-        return _histograms({n: g.astype(float) for n, g in arrays.items()}, label, log=log)
+        picture = _histograms({n: g.astype(float) for n, g in arrays.items()}, label, log=log)
+        by_place = sorted((marks or {}).items(), key=lambda mark: mark[1])
+        _mark(picture.axes[0], dict(by_place))
+        return picture
     return _bars(arrays, label, order)
 
 
