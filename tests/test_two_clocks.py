@@ -125,6 +125,30 @@ def test_status_keeps_its_columns_on_a_terminal_and_breaks_no_line_elsewhere(mon
     assert last == "            train-ridge  split would run before it"
 
 
+def test_tasks_with_one_reason_are_told_it_once():
+    """Of a grid of seven candidates the same four lines stood seven times."""
+    stale = {"train-a": ["x has changed"], "train-b": ["x has changed"], "last": ["y"]}
+    assert [line.split(None, 1)[1] for line in status._stale_lines(stale)[1:]] == [
+        "as train-a",
+        "y",
+    ]
+
+
+def test_a_long_line_of_a_report_breaks_between_words_on_a_terminal_alone(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "60")
+    line = "  decided  " + "word " * 30
+    printed.report({}, lambda: [line], as_json=False)
+    assert capsys.readouterr().out == f"{line}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    printed.report({}, lambda: [line, "short"], as_json=False)
+    first, second, *_, last = capsys.readouterr().out.splitlines()
+    assert max(len(first), len(second)) <= 60
+    assert second.startswith(" " * len("  decided  ") + "word")
+    assert last == "short"
+    digest = "  model.onnx (SHA-256)  " + 64 * "f"
+    assert printed.fitted(digest) == [digest]
+
+
 def test_who_promoted_by_hand_and_why_is_in_the_status():
     tags = {"promoted_at": LEDGER[2].at, "promoted_as_of": LEDGER[2].as_of}
     tags |= {"promoted_kind": "by hand", "promoted_by": "bob", "promoted_reason": "safer"}

@@ -9,7 +9,7 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.printed import Json, report
-from loopbook.project import paths
+from loopbook.project import paths, waits
 
 Reason = Annotated[
     str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")
@@ -110,14 +110,16 @@ def champion(
     With --at: who served then by the clock of the data (as of), and by the clock
     on the wall (done at). They differ in a replay of the past.
     """
-    from loopbook.cli import history as happened
     from loopbook.project.clock import utc_now
     from loopbook.project.knobs import read_moment
-    from loopbook.registry import champions, reigns
 
     moment = read_moment(at, "--at") if at else None
-    client, name = _registry()
-    ledger = champions.reconciled(client, name, now=utc_now())
+    with waits.waiting("champion"):  # its imports take seconds
+        from loopbook.cli import history as happened
+        from loopbook.registry import champions, reigns
+
+        client, name = _registry()
+        ledger = champions.reconciled(client, name, now=utc_now())
     record: dict = {"model": name, "serves": ledger[-1].version if ledger else None}
     if moment:
         then = reigns.at(ledger, moment), reigns.done_by(ledger, moment)

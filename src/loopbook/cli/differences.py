@@ -59,10 +59,11 @@ def diff(
     from pathlib import Path
 
     from loopbook.project.files import replacing
-    from loopbook.provenance import version_pairs
 
     here = paths.current()
-    with waits.waiting(f"diff {' '.join(versions)}"):
+    with waits.waiting(f"diff {' '.join(versions)}"):  # its imports take seconds
+        from loopbook.provenance import version_pairs
+
         found = version_pairs.compare(here, *versions, base=base)
     if html:
         with replacing(Path(html)) as file:

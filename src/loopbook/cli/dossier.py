@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.project import paths
+from loopbook.cli.printed import fitted
+from loopbook.project import paths, waits
 
 
 def dossier(
@@ -33,18 +34,20 @@ def dossier(
     It is one HTML page in the order of the EU AI Act's Annex IV, with its record
     as JSON, a bill of materials (CycloneDX) and the signed statement.
     """
-    from loopbook.pages import dossier as dossier_page
     from loopbook.project.clock import utc_now
     from loopbook.project.contract import read_contract
     from loopbook.project.errors import SignatureError
-    from loopbook.provenance import dossiers
 
     here = paths.current()
-    sources = dossiers.sources_of(here, read_contract(here.contract))
-    kept = dossiers.keep(sources, version, dossier_page.page, now=utc_now())
+    with waits.waiting("dossier"):  # its imports take seconds
+        from loopbook.pages import dossier as dossier_page
+        from loopbook.provenance import dossiers
+
+        sources = dossiers.sources_of(here, read_contract(here.contract))
+        kept = dossiers.keep(sources, version, dossier_page.page, now=utc_now())
     if sign and not kept.signer:
         raise SignatureError(f"{kept.version.label}: was not signed: {kept.why_unsigned}")
-    print(kept.sentence)
+    print("\n".join(fitted(kept.sentence)))
     if into:
         for path in _written(sources.registry, kept, Path(into)):
             print(f"Wrote {path}.")

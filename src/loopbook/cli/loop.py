@@ -216,14 +216,16 @@ def history(since: From = "", to: To = "", as_json: Json = False) -> None:
     the promotions in it that no turn made. Where env.yaml says what a
     retraining costs: what each one paid.
     """
-    from loopbook.cli import history as happened
     from loopbook.project.knobs import read_moment
 
     ends = [
         read_moment(text, option) if text else None
         for text, option in ((since, "--from"), (to, "--to"))
     ]
-    told = happened.record(paths.current(), *ends)
+    with waits.waiting("history"):  # its imports take seconds
+        from loopbook.cli import history as happened
+
+        told = happened.record(paths.current(), *ends)
     for_people = {"paid", "has_turned"}
     record = {key: value for key, value in told.items() if key not in for_people}
     report(record, lambda: happened.lines(told), as_json=as_json)

@@ -177,9 +177,9 @@ def picture(
 @app.command(epilog="Next: what the last line says, such as make build")
 def status(as_json: Json = False) -> None:
     """Show what serves, its age, the last gate, what is stale and why."""
-    from loopbook.cli import status as status_module
+    with waits.waiting("status"):  # what it imports takes most of the time
+        from loopbook.cli import status as status_module
 
-    with waits.waiting("status"):
         told = status_module.look(paths.current())
     report(told, lambda: status_module.lines(told), as_json=as_json)
 

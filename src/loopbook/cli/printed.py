@@ -6,6 +6,7 @@ command's.
 """
 
 import io
+import re
 import shutil
 import sys
 import textwrap
@@ -18,12 +19,28 @@ import typer
 UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stays one line
 LEAST_WIDTH = 60
 LABEL = 12  # columns before what a label is for
+LABELLED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # a label, before the text that it is for
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def report(record: Any, lines: Callable[[], Iterable[str]], *, as_json: bool) -> None:
     """Print a record as JSON, or the lines that tell it to a person."""
-    print(as_text(record) if as_json else "\n".join(lines()))
+    print(
+        as_text(record) if as_json else "\n".join(part for line in lines() for part in fitted(line))
+    )
+
+
+def fitted(line: str) -> list[str]:
+    """A line in the width of the terminal: what is longer breaks between words, after its label."""
+    if not sys.stdout.isatty() or len(line) <= width():
+        return [line]
+    label = LABELLED.match(line)
+    place = label.end() if label else len(line) - len(line.lstrip()) + 4
+    indent = " " * min(place, width() // 2)
+    options = {"break_on_hyphens": False, "break_long_words": False}
+    parts = textwrap.wrap(line, width(), subsequent_indent=indent, **options)
+    # a digest that is longer than its column stays beside its label
+    return [line] if label and len(parts[0]) <= label.end() else parts
 
 
 def as_text(record: Any) -> str:

@@ -207,9 +207,11 @@ def _stale_lines(stale: Mapping[str, Sequence[str]]) -> list[str]:
     """Each task that would run again, with why."""
     if not stale:
         return labelled("stale", "nothing")
-    width, text = max(map(len, stale)), []
+    width, text, first = max(map(len, stale)), [], {}
     for name, why in stale.items():
-        told = f"{name:<{width}}  {'; '.join(why)}"
+        reason = "; ".join(why)
+        alike = first.setdefault(reason, name)  # of a grid of candidates all have one reason
+        told = f"{name:<{width}}  {reason if alike == name else f'as {alike}'}"
         text += labelled("" if text else "stale", told, hanging=width + 2)
     return text
 

@@ -45,7 +45,9 @@ def verify(
     """
     from loopbook.project.errors import VerificationError
     from loopbook.project.people import who
-    from loopbook.provenance import verification
+
+    with waits.waiting("verify"):  # its imports take seconds
+        from loopbook.provenance import verification
 
     here, done = paths.current(), []
     if accept:

@@ -86,7 +86,8 @@ def rehearse(project: Project, contract: Contract, knobs: Knobs, *, now: datetim
     )
     ours = 0 if served.rows is None else served.rows.height
     later = readable.rows.height + ours - known.height
-    told = [f"{counted(later, 'row')} not known yet, or in both places."] if later else []
+    why = "not known yet, or in both places" if ours else "not known yet"
+    told = [f"{counted(later, 'row')} {why}."] if later else []
     told += [f"{counted(f['rows'], 'row')} left out: {f['reason']}" for f in faults if f["rows"]]
     told += list(_set_aside(readable, found))
     told += [f"{served.sentence}."] if ours or any(served.left_out.values()) else []

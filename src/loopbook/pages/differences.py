@@ -210,7 +210,8 @@ def _answers(found: Differences, told: AnswerChanges) -> Iterator[Section]:
         yield Section("Answers", said, notes=told.notes)
         return
     measure, bias = Measure(**told.measure), Measure(**told.bias_measure)
-    sides = [dict(metrics.rows(m, told.metric, (measure, bias))) for m in told.errors.values()]
+    of_metrics = (told.metric, (measure, bias), told.unit)
+    sides = [dict(metrics.rows(m, *of_metrics)) for m in told.errors.values()]
     rows = [(name, *(side.get(name) for side in sides)) for name in sides[0]]
     slices = [
         (name, *(changed(value, measure) for value in (i.mean, i.low, i.high)), i.n)

@@ -73,8 +73,8 @@ def state_of(task: Any, stale: Mapping[str, Any], project: Project) -> State:
         code=str(task.source),
         then=stamp.params,
         now=task.params.to_json_serializable(params_only=True),
-        newer=[name for name, at in before.items() if name not in stale and at > newest],
-        stale=[name for name in before if name in stale],
+        newer=sorted(name for name, at in before.items() if name not in stale and at > newest),
+        stale=[name for name in stale if name in before],
     )
 
 

@@ -67,6 +67,7 @@ class AnswerChanges:
     changed : how many answers differ by more than `EQUAL`
     largest : the largest difference, in the unit of parity
     errors : by version, all its metrics
+    unit : of the target, where it has one
     loss : by slice, the later version's loss minus the earlier one's, on the same rows
     notes : what is otherwise than in service
     """
@@ -83,6 +84,7 @@ class AnswerChanges:
     measure: dict[str, Any] = field(default_factory=dict)
     bias_measure: dict[str, Any] = field(default_factory=dict)
     apart_words: str = ""
+    unit: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -187,6 +189,7 @@ def compare(
         measure=asdict(task.measure),
         bias_measure=asdict(task.bias_measure),
         apart_words=task.parity_words,
+        unit=task.contract.target.unit or "",
         notes=[*notes, *_not_kept(before, after)],
     )
 

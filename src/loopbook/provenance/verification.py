@@ -70,7 +70,7 @@ class Report:
 
     def lines(self) -> list[str]:
         """The report for people."""
-        looked = ", ".join(f"{count:,} {kind}" for kind, count in self.looked_at.items() if count)
+        looked = "; ".join(f"{kind} {count:,}" for kind, count in self.looked_at.items() if count)
         lines = [f"verified   {self.form}, {self.seconds:.1f} s: {looked or 'nothing is kept yet'}"]
         lines += [f"note       {note}" for note in self.notes]
         if not self.findings:
