@@ -108,6 +108,8 @@ def test_counts_by_week_say_how_many_are_missing_and_which_are_small():
 def test_a_line_says_from_where_to_where_it_went():
     rising = sentences.of_line(weeks([1.0] * 4 + [2.0] * 4, "share of a"), reading.in_unit)
     assert rising == "Share of a rose from 1 to 2 (first 4 weeks against last 4 weeks)."
+    both = sentences.of_line(weeks([1.0] * 4 + [2.0] * 4, "a").with_columns(b=5.0), reading.in_unit)
+    assert both == "A rose from 1 to 2; b is 5 throughout (first 4 weeks against last 4 weeks)."
     assert "1 throughout" in sentences.of_line(weeks([1.0] * 8), reading.in_unit)
     assert "the one week" in sentences.of_line(weeks([1.0]), reading.in_unit)
 
@@ -136,6 +138,12 @@ def test_a_candidate_that_may_not_challenge_is_told_though_its_error_is_less():
     assert "next one is b with 30.0 %" in sentences.of_best(
         ["a", "b"], [0.2, 0.3], PERCENT.said, "a"
     )
+
+
+def test_a_name_that_is_below_zero_is_among_those_with_no_more_than_zero():
+    """A feature that lowers the error when it is shuffled does not raise it."""
+    told = sentences.of_ranking(["a", "b", "c", "d"], [2, 1, 0, -0.5], str, little=0)
+    assert told == "Of 4, the largest: a (2), b (1) and d (-0.5). 2 have 0 or less."
 
 
 def test_a_figure_stands_between_how_it_is_read_and_what_it_shows():

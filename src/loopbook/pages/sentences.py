@@ -61,22 +61,28 @@ def of_counts(periods: pl.DataFrame, of: str = "rows", period: str = "week") -> 
 
 def of_line(periods: pl.DataFrame, say: Callable[[float], str], period: str = "week") -> Sentence:
     """By how much the newest periods are above or below the first ones, line by line."""
-    periods, told = periods.sort("period"), []
+    periods, told, ends = periods.sort("period"), [], set()
     for name in (column for column in periods.columns if column != "period"):
         line = periods[name].drop_nulls()
         if not len(line):
             continue
         edge = max(1, min(EDGE, len(line) // 2))
         before, now = float(line.head(edge).mean()), float(line.tail(edge).mean())
-        what = "The mean" if name == "value" else name[:1].upper() + name[1:]
+        what = "the mean" if name == "value" else name
         if len(line) == 1:
-            told.append(f"{what} is {say(now)} in the one {period} that there is.")
+            told.append(f"{what} is {say(now)} in the one {period} that there is")
             continue
         many = counted(edge, period) if edge > 1 else period
         way = "is" if say(before) == say(now) else "rose" if now > before else "fell"
         change = f"{say(now)} throughout" if way == "is" else f"from {say(before)} to {say(now)}"
-        told.append(f"{what} {way} {change} (first {many} against last {many}).")
-    return Sentence(" ".join(told)) if told else NOTHING
+        told.append(f"{what} {way} {change}")
+        ends.add(f" (first {many} against last {many})")
+    sentence = "; ".join(told)
+    return (
+        Sentence(f"{sentence[:1].upper()}{sentence[1:]}{ends.pop() if len(ends) == 1 else ''}.")
+        if told
+        else NOTHING
+    )
 
 
 def of_groups(
@@ -159,7 +165,7 @@ def of_ranking(
     lead = listed([f"{names[k]} ({say(values[k])})" for k in order[:3]])
     told = f"Of {len(names):,}, the largest: {lead}." if len(names) > 3 else f"{lead}."
     if little is not None:
-        low = sum(abs(value) <= little for value in values)
+        low = sum((abs(value) if little else value) <= little for value in values)
         told += f" {counted(low, 'has', 'have')} {say(little).lstrip('+')} or less." if low else ""
     return Sentence(told)
 
