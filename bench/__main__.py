@@ -1,5 +1,6 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
-under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`), capacity.
+under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`), capacity,
+what other engines cost a task (`engines`).
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -14,6 +15,7 @@ from pathlib import Path
 from bench import (
     abuse,
     capacity,
+    engines,
     graph,
     joins,
     league,
@@ -36,7 +38,7 @@ PARTS = {
 PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
 PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
 PARTS |= {"reproduce": reproduce, "capacity": capacity}
-PARTS |= {"verification": verification}
+PARTS |= {"verification": verification, "engines": engines}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))
