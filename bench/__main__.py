@@ -1,6 +1,6 @@
 """`make bench`: quality and the league beside the peers, levels, scale, joins, the service, swaps
 under load, monitoring, the graph, reliability, abuse, leaks, why, verification, versions built again (`reproduce`), capacity,
-what other engines cost a task (`engines`).
+what other engines cost a task (`engines`), a file scored on Dask (`workers`).
 
 `python -m bench monitoring` runs one part. `--as-of DAY` says when `quality`
 stops learning; without it, 30 days before the newest row. `--data FOLDER` names
@@ -30,15 +30,14 @@ from bench import (
     swaps,
     verification,
     why,
+    workers,
 )
 
-PARTS = {
-    part.__name__.split(".")[-1]: part for part in (quality, league, levels, scale, joins, service)
-}
-PARTS |= {"swaps": swaps, "monitoring": monitoring, "graph": graph}
-PARTS |= {"reliability": reliability, "abuse": abuse, "leaks": leaks, "why": why}
-PARTS |= {"reproduce": reproduce, "capacity": capacity}
-PARTS |= {"verification": verification, "engines": engines}
+MODULES = (
+    *(quality, league, levels, scale, joins, service, swaps, monitoring, graph, reliability),
+    *(abuse, leaks, why, reproduce, capacity, verification, engines, workers),
+)
+PARTS = {module.__name__.split(".")[-1]: module for module in MODULES}
 asked = argparse.ArgumentParser(prog="python -m bench")
 asked.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
 asked.add_argument("--as-of", type=lambda day: datetime.fromisoformat(day).replace(tzinfo=UTC))

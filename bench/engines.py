@@ -1,14 +1,12 @@
 """What another engine costs a task: the penguins with two candidates, from an empty `var/`.
 
 The same 8 notebooks by `ploomber build`, `loopbook build`, `dvc repro` and
-`airflow dags test`, in turns; a figure is the median. Processor time is that of
-all processes of a run. DVC and Airflow are there after `make dvc airflow`;
-an engine that is not is left out.
+`airflow dags test`, in turns; a figure is the median. DVC and Airflow are there
+after `make dvc airflow`; an engine that is not is left out.
 """
 
 import os
 import re
-import resource
 import shutil
 import statistics
 import subprocess
@@ -44,23 +42,16 @@ def run() -> list[str]:
     there = [name for name, words in COMMANDS.items() if words[0].exists()]
     if find_spec("dvc") is None and "dvc repro" in there:
         there.remove("dvc repro")
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in there}
+    measured: dict[str, list[float]] = {name: [] for name in there}
     for _ in range(RUNS):
         for name in there:
             with tempfile.TemporaryDirectory() as folder:
                 measured[name].append(_one(name, _project(Path(folder) / "penguins")))
-    medians = {
-        name: [statistics.median(kind) for kind in zip(*runs, strict=True)]
-        for name, runs in measured.items()
-    }
+    medians = {name: statistics.median(runs) for name, runs in measured.items()}
     base = medians["ploomber build"]
-    lines = [
-        f"| {TASKS} tasks, median of {RUNS} | seconds | processor, s | more a task, s | processor, s |",
-        "|---|---|---|---|---|",
-    ]
-    for name, (wall, cpu) in medians.items():
-        more = [(value - first) / TASKS for value, first in zip((wall, cpu), base, strict=True)]
-        lines.append(f"| `{name}` | {wall:.1f} | {cpu:.1f} | {more[0]:+.1f} | {more[1]:+.1f} |")
+    lines = [f"| {TASKS} tasks, median of {RUNS} | seconds | more a task, s |", "|---|---|---|"]
+    for name, seconds in medians.items():
+        lines.append(f"| `{name}` | {seconds:.1f} | {(seconds - base) / TASKS:+.1f} |")
     return lines
 
 
@@ -81,15 +72,15 @@ def _project(folder: Path) -> Path:
     return folder
 
 
-def _one(name: str, project: Path) -> tuple[float, float]:
-    """Seconds, and seconds of processor time, of one run; what comes before is not timed."""
+def _one(name: str, project: Path) -> float:
+    """Seconds of one run; what comes before is not timed."""
     for words in BEFORE.get(name, []):
         _typed(words, project)
-    before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    start = time.perf_counter()
     _typed(COMMANDS[name], project)
-    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = time.perf_counter() - start
     assert (project / "var/build/decision.json").exists(), name
-    return seconds, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return seconds
 
 
 def _typed(words: list, project: Path) -> None:
