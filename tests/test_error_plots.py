@@ -147,6 +147,13 @@ def test_lines_are_counted_as_better_and_worse_beyond_doubt():
     )
 
 
+def test_of_two_lines_both_are_told():
+    """An idea that makes the model worse was counted, and not named."""
+    rows = {"a against b": Interval(-2, -3, -1, 9), "c against d": Interval(2, 1, 3, 9)}
+    told = error_plots.changes(rows, NUMBER.measure).finding
+    assert "c against d: +2.00 minutes" in told
+
+
 def test_a_bias_is_named_only_where_it_is_beyond_doubt():
     off, maybe = Interval(2, 1, 3, 9), Interval(-3, -7, 1, 9)
     told = error_plots.biases({"a": off, "b": maybe}, NUMBER.bias_measure).finding

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from loopbook.data import headers, landing, source_files, sources
+from loopbook.data import headers, landing, rules, source_files, sources
 from loopbook.project.contract import Contract, Source
 from loopbook.project.errors import SourceError
 
@@ -430,3 +430,9 @@ def test_a_column_that_nobody_named_is_shown_and_can_be_ignored(tmp_path):
         read(tmp_path, path="a.csv")
     ignoring = CONTRACT.model_copy(update={"source": Source(path="a.csv"), "ignored": [""]})
     assert same(sources.read_source(ignoring, tmp_path))
+
+
+def test_a_row_whose_key_is_the_value_itself_is_told_once_and_without_empty_parts():
+    rows = pl.DataFrame({"hour": [datetime(2012, 11, 4, 1), datetime(2012, 11, 4, 2)]})
+    found = rules._shown(rows, pl.Series([True, False]), rows["hour"], ["hour"])
+    assert found == ["hour 2012-11-04 01:00:00"]

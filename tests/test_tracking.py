@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import mlflow
 import pytest
@@ -18,7 +19,7 @@ from loopbook.data.snapshots import Snapshot
 from loopbook.pipeline import digests
 from loopbook.project.errors import RegistryError
 from loopbook.project.paths import Project
-from loopbook.registry import tracking
+from loopbook.registry import candidate_run, code_state, environments, tracking
 from loopbook.registry.reachable import refuse_unusable
 
 SNAPSHOT = Snapshot("0" * 64, "/none", 1, 1, None, None, None, "2015-03-01", "")
@@ -189,3 +190,17 @@ def test_a_look_at_another_registry_forgets_nothing(decided, line, monkeypatch, 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/another.db")
     digests._forget_what_the_registry_lost(decided, digests.read_contract(line / "contract.yaml"))
     assert stamps(decided) == {"decision", "ridge-1", "evidence", "split"}
+
+
+def test_a_run_names_its_document_as_its_source_and_begins_with_an_error(tmp_path, monkeypatch):
+    """MLflow's comparison opens with the first metric; it was the number of rows, alike in all."""
+    assert list(candidate_run.loggable("test", {"n": 9, "mae": 1.0})) == ["test_mae", "test_n"]
+    for module, name in ((code_state, "of"), (environments, "lock_digest")):
+        monkeypatch.setattr(
+            module, name, lambda project: SimpleNamespace(commit="c", is_dirty=False, sha256="s")
+        )
+    tags = candidate_run.provenance(
+        Project(tmp_path), str(tmp_path / "var/build/train/ridge-1.ipynb")
+    )
+    assert tags["mlflow.source.name"] == "notebooks/ridge-1.ipynb"
+    assert "mlflow.source.name" not in candidate_run.provenance(Project(tmp_path))

@@ -6,6 +6,7 @@ refuses and never drops a row; the caller does, by the masks that it is given.
 NaN counts as no value, infinity as out of range.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ from loopbook.project.contract import Contract
 
 FLOATS = (pl.Float32, pl.Float64)
 SHOWN = 3
+NO_PARTS = re.compile(r"(?<=:\d\d)\.0+$")  # of a second, in a time
 SHOWN_CATEGORIES = 8
 LONGEST_SHOWN = 60
 
@@ -244,8 +246,9 @@ def _shown(rows: pl.DataFrame, mask: pl.Series, found: pl.Series, keys: Sequence
     else:
         broken = pl.DataFrame({"row": places + 1})
     values = (told(value) for value in found.gather(places))
-    where = broken.iter_rows(named=True)
-    return [f"{_where(row)} ({value})" for row, value in zip(where, values, strict=True)]
+    where = map(_where, broken.iter_rows(named=True))
+    pairs = zip(where, values, strict=True)
+    return [row if row.endswith(f" {value}") else f"{row} ({value})" for row, value in pairs]
 
 
 def told(value: Any) -> str:
@@ -255,4 +258,4 @@ def told(value: Any) -> str:
 
 
 def _where(row: dict[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in row.items())
+    return ", ".join(f"{name} {NO_PARTS.sub('', str(value))}" for name, value in row.items())

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from loopbook.models.measures import Measure
 
 
+FEW = 2  # lines that a sentence tells one by one
+
+
 def course(periods: Sequence[Mapping[str, Any]], usual: float | None, measure: Measure) -> str:
     """What the last error is, beside that at promotion and the first."""
     known = [p for p in periods if p.get("error") is not None]
@@ -84,15 +87,15 @@ def is_off(i: Interval) -> bool:
 
 
 def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
-    """How many of some differences are better and worse beyond doubt, and how the first is."""
+    """How many of some differences are better and worse beyond doubt, and how the first is, or both of two."""
     better, worse = sum(i.high < 0 for i in rows.values()), sum(i.low > 0 for i in rows.values())
-    first, i = next(iter(rows.items()))
-    told = f"{short(first)}: {reach(i, measure.said_change)}."
+    shown = list(rows.items())[: len(rows) if len(rows) <= FEW else 1]
+    told = "; ".join(f"{short(name)}: {reach(i, measure.said_change)}" for name, i in shown)
     if len(rows) == 1:
-        return told
+        return f"{told}."
     return (
         f"Of {len(rows):,} lines, {counted(better, 'is', 'are')} better beyond doubt and "
-        f"{counted(worse, 'is', 'are')} worse; {told}"
+        f"{counted(worse, 'is', 'are')} worse; {told}."
     )
 
 

@@ -54,8 +54,8 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
     axis.set(xlabel=words(f"observed ({unit})"), ylabel=words(f"predicted ({unit})"))
     drawn.reading = (
         "For a point above the line the model predicted too much, for a point below too little. "
-        "At both ends the points lean towards the mean, in the best of models too: a value is "
-        "extreme by chance as well, and chance cannot be predicted."
+        "Expect points to lean towards the mean at both ends, in the best of models too: a value "
+        "is extreme by chance as well, and chance cannot be predicted."
     )
     if every > 1:
         shown = observed[::every].size

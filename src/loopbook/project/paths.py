@@ -208,6 +208,8 @@ def apply_environment() -> None:
         os.environ["LOOPBOOK_PROJECT"] = str(root)
         # env.yaml has the knobs of every graph and of the service; Ploomber counts those unused
         warnings.filterwarnings("ignore", message="The following placeholders are declared")
+    # `make mlflow` would open with a path of this machine
+    warnings.filterwarnings("ignore", message="starlette.middleware.wsgi is deprecated")
     if _is_mlflow():
         defaults = defaults | {"MLFLOW_PORT": str(first_free_port("127.0.0.1", 5000))}
     for name, value in defaults.items():

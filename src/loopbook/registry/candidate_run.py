@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from loopbook.project.paths import Project
 from loopbook.registry import code_state, environments
 
 MOST_METRICS = 500
+SOURCE = "mlflow.source.name"  # a tag of MLflow's own; it would say ipykernel_launcher
 SHOWN_ROWS = 5
 
 
@@ -67,21 +69,27 @@ def loggable(prefix: str, metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics under names that a run may have: a class may be called anything.
 
     At most `MOST_METRICS` are logged, since a run takes no more at once; the
-    first ones are those of all rows.
+    first ones are those of all rows, the number of rows after them: MLflow's
+    comparison of runs opens with the first.
     """
+    metrics = dict(sorted(metrics.items(), key=lambda metric: metric[0] == "n"))
     named = {re.sub(r"[^\w\-. /]", "_", f"{prefix}_{n}"): v for n, v in metrics.items()}
     return dict(list(named.items())[:MOST_METRICS])
 
 
-def provenance(project: Project) -> dict[str, str]:
+def provenance(project: Project, executed: str | None = None) -> dict[str, str]:
     """The code and the environment that a run is made by, as tags.
+
+    With `executed`, the path of the document, MLflow's pages name it as the source,
+    by where it lies among the run's files.
 
     `git_commit` is `none` for a project that no repository holds; `git_dirty`
     tells of changes that no commit has; `code_sha256` is the digest of all of
     it (see `code_state`).
     """
     state = code_state.of(project)
-    return {
+    source = {SOURCE: f"notebooks/{Path(executed).name}"} if executed else {}
+    return source | {
         "git_commit": state.commit,
         "git_dirty": str(state.is_dirty).lower(),
         "code_sha256": state.sha256,

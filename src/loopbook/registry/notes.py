@@ -49,7 +49,9 @@ def of_build(decision: Mapping[str, Any], experiment: str) -> dict[str, str]:
         f"[Compare the {len(runs)} runs of this build]({comparison(experiment, runs)}), "
         f"[why v{challenger['version']}]({page}) (after `make reports`)"
     )
-    decided = f"v{challenger['version']} ({challenger['candidate']}): {decision['sentence']}"
+    decided = (
+        f"v{challenger['version']} ({challenger['candidate']}): {decision['sentence'].rstrip('.')}."
+    )
     return {
         row["run_id"]: "\n\n".join(
             [
