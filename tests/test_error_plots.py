@@ -157,12 +157,14 @@ def test_of_two_lines_both_are_told():
 def test_a_bias_is_named_only_where_it_is_beyond_doubt():
     off, maybe = Interval(2, 1, 3, 9), Interval(-3, -7, 1, 9)
     told = error_plots.biases({"a": off, "b": maybe}, NUMBER.bias_measure).finding
+    both = error_plots.biases({"a": off, "b": Interval(3, 2, 4, 9)}, NUMBER.bias_measure).finding
+    assert both.startswith("2 of 2 differ from zero beyond doubt, most of all b, at +3.00 minutes")
     assert (
         told
-        == "a differs from zero beyond doubt: +2.00 minutes (+1.00 minutes to +3.00 minutes, n = 9)."
+        == "1 of 2 differs from zero beyond doubt: a, at +2.00 minutes (+1.00 minutes to +3.00 minutes, n = 9)."
     )
     told = error_plots.biases({"b": maybe}, NUMBER.bias_measure).finding
-    assert told.startswith("None differs from zero beyond doubt; b is farthest: -3.00 minutes")
+    assert told.startswith("None differs from zero beyond doubt; farthest is b, at -3.00 minutes")
 
 
 def test_a_calibration_says_its_farthest_group_in_the_unit_of_the_target():

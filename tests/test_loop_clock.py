@@ -27,14 +27,16 @@ def log(tmp_path):
     opened.close()
 
 
-def ask(log, *instants: datetime, received: datetime = NOW - DAY / 24) -> None:
+def ask(
+    log, *instants: datetime, received: datetime = NOW - DAY / 24, role: str = "champion"
+) -> None:
     """Log answers for these instants, in the order in which they came."""
     first = log.count()
     log.append(
         [
             Entry(
                 *(f"{first + place:032x}", prediction_log.to_micros(at if received is None else received)),
-                *(prediction_log.to_micros(at), "m", "1", "champion", None, "predict", None, {}),
+                *(prediction_log.to_micros(at), "m", "1", role, None, "predict", None, {}),
                 *(np.array([1], np.float32), "d", {}, 1.0, 1),
             )
             for place, at in enumerate(instants)
@@ -109,6 +111,19 @@ def test_the_window_stays_and_what_is_dated_otherwise_is_counted(log, tmp_path, 
     assert windows.asides(facts)[0].startswith("3 requests are dated otherwise, after 2014-06-10")
     past = windows.Asked(LAST_YEAR + DAY, NOW, 21)
     assert windows.collect(Project(tmp_path), TABLE, past, **how)[2]["otherwise"] == 3
+
+
+@pytest.mark.parametrize("most_rows", [10_000, 2000])
+def test_what_a_shadow_answered_beside_is_no_request(log, tmp_path, monkeypatch, most_rows):
+    """It was counted: the window said that half of the answers were read, and costs were twice theirs."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    asked = [LAST_YEAR + place * DAY / 100 for place in range(2000)]
+    ask(log, *asked)
+    ask(log, *asked, role="shadow")
+    how = {"most_rows": most_rows, "seed": 1}
+    _, _, facts = windows.collect(Project(tmp_path), TABLE, windows.Asked(None, NOW, 21), **how)
+    assert facts["logged"] == 2000
+    assert facts["looked_at"] <= facts["logged"]
 
 
 @pytest.mark.parametrize("as_of", [datetime(1, 1, 2, tzinfo=UTC), FAR])

@@ -102,6 +102,12 @@ def test_counts_by_week_say_how_many_are_missing_and_which_are_small():
     assert "1 week in between has none" in told
     assert "the week of 22 January 2024" in told
     assert "No week is missing" in sentences.of_counts(weeks([40, 41, 42]))
+    days = pl.DataFrame(
+        {"period": [MONDAY + timedelta(k) for k in range(5)], "value": [9, 9, 1, 9, 9]}
+    )
+    told = sentences.of_counts(days, "answers", "day")
+    assert told.startswith("From 1 January 2024 to 5 January 2024, the median day has 9 answers")
+    assert told.endswith("Under a quarter of the median: 3 January 2024.")
     assert sentences.of_counts(weeks([])) == sentences.NOTHING
 
 

@@ -50,6 +50,13 @@ class LoggedAnswer:
         return self.columns[column]
 
 
+def count_of(log: PredictionLog, role: str, since: datetime, until: datetime) -> int:
+    """How many answers a role gave with `as_of` in `[since, until)`."""
+    asked = "SELECT count(*) FROM predictions WHERE as_of_us >= ? AND as_of_us < ? AND role = ?"
+    span = (to_micros(since), to_micros(until), role)
+    return log.database.read(log.database.sql(asked), span)[0][0]
+
+
 def read(log: PredictionLog, name: str) -> LoggedAnswer | None:
     """The answer of that id, or None; one look at an index, however long the log is."""
     asked = log.database.sql(f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE id = ?")

@@ -1,8 +1,7 @@
 """Windows: what was answered in a stretch of time, with the ground truth known by then.
 
 It decides which answers are looked at, how they become columns again, and
-what is said where there is nothing to look at. It reads the prediction log in
-bounded pieces and never all of it.
+what is said where there is nothing to look at. It reads the log in bounded pieces.
 """
 
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from loopbook.data import aside_truths, loop_clock, prediction_log, quarantine
+from loopbook.data import aside_truths, logged_answers, loop_clock, prediction_log, quarantine
 from loopbook.data.single_values import reader
 from loopbook.features import history
 from loopbook.features.materialize import known_facts
@@ -134,6 +133,8 @@ def collect(
         wanting, champion, frozen = _champion(project, contract)
         state = states.at(contract.name, champion.get("version", ""), span.as_of)
         state = state and state.aged((span.as_of - state.as_of).days)
+        if answers is not None and (answers["role"] == roles.SHADOW).any():
+            count -= logged_answers.count_of(log, roles.SHADOW, *span.whole)  # are no requests
     finally:
         log.close()
     if answers is not None:

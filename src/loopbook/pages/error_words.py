@@ -103,10 +103,9 @@ def biased(rows: Mapping[str, Interval], measure: Measure) -> str:
     """Which biases differ from zero beyond doubt; of none, which is farthest."""
     off = {name: i for name, i in rows.items() if is_off(i)}
     if off:
-        lead = max(off, key=lambda name: abs(off[name].mean))
-        others = f" ({len(off):,} of {len(rows):,} do)" if len(off) > 1 else ""
-        far, told = lead, f"{short(lead)} differs from zero beyond doubt{others}"
+        many = f"{counted(len(off), f'of {len(rows):,} differs', f'of {len(rows):,} differ')}"
+        told = f"{many} from zero beyond doubt{', most of all' if len(off) > 1 else ':'}"
     else:
-        far = max(rows, key=lambda name: abs(rows[name].mean))
-        told = f"None differs from zero beyond doubt; {short(far)} is farthest"
-    return f"{told}: {reach(rows[far], measure.said_change)}."
+        told = "None differs from zero beyond doubt; farthest is"
+    far = max(off or rows, key=lambda name: abs(rows[name].mean))
+    return f"{told} {short(far)}, at {reach(rows[far], measure.said_change)}."

@@ -311,6 +311,6 @@ def _farthest_bin(column: ColumnDrift) -> str:
     before, now = np.array(column.reference), np.array(column.current)
     k = int(np.argmax(np.abs(now - before)))
     return (
-        f"{short(column.column)} changed most in the bin “{short(column.labels[k])}”: "
+        f"The bin “{short(column.labels[k])}” of {short(column.column)} changed most: "
         f"{_beside(before[k], now[k])}."
     )

@@ -8,12 +8,13 @@ since a figure has none. What other figures show they say themselves (`finding`)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
+from loopbook.pages import formats
 from loopbook.pages.reading import Sentence, in_unit, per_cent
 from loopbook.project.counts import counted
 
@@ -46,17 +47,22 @@ def of_counts(periods: pl.DataFrame, of: str = "rows", period: str = "week") -> 
     middle = float(counts.median())
     few = periods.filter(pl.col("value") < FEW * middle)["period"]
     told = (
-        f"From {first:%d %B %Y} to {last:%d %B %Y}, the median {period} has {middle:,.0f} {of}, "
+        f"From {_date(first)} to {_date(last)}, the median {period} has {middle:,.0f} {of}, "
         f"the fewest are {counts.min():,} and the most {counts.max():,}. "
     )
     if gaps > 0:
         told += f"{counted(gaps, period)} in between {'has' if gaps == 1 else 'have'} none. "
     if len(few):
-        days_of = listed([f"{day:%d %B %Y}" for day in few], 3)
-        told += f"Under a quarter of the median: the {period} of {days_of}."
+        days_of = listed([_date(day) for day in few], 3)
+        which = "" if period == "day" else f"the {period} of "
+        told += f"Under a quarter of the median: {which}{days_of}."
     elif gaps <= 0:
         told += f"No {period} is missing, and none has under a quarter of the median."
     return Sentence(told.strip())
+
+
+def _date(day: date) -> str:
+    return formats.date(day.isoformat())
 
 
 def of_line(periods: pl.DataFrame, say: Callable[[float], str], period: str = "week") -> Sentence:
