@@ -9,6 +9,7 @@ from test_error_plots import texts
 from test_task import KINDS, YES, table
 
 from loopbook.models.task import task_of
+from loopbook.monitoring.drift import ColumnDrift
 from loopbook.pages import plots
 
 
@@ -79,3 +80,16 @@ def test_one_period_is_shown_by_its_days_and_not_by_four_years():
         plots.over_time(frame, "rows", {"window": at - timedelta(days=5)}).axes[0].get_xlim()
     )
     assert high - low == 7
+
+
+def test_captions_of_drift_are_right_for_one_column_and_for_many_answers():
+    """`the answers` are many and `size` is one; both stand in the same sentence."""
+    shares = {"labels": ["low", "high"], "reference": [0.5, 0.5], "current": [0.4, 0.6]}
+    for name, told in (("the answers", "The answers"), ("size (cm)", "Size (cm)")):
+        column = ColumnDrift(name, 0.05, 0.1, **shares)
+        for columns, none in (([column], "The one column has not"), ([column] * 2, "None of 2 columns")):
+            assert plots.beyond_threshold(columns).finding == (
+                f"{none} moved beyond chance; the distance of {name} is nearest to its threshold, "
+                "at 50 % of it."
+            )
+        assert plots.shares([column]).finding.startswith(f"{told} changed most in the bin “low”:")

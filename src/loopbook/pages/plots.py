@@ -255,9 +255,10 @@ def _moved(columns: Sequence[ColumnDrift]) -> str:
     if not moved:
         far = max(columns, key=lambda c: c.distance / max(c.threshold, 1e-12))
         share = far.distance / max(far.threshold, 1e-12)
+        none = f"None of {len(columns):,} columns" if len(columns) > 1 else "The one column has not"
         return (
-            f"None of {len(columns):,} columns moved beyond chance; {short(far.column)} comes "
-            f"nearest, at {100 * share:.0f} % of its threshold."
+            f"{none} moved beyond chance; the distance of {short(far.column)} is nearest to its "
+            f"threshold, at {100 * share:.0f} % of it."
         )
     named = ", ".join(moved[:3]) + (f" and {len(moved) - 3:,} more" if len(moved) > 3 else "")
     return f"{len(moved):,} of {len(columns):,} columns moved beyond chance: {named}."
@@ -310,7 +311,8 @@ def _farthest_bin(column: ColumnDrift) -> str:
     """Which bin of a column changed most."""
     before, now = np.array(column.reference), np.array(column.current)
     k = int(np.argmax(np.abs(now - before)))
+    name = short(column.column)
     return (
-        f"The bin “{short(column.labels[k])}” of {short(column.column)} changed most: "
+        f"{name[:1].upper()}{name[1:]} changed most in the bin “{short(column.labels[k])}”: "
         f"{_beside(before[k], now[k])}."
     )
