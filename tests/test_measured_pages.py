@@ -162,8 +162,19 @@ def test_a_table_without_a_time_has_no_unknown_days():
     assert "fitted on 9 rows." in overview
     build = text(candidate_pages.candidates({"number": "1"}, decision() | {"as_of": None}))
     assert "data as of" not in build
+    assert "decided at " in build
+    assert "decided as of" in text(candidate_pages.candidates({"number": "1"}, decision()))
     known = text(window_pages.performance(window() | {"metrics": {}}, {}))
     assert "None is known before ground truth has come." in known
+
+
+@pytest.mark.parametrize(
+    ("names", "told"), [("ab", ", whatever the threshold."), ("abc", "one. class")]
+)
+def test_only_of_two_classes_may_a_threshold_decide(names, told):
+    found = {f"recall_{name}": 0.5 for name in names}
+    record = of(LATE, window() | {"metrics": found})
+    assert told in text(window_pages.performance(record, {}))
 
 
 def test_a_year_has_no_comma_in_a_range():

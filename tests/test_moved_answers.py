@@ -513,8 +513,8 @@ def test_the_page_that_asks_a_version_shows_the_answer_in_its_interval_or_set(ta
     shown = page.children[-1].value
     assert "as of 2025-02-19" in shown
     assert "Calibration: the level of 80 truths, 1.0." in shown
-    assert ("90 % of what comes true is expected between" in shown) == (task == NUMBER)
-    assert ("90 % of what comes true is expected among" in shown) == (task != NUMBER)
+    assert ("Such intervals hold the true value in 90 % of cases." in shown) == (task == NUMBER)
+    assert ("Such sets hold the true class in 90 % of cases." in shown) == (task != NUMBER)
 
 
 def test_metrics_and_metadata_say_how_the_state_is(task, tmp_path):

@@ -87,7 +87,10 @@ def test_captions_of_drift_are_right_for_one_column_and_for_many_answers():
     shares = {"labels": ["low", "high"], "reference": [0.5, 0.5], "current": [0.4, 0.6]}
     for name, told in (("the answers", "The answers"), ("size (cm)", "Size (cm)")):
         column = ColumnDrift(name, 0.05, 0.1, **shares)
-        for columns, none in (([column], "The one column has not"), ([column] * 2, "None of 2 columns")):
+        for columns, none in (
+            ([column], "The one column has not"),
+            ([column] * 2, "None of 2 columns"),
+        ):
             assert plots.beyond_threshold(columns).finding == (
                 f"{none} moved beyond chance; the distance of {name} is nearest to its threshold, "
                 "at 50 % of it."

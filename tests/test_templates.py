@@ -376,7 +376,7 @@ def test_an_answer_is_a_mark_in_its_interval_which_is_told_with_its_level():
     sure = window_pages.HowSure(interval=(4.0, 8.0), level=0.8, why="the level of 90 truths.")
     page = window_pages.answer(5.0, "target, unit", explanation, {}, [], sure)
     assert '<div class="interval"><i style="left: 25.0%"></i></div>' in page
-    assert "80 % of what comes true is expected between 4 and 8." in page
+    assert "Its interval is 4 to 8. Such intervals hold the true value in 80 % of cases." in page
     assert "Calibration: the level of 90 truths." in page
     without = window_pages.answer(5.0, "target, unit", explanation, {}, [])
     assert "interval" not in without.split("</style>")[-1]

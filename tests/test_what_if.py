@@ -1,10 +1,12 @@
 """What if: a link that holds the inputs, and the real rows that are most like them."""
 
+from datetime import UTC, datetime
+
 import ipywidgets as widgets
 import polars as pl
 import pytest
 import small_classes
-from small_classes import NUMBER, as_yaml
+from small_classes import NUMBER, SEVERAL, as_yaml
 from small_house import ROOT
 
 from loopbook.pages import answers, formats, links, nearest, what_if, windows
@@ -113,3 +115,10 @@ def test_a_share_of_earlier_rows_is_told_as_per_cent_and_no_other_value_is():
     ]
     assert told == ["20.1 %", 0.2014, 0.2014]
     assert formats.asked(told[0]) is told[0]  # and stands at the right, as an amount does
+
+
+def test_an_answer_of_a_table_without_a_time_has_no_day():
+    timeless = small_classes.table(SEVERAL).model_copy(update={"event_time": None})
+    at = datetime(2025, 3, 1, tzinfo=UTC)
+    assert answers._about(timeless, at) == "kind"
+    assert answers._about(ABOUT, at) == "weight, kg, as of 2025-03-01"

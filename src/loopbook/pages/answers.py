@@ -64,19 +64,24 @@ def _answer(
     servable: Servable, state: State | None, record: Mapping[str, Any], now: datetime
 ) -> str:
     contract, imputed = servable.contract, servable.notes(record)["imputed"]
-    target, name = contract.target, contract.target.name.replace("_", " ")
     calibrated = calibrated_answers.answer(servable, servable.matrix([record], [now]), [state])
     (state,) = calibrated.states
     (said,) = servable.decided(calibrated.answers)
-    kind = "class" if target.classes else target.unit or "no unit"
     return window_pages.answer(
         said,
-        f"{name if kind == name else f'{name}, {kind}'}, as of {now:%Y-%m-%d}",
+        _about(contract, now),
         in_words(explain(servable, record, now, state and state.shift), contract),
         {labelled(n, contract): place(servable.card, n, value) for n, value in record.items()},
         [*_rule(servable), *(f"no value for {labelled(n, contract)}: imputed" for n in imputed)],
         _how_sure(servable, calibrated),
     )
+
+
+def _about(contract: Contract, now: datetime) -> str:
+    """What is answered: the target, its unit, and the day where the table has a time."""
+    name, unit = contract.target.name.replace("_", " "), contract.target.unit
+    told = [name, *([unit] if unit and unit != name else [])]
+    return ", ".join([*told, *([f"as of {now:%Y-%m-%d}"] if contract.event_time else [])])
 
 
 def in_words(explained: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
