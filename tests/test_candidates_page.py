@@ -75,6 +75,13 @@ def test_settings_of_the_runs_stand_side_by_side():
     assert "Compare the runs" not in page
 
 
+def test_candidates_for_classes_have_no_column_of_biases():
+    ranked = [row | {"bias": None} for row in decision()["ranked"]]
+    told = text(candidate_pages.candidates({"number": "1"}, decision(ranked=ranked)))
+    assert "candidate mean absolute error exports to ONNX ms a row" in told
+    assert "bias exports to ONNX" in text(candidate_pages.candidates({"number": "1"}, decision()))
+
+
 def test_versions_over_time_have_their_own_error_and_when_they_served():
     about = {"number": "2", "candidate": "ridge", "promoted_at": "2025-02-02"}
     old = Past(about | {"number": "1"}, decision(as_of="2025-01-01T00:00:00+00:00"))

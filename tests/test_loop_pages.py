@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+import small_classes
 import turned
 from hypothesis import given
 from hypothesis import strategies as st
@@ -135,6 +136,24 @@ def test_what_is_missing_is_said_with_the_command_that_brings_it(tmp_path, monke
     text = Reads(shown(loop_dashboard.show())).text
     for told in ("has not turned yet", "make loop", "No replay has finished yet", "make replay"):
         assert told in text
+
+
+def test_a_table_without_a_time_is_told_that_it_cannot_be_replayed(tmp_path, monkeypatch):
+    contract = {"event_time": None, "label_delay_days": 0}
+    timeless = small_classes.table(small_classes.SEVERAL).model_copy(update=contract)
+    (tmp_path / "contract.yaml").write_text(small_classes.as_yaml(timeless), encoding="utf-8")
+    monkeypatch.setattr(loop_dashboard, "current", lambda: Project(tmp_path))
+    text = Reads(shown(loop_dashboard.show())).text
+    assert "there is no past to replay" in text
+    assert "make replay" not in text
+    assert text.count("The loop has not turned yet") == 1
+
+
+def test_of_one_turn_it_is_not_said_that_it_is_one_of_one(tmp_path, monkeypatch):
+    turned.keep_turns(tmp_path, turned.turns(1))
+    monkeypatch.setattr(loop_dashboard, "current", lambda: Project(tmp_path))
+    text = Reads(shown(loop_dashboard.show())).text
+    assert "1 turn, the newest first." in re.sub(r"\s+", " ", text)
 
 
 def test_no_value_of_a_record_becomes_markup(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import polars as pl
 import pytest
 from reading import Reads
-from test_task import BARE, YES, table
+from test_task import BARE, KINDS, YES, table
 
 from loopbook.models.evaluation import Interval
 from loopbook.models.task import task_of
@@ -251,6 +251,16 @@ def test_the_four_are_told_in_the_contracts_words_and_in_days():
     assert "last looked at 2 days ago" in fresh.means
 
 
+def test_nearly_all_is_not_all_and_a_table_without_dates_has_no_age():
+    """99.7 % of answers that were right are not 100 of 100."""
+    several = table("multiclass", **KINDS)
+    classes = record(metrics={"accuracy": 0.997}, champion={"version": "1", "fitted": {}})
+    error, _, _, fresh = vitals.vitals([classes], several, NOW)
+    assert error.means.startswith("In 99.7 % of cases the likeliest y was the true one.")
+    assert (fresh.value, fresh.trend) == ("no age", None)
+    assert fresh.means.startswith("Its table has no dates, so what it has learned has no age.")
+
+
 def test_what_is_not_known_is_said_and_is_no_number():
     nothing = dict.fromkeys(NUMBERS) | {"rows": 0, "due": 0, "labels": 0}
     found = vitals.vitals([record(numbers=nothing)], TABLE, NOW)
@@ -258,7 +268,7 @@ def test_what_is_not_known_is_said_and_is_no_number():
     late = table("binary", **YES)
     of_classes = record(numbers=NUMBERS | {"error": 0.4}, metrics={"accuracy": 0.87})
     assert (
-        "In 87 of 100 cases the likeliest y was the true one."
+        "In 87.0 % of cases the likeliest y was the true one."
         in vitals.vitals([of_classes], late, NOW)[0].means
     )
 
@@ -274,6 +284,7 @@ def test_a_trend_is_a_line_with_gaps_inside_its_box():
     one = trend([("a", 1.0, "1")], "Error")
     assert (one.lines, one.below) == ([], "a")
     assert trend([("a", None, "?")], "Error") is None
+    assert trend([("a", 1.0, "1"), ("a", 2.0, "2")], "Error").below == "a"
     assert not math.isnan(trend([("a", 0.0, "0"), ("b", 0.0, "0")], "Rows").points[0].y)
 
 

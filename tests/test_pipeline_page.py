@@ -74,6 +74,8 @@ def test_a_stale_task_has_its_reason_and_the_page_says_what_to_type():
     assert "1 of 2 tasks would run again: make build" in shown
     assert "train ↻ stale 26 November 2026, 21:22 UTC 1 min 15 s x is 2" in shown
     assert "split ✔ done" in shown
+    assert "took why" in shown
+    assert "took why" not in text(page(task("split", DONE), stale={}))
 
 
 @pytest.mark.parametrize(

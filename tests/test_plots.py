@@ -10,13 +10,17 @@ from test_task import KINDS, YES, table
 
 from loopbook.models.task import task_of
 from loopbook.monitoring.drift import ColumnDrift
-from loopbook.pages import plots
+from loopbook.pages import figures, plots
 
 
 def bars(figure) -> list[list[float]]:
     """The lengths of the bars of each group."""
     (axis,) = figure.axes
     return [[bar.get_width() for bar in group] for group in axis.containers]
+
+
+def title(figure) -> str:
+    return figure.axes[0].get_title(loc="left")
 
 
 def test_a_column_of_words_has_bars_in_the_order_of_the_contract():
@@ -95,4 +99,7 @@ def test_captions_of_drift_are_right_for_one_column_and_for_many_answers():
                 f"{none} moved beyond chance; the distance of {name} is nearest to its threshold, "
                 "at 50 % of it."
             )
+        with figures.on_a_phone():  # where a distance beside the name would be cut off
+            assert title(plots.shares([column])) == name
+        assert title(plots.shares([column])) == f"{name}: distance 0.0500, threshold 0.100"
         assert plots.shares([column]).finding.startswith(f"{told} changed most in the bin “low”:")

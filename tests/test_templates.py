@@ -353,6 +353,13 @@ def test_a_table_scrolls_by_itself_is_named_and_is_sortable_where_it_is_long():
     assert "<thead>" not in pairs
 
 
+def test_a_text_keeps_some_width_in_a_table_that_scrolls():
+    columns = [{"column": "size", "distance": 0.1, "threshold": 0.2, "is_judged": False}]
+    page = window_pages.drift(window() | {"columns": columns}, {}, None, str)
+    assert '<td class="long">moves with time by its nature, and is not judged</td>' in page
+    assert "<td>size</td>" in page
+
+
 def test_the_navigation_marks_the_page_that_is_shown():
     page = window_pages.navigation("drift")
     assert '<a href="2_drift.ipynb" aria-current="page">Drift</a>' in page
@@ -396,6 +403,7 @@ def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():
     assert page.count('%"></div>') == page.count(" %</td>") == 12
     assert page.index("class 39</td>") < page.index("class 28</td>")
     assert "class 27" not in page
+    assert '<td class="n">+2.25</td>' in page
     assert "The 28 other classes are less probable" in page
 
 

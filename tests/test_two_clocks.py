@@ -16,6 +16,7 @@ from small_house import ROOT
 
 from loopbook.cli import history, printed, status
 from loopbook.pages import windows
+from loopbook.project.clock import both_clocks
 from loopbook.project.errors import RegistryError
 from loopbook.project.files import write_json
 from loopbook.project.paths import Project
@@ -57,6 +58,12 @@ def project(tmp_path, monkeypatch):
 
 def _as_tag(reign: Reign) -> str:
     return json.dumps(asdict(reign))
+
+
+def test_one_moment_by_both_clocks_is_told_once():
+    """A table without an event time has no other clock."""
+    at = "2026-11-25T20:09:41+00:00"
+    assert both_clocks(at, at) == both_clocks(None, at) == "done at 2026-11-25 20:09 UTC"
 
 
 @pytest.mark.parametrize(

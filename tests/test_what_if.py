@@ -65,11 +65,12 @@ def test_the_nearest_real_row_is_the_one_that_was_asked_about():
     names = monitored(ABOUT)
     rows = small_classes.rows(NUMBER, 200)
     frozen = rows.select(*names, pl.col(ABOUT.target.name).alias("observed"))
-    record = {name: frozen[name][17] for name in names}
+    record = {name: frozen[name][17] for name in reversed(names)}
     card = small_classes.version(NUMBER)[2]
     found = nearest.nearest(frozen, record, card, ABOUT)
     assert found.height == nearest.MOST
     assert found["far"].is_sorted()
+    assert [name for name in found.columns if name in record] == list(record)
     assert found["far"][0] == 0
     assert found["observed"][0] == frozen["observed"][17]
 

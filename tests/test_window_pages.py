@@ -105,6 +105,31 @@ def test_the_turns_that_changed_something_stand_beside_their_figure():
     assert "Which turns changed something" not in page
 
 
+def test_of_classes_the_window_says_of_which_the_bias_is_and_counts_classes():
+    told = record(raw_bias=0.01, bias=0.02, set_size=1.25, inside=0.997) | {"bias_of": "Gentoo"}
+    told["numbers"] |= {"estimated_error": None}
+    page = text(window_pages.overview(told, [], {}))
+    assert "bias of Gentoo;" in page
+    assert "estimated for the newest" not in page
+    assert "99.7 % of the observed classes lie in their set" in text(
+        window_pages.performance(told, {})
+    )
+
+
+@pytest.mark.parametrize(
+    ("is_trailing", "rows", "told"),
+    [
+        (False, 0, "Yes: the model has no trailing features"),
+        (True, 0, "Nothing was asked in this window."),
+        (True, 9, "It is not known: what was known of the trailing features cannot be read"),
+    ],
+)
+def test_whether_serving_sees_what_training_sees_has_one_answer(is_trailing, rows, told):
+    window = record(rows=rows) | {"skew": {}}
+    page = text(window_pages.drift(window, {}, None, str, is_trailing=is_trailing))
+    assert told in page
+
+
 def weeks(*errors: float | None) -> list[dict]:
     return [
         {"period": datetime(2025, 1, 6) + timedelta(weeks=k), "error": error, "estimated": 20.0}
@@ -121,6 +146,7 @@ def weeks(*errors: float | None) -> list[dict]:
             [29.0],
             "29.0 minutes (28.0 minutes to 30.0 minutes), beyond doubt more than the 25.0 minutes",
         ),
+        ([24.5, 24.5], "In 2 periods it was the same."),
         ([24.5], "at promotion it was 25.0 minutes, and the difference may be chance."),
         (
             [29.0, 20.0, None],

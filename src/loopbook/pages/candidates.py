@@ -142,21 +142,29 @@ def changes(
         yield called(name), *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
 
 
-def _told(
-    version: Mapping[str, str], decision: Record, called: Callable[[str], str] = str
-) -> dict[str, Any]:
-    measure, bias = of_record(decision)
-    ranked = [
+def _ranked(decision: Record) -> tuple[list[str], list[tuple[Any, ...]]]:
+    """The names of the columns of who ran, and a row each; classes have no bias."""
+    (measure, bias), ranked = of_record(decision), decision.get("ranked", [])
+    has_bias = any(row["bias"] is not None for row in ranked)
+    names = ["", "candidate", measure.title, *["bias"] * has_bias, "exports to ONNX", "ms a row"]
+    rows = [
         (
             place,
             row["candidate"],
             said(row["loss"], measure),
-            Amount("") if row["bias"] is None else changed(row["bias"], bias),
+            *[Amount("") if row["bias"] is None else changed(row["bias"], bias)] * has_bias,
             "yes" if row["exportable"] else "no",
             Amount(amount(row["latency_ms"])),
         )
-        for place, row in enumerate(decision.get("ranked", []), 1)
+        for place, row in enumerate(ranked, 1)
     ]
+    return names, rows
+
+
+def _told(
+    version: Mapping[str, str], decision: Record, called: Callable[[str], str] = str
+) -> dict[str, Any]:
+    measure, _ = of_record(decision)
     against = [
         (other, *row)
         for other, intervals in decision.get("against", {}).items()
@@ -169,7 +177,7 @@ def _told(
     return {
         "why": why(decision),
         "decision": decision,
-        "ranked": ranked,
+        "ranked": _ranked(decision),
         "against": against,
         "checks": checks,
         "measure": measure,

@@ -177,7 +177,8 @@ def _of_window(
         report = folder / window_records.REPORT
         text = report.read_text(encoding="utf-8") if report.exists() else None
         called = partial(column_called, contract=contract)
-        return window_pages.drift(record, figures, text, called)
+        is_trailing = bool(contract.trailing)
+        return window_pages.drift(record, figures, text, called, is_trailing=is_trailing)
     if page == "performance":
         return window_pages.performance(record, figures)
     happened = window_pages.happenings(told, [build_records.about(held) for held in versions])

@@ -37,7 +37,10 @@ def course(periods: Sequence[Mapping[str, Any]], usual: float | None, measure: M
         told += beside(measure.said(usual), usual, ends)
     if len(known) > 1:
         least, most = (pick(p["error"] for p in known) for pick in (min, max))
-        told += f". In {len(known):,} periods it lay between {measure.said(least)} and {measure.said(most)}"
+        ends = dict.fromkeys((measure.said(least), measure.said(most)))
+        told += f". In {len(known):,} periods it " + (
+            f"lay between {' and '.join(ends)}" if len(ends) > 1 else "was the same"
+        )
     return f"{told}."
 
 

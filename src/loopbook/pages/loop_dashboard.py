@@ -5,6 +5,7 @@ needs neither the registry nor a champion: a replay may be there before both.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, by_contract, framed, guarded, row
 from loopbook.pages.plain import with_names
+from loopbook.project.contract import read_contract
+from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
 from loopbook.project.files import read_json
 from loopbook.project.knobs import read_knobs
@@ -26,7 +29,7 @@ from loopbook.records import turns as turn_records
 
 MOST_TURNS = 100  # at once: each is a record of some kilobytes
 NO_REPLAY = "No replay has finished yet."
-NO_TURN = "The loop has not turned yet."
+NO_PAST = "The table has no time, so there is no past to replay."
 
 
 def show() -> widgets.Widget:
@@ -78,7 +81,7 @@ def _replays(project: Project) -> list[widgets.Widget]:
     finished = results(project)
     title, anchor = "What does the past say, replayed?", "replay"
     if not finished:
-        return [widgets.HTML(turn_pages.heading(title, anchor, NO_REPLAY, "make replay"))]
+        return [widgets.HTML(turn_pages.heading(title, anchor, *_no_replay(project)))]
     names = [replay_pages.replay_name(result) for _, result in finished]
 
     def draw(place: int) -> str:
@@ -86,6 +89,14 @@ def _replays(project: Project) -> list[widgets.Widget]:
         return guarded(_replay, project, folder, result, command="make replay")
 
     return [widgets.HTML(turn_pages.heading(title, anchor)), *_choice("Replay", names, draw)]
+
+
+def _no_replay(project: Project) -> tuple[str, str]:
+    """Why no replay is there, and what makes one; empty where nothing can."""
+    with suppress(LoopbookError):
+        if read_contract(project.contract).event_time is None:
+            return NO_PAST, ""
+    return NO_REPLAY, "make replay"
 
 
 def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
@@ -101,15 +112,18 @@ def _replay(project: Project, folder: Path, result: dict[str, Any]) -> str:
 
 def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.Widget]:
     title, anchor = "What did the loop do here, turn by turn?", "turns"
-    if not records:
-        return [widgets.HTML(turn_pages.heading(title, anchor, NO_TURN, "make loop"))]
+    if not records:  # the page's head says so
+        return []
     ends = range(len(records), 0, -MOST_TURNS)
     parts = [records[max(0, end - MOST_TURNS) : end] for end in ends]
     names = [f"{some[0]['as_of'][:10]} to {some[-1]['as_of'][:10]}" for some in parts]
 
     def draw(place: int) -> str:
-        which = f"{len(parts[place]):,} of {len(records):,} turns, the newest first."
-        return guarded(_some_turns, project, parts[place], which, command="make loop")
+        some = parts[place]
+        of = f"{len(some):,} of {len(records):,} turns"
+        told = of if len(some) < len(records) else counted(len(some), "turn")
+        which = f"{told}, the newest first."
+        return guarded(_some_turns, project, some, which, command="make loop")
 
     return [widgets.HTML(turn_pages.heading(title, anchor)), *_choice("Turns", names, draw)]
 

@@ -29,7 +29,8 @@ def nearest(
     frozen: pl.DataFrame, record: Mapping[str, Any], card: Mapping[str, Any], contract: Contract
 ) -> pl.DataFrame:
     """The nearest rows of a reference, the nearest first, ties in their order."""
-    names = [name for name in monitored(contract) if name in frozen.columns and name in record]
+    watched = set(monitored(contract)) & set(frozen.columns)
+    names = [name for name in record if name in watched]  # as the sliders stand
     far = pl.mean_horizontal(_far(name, record[name], card) for name in names)
     told = frozen.filter(pl.col("observed").is_not_null()).with_columns(far.alias("far"))
     return told.sort("far", maintain_order=True).head(MOST).select("far", "observed", *names)

@@ -46,6 +46,7 @@ if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Pola
     from loopbook.monitoring.drift import ColumnDrift
 
 DAY = timedelta(days=1)
+LABEL = 18  # letters of a bin's name: three digits of a probability of one in ten million
 
 
 @sized
@@ -272,7 +273,6 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Pic
         return nothing()
     drawn, grid = figure(200 * len(columns), rows=len(columns))
     bins = min(bins, 8) if figures.is_narrow() else bins
-    room = 18 if figures.is_narrow() else 44  # letters beside the distance, in a title
     for column, axis in zip(columns, np.atleast_1d(grid), strict=True):
         before, now = np.array(column.reference), np.array(column.current)
         kept = np.sort(np.argsort(-np.maximum(before, now), kind="stable")[:bins])
@@ -283,14 +283,16 @@ def shares(columns: Sequence[ColumnDrift], most: int = 6, bins: int = 12) -> Pic
         for place, k in zip(places, kept, strict=True):
             told = f"{column.column} {column.labels[k]}: {_beside(before[k], now[k])}"
             drawn.tell(axis, (place - 0.4, place + 0.4), (0, max(before[k], now[k])), told)
-        labels = [plain(column.labels[k], 14) for k in kept]
+        labels = [plain(column.labels[k], LABEL) for k in kept]
         each = figures.LETTER * (max(map(len, labels), default=0) + 2)
         is_crowded = each * len(labels) > figures.width() - 70
         turned = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_crowded else {}
         axis.set_xticks(places, labels, **turned)
         axis.grid(visible=False, axis="x")
         axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
-        axis.set_title(f"{plain(column.column, room)}: {_distance(column)}", loc="left")
+        name = plain(column.column, 44)
+        title = name if figures.is_narrow() else f"{name}: {_distance(column)}"
+        axis.set_title(title, loc="left")
     first = np.atleast_1d(grid)[0]
     drawn.legend(
         *first.get_legend_handles_labels(), loc="outside upper right", ncols=2, **figures.LEGEND

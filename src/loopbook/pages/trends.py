@@ -72,7 +72,8 @@ def trend(
     first, last = points[0].told, points[-1].told
     told = f"{title}. {last}." if len(points) == 1 else f"{title}. From {first} to {last}."
     at = None if promised is None else height(promised)
-    below = values[0][0] if len(values) == 1 else f"{values[0][0]} to {values[-1][0]}"
+    since, until = values[0][0], values[-1][0]
+    below = since if since == until else f"{since} to {until}"
     below += "; dashed: promised" if promised is not None else ""
     return Trend(points, _lines(places), at, told, below)
 

@@ -95,7 +95,7 @@ def _last(record: Record, told: Callable[[str], str] = str) -> dict[str, Any]:
 
 
 def heading(title: str, anchor: str, sentence: str = "", command: str = "") -> str:
-    """The title of a part of the page; `sentence` says why the part is empty."""
+    """The title of a part; `sentence` says why it is empty, `command` what fills it, if anything does."""
     return render("heading", title=title, anchor=anchor, sentence=sentence, command=command)
 
 

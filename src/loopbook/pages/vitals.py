@@ -81,9 +81,9 @@ def _typical(record: Record, contract: Contract) -> str:
     if contract.target.classes:
         right = record.get("metrics", {}).get("accuracy")
         # what is answered may be another class: where wrong answers have costs, a threshold decides
-        of_100 = f"In {100 * right:.0f} of 100 cases the likeliest {target} was the true one."
-        loss = "The number is its log loss: 0 would be perfect."
-        return loss if right is None else f"{of_100} {loss}"
+        loss = f"The number is its {measure.title} (0 would be perfect)."
+        told = f"In {share(right, 1)} of cases the likeliest {target} was the true one. {loss}"
+        return loss if right is None else told
     if loss == "squared_error":
         return f"It is the mean squared distance of an answer from the {target}."
     about = "about " if loss in RELATIVE else ""
@@ -160,7 +160,8 @@ def _fresh(records: Sequence[Record], now: datetime) -> Vital:
     if numbers.get("due"):
         means += f" {count(numbers['labels'])} of {count(numbers['due'])} outcomes that are due have come."
     if until is None:
-        return Vital("Freshness", "no time", f"Its table has no time to learn until. {means}", None)
+        age = "Its table has no dates, so what it has learned has no age."
+        return Vital("Freshness", "no age", f"{age} {means}", None)
     age = _age(newest)
     return Vital(
         "Freshness",

@@ -42,7 +42,8 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     for widget in inputs.values():
         widget.observe(lambda _: run(show), "value")
     run(show)
-    grid = widgets.Layout(display="flex", flex_flow="row wrap")
+    columns = "repeat(auto-fill, minmax(min(430px, 100%), 1fr))"
+    grid = widgets.Layout(display="grid", grid_template_columns=columns)
     head = widgets.HTML(window_pages.what_if(wrong))
     return widgets.VBox([head, widgets.Box(list(inputs.values()), layout=grid), shown])
 

@@ -10,7 +10,7 @@ from functools import partial
 from html import escape
 from typing import Any
 
-from loopbook.models.measures import Measure, of_record
+from loopbook.models.measures import Measure, amount, of_record
 from loopbook.pages import metrics
 from loopbook.pages.formats import Amount, asked, changed, distance, instant, said, share
 from loopbook.pages.rendering import PAGES, render
@@ -98,9 +98,22 @@ def happenings(
 
 
 def drift(
-    record: Record, figures: Figures, report: str | None, called: Callable[[str], str]
+    record: Record,
+    figures: Figures,
+    report: str | None,
+    called: Callable[[str], str],
+    *,
+    is_trailing: bool = True,
 ) -> str:
-    """What has moved, what is broken, and Evidently's report; `called` names a column for readers."""
+    """What has moved, what is broken, and Evidently's report.
+
+    Parameters
+    ----------
+    called : function
+        The name of a column for readers.
+    is_trailing : bool
+        Whether the contract has features of earlier rows.
+    """
     columns = [
         (
             called(column["column"]),
@@ -124,6 +137,7 @@ def drift(
         figures=figures,
         report=report,
         columns=columns,
+        is_trailing=is_trailing,
         faults=faults,
         broken=_asked_for(record["faults"]),
     )
@@ -168,7 +182,8 @@ def _known(record: Record, measure: Measure, bias: Measure) -> list[tuple[str, s
     of = f" of {record['bias_of']}" if record.get("bias_of") else ""
     error, change = partial(said, measure=measure), partial(changed, measure=measure)
     off, parts = partial(changed, measure=bias), partial(share, digits=1)
-    where = "interval" if numbers.get("set_size") is None else "set"
+    is_number = numbers.get("set_size") is None
+    what, where = ("targets", "interval") if is_number else ("classes", "set")
     told = (
         (f"realized {measure.title}", "error", error),
         ("estimated for the same answers", "estimated_error_of_judged", error),
@@ -176,7 +191,7 @@ def _known(record: Record, measure: Measure, bias: Measure) -> list[tuple[str, s
         (f"{bias.title}{of} (below 0: too little)", "bias", off),
         ("the same before calibration", "raw_bias", off),
         ("change of the bias since promotion", "bias_moved", off),
-        (f"of the observed targets lie in their {where}", "inside", parts),
+        (f"of the observed {what} lie in their {where}", "inside", parts),
         ("of them lie above it", "above", parts),
         ("of them lie below it", "below", parts),
         ("classes that a set has on average", "set_size", "{:.2f}".format),
@@ -236,7 +251,7 @@ def answer(
         (
             part["feature"],
             asked(part["value"]),
-            part["contribution"],
+            _signed(part["contribution"]),
             places.get(part["feature"], ""),
         )
         for part in explanation["contributions"]
@@ -246,7 +261,7 @@ def answer(
         target=target,
         answer=value,
         base=float(explanation["base"]),
-        total=explanation["base"] + sum(part[2] for part in contributions),
+        total=explanation["base"] + sum(p["contribution"] for p in explanation["contributions"]),
         unit=explanation.get("unit", ""),
         bars=_most_probable(probabilities),
         sure=sure,
@@ -255,6 +270,11 @@ def answer(
         notes=notes,
         contributions=contributions,
     )
+
+
+def _signed(contribution: float) -> Amount:
+    """A contribution in three significant digits; none at all has no sign."""
+    return Amount(amount(contribution, signed=contribution != 0))
 
 
 def _mark(value: float | str, interval: Sequence[float] | None) -> float | None:

@@ -137,10 +137,11 @@ def both_clocks(as_of: str | None, done_at: str | None) -> str:
     Parameters
     ----------
     as_of, done_at : str or None
-        ISO 8601; a table without an event time has no `as_of`.
+        ISO 8601; a table without an event time has no `as_of`. The same minute is told once.
     """
-    of = "" if as_of in (None, "", "none") else f"as of {to_the_minute(as_of)}, "
-    return f"{of}done at {to_the_minute(done_at)}"
+    done = to_the_minute(done_at)
+    is_none = as_of in (None, "", "none") or to_the_minute(as_of) == done
+    return f"done at {done}" if is_none else f"as of {to_the_minute(as_of)}, done at {done}"
 
 
 def to_the_minute(text: str | None) -> str:
