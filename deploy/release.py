@@ -84,7 +84,7 @@ def _dossier(root: Path, folder: Path) -> None:
 
 
 def _images(root: Path, folder: Path) -> None:
-    """An archive for `docker load` of each image; compressed, since 2 GiB is all that some take."""
+    """An archive of each image for `gunzip -c … | docker load`; 2 GiB is all that some hosts take."""
     if shutil.which("buildah") is None:
         raise TemplateError("IMAGES=1: buildah is not here. Install it, or leave IMAGES out.")
     version = version_of(root)
