@@ -152,6 +152,7 @@ def test_a_long_line_of_a_report_breaks_between_words_on_a_terminal_alone(monkey
     assert max(len(first), len(second)) <= 60
     assert second.startswith(" " * len("  decided  ") + "word")
     assert last == "short"
+    assert len(printed.fitted("word " * 30, io.StringIO())) == 1  # an error that goes to a file
     digest = "  model.onnx (SHA-256)  " + 64 * "f"
     assert printed.fitted(digest) == [digest]
 

@@ -73,7 +73,8 @@ def loop(
     promotes and confirms. Exit code of one turn: 0 nothing to do, 10 promoted,
     20 refused, 30 investigate, 40 rolled back, 1 error.
     """
-    from loopbook.loop import turn as loops
+    with waits.waiting("loop"):  # the import takes seconds
+        from loopbook.loop import turn as loops
     from loopbook.project.errors import KnobError
     from loopbook.project.knobs import read_knobs, read_moment
     from loopbook.records.turns import EXIT_CODES

@@ -24,7 +24,7 @@ from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
-from loopbook.cli.printed import Json, as_text, only_json, report
+from loopbook.cli.printed import Json, as_text, fitted, only_json, report
 from loopbook.project import paths, volumes, waits
 from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
@@ -55,7 +55,8 @@ def build(
     ] = False,
 ) -> None:
     """Run the notebooks that are out of date; ends with a champion."""
-    from loopbook.pipeline import graph
+    with waits.waiting("build"):  # the import takes seconds
+        from loopbook.pipeline import graph
 
     graph.build(paths.current(), changes_of(changes), force=force, is_debug=debug)
 
@@ -98,10 +99,11 @@ def monitor(
     The window's record, figures and Evidently's report are kept in
     var/monitor/windows.
     """
-    from loopbook.pipeline import graph
     from loopbook.project.files import read_json
 
     here = paths.current()
+    with waits.waiting("monitor"):  # the import takes seconds
+        from loopbook.pipeline import graph
     with only_json(as_json):
         graph.build(here, changes_of(changes) | {"as_of": as_of}, graph=here.monitor_graph)
     if as_json:
@@ -203,27 +205,32 @@ app.add_typer(store_commands.snapshots_app, name="snapshots", invoke_without_com
 app.add_typer(quarantine_commands.quarantine_app, name="quarantine", invoke_without_command=True)
 
 
+def _complain(text: str) -> None:
+    """A message on stderr, below an empty line, in the width of a terminal."""
+    lines = (part for line in text.splitlines() for part in fitted(line, sys.stderr))
+    print("\n" + "\n".join(lines), file=sys.stderr)
+
+
 def main() -> None:
     """Run a command; what a person did wrong ends in a message and exit code 1."""
     try:
         app()
     except LoopbookError as error:
-        print(f"\n{error}", file=sys.stderr)
+        _complain(str(error))
         sys.exit(1)
     except OSError as error:
         root = paths.find_root()
         if not (told := volumes.told(error, root and paths.Project(root))):
             raise
-        print(f"\n{told}", file=sys.stderr)
+        _complain(told)
         sys.exit(1)
     except ModuleNotFoundError as error:
         if (error.name or "loopbook").partition(".")[0] == "loopbook":
             raise
-        print(
-            f"\nThis needs the package {error.name}, which is not installed here. The service's "
+        _complain(
+            f"This needs the package {error.name}, which is not installed here. The service's "
             "image has only what serving, scoring and materialising need: run this in the "
-            "workbench image, or in the project's environment (make env).",
-            file=sys.stderr,
+            "workbench image, or in the project's environment (make env)."
         )
         sys.exit(1)
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 import typer
 
@@ -30,9 +30,12 @@ def report(record: Any, lines: Callable[[], Iterable[str]], *, as_json: bool) ->
     )
 
 
-def fitted(line: str) -> list[str]:
-    """A line in the width of the terminal: what is longer breaks between words, after its label."""
-    if not sys.stdout.isatty() or len(line) <= width():
+def fitted(line: str, stream: TextIO | None = None) -> list[str]:
+    """A line in the width of the terminal: what is longer breaks between words, after its label.
+
+    `stream` is where it is written; without one, stdout.
+    """
+    if not (stream or sys.stdout).isatty() or len(line) <= width():
         return [line]
     label = LABELLED.match(line)
     place = label.end() if label else len(line) - len(line.lstrip()) + 4
