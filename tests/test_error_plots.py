@@ -142,7 +142,7 @@ def test_lines_are_counted_as_better_and_worse_beyond_doubt():
     }
     told = error_plots.changes(rows, NUMBER.measure).finding
     assert told == (
-        "Of 3 lines, 1 is better beyond doubt and 1 is worse; all rows: -2.00 minutes "
+        "Beyond doubt, 1 of 3 lines is better and 1 is worse; all rows: -2.00 minutes "
         "(-3.00 minutes to -1.00 minutes, n = 9)."
     )
 

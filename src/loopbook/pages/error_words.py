@@ -97,8 +97,8 @@ def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
     if len(rows) == 1:
         return f"{told}."
     return (
-        f"Of {len(rows):,} lines, {counted(better, 'is', 'are')} better beyond doubt and "
-        f"{counted(worse, 'is', 'are')} worse; {told}."
+        f"Beyond doubt, {counted(better, f'of {len(rows):,} lines is', f'of {len(rows):,} lines are')} "
+        f"better and {counted(worse, 'is', 'are')} worse; {told}."
     )
 
 
