@@ -8,7 +8,7 @@ from test_task import KINDS, YES, table
 
 from loopbook.models.evaluation import Interval
 from loopbook.models.task import task_of
-from loopbook.pages import error_plots
+from loopbook.pages import error_plots, figures
 
 NUMBER = task_of(table(unit="minutes"))
 BINARY = task_of(table("binary", **YES))
@@ -23,6 +23,19 @@ def texts(figure) -> list[str]:
     ticks = [*axis.get_xticklabels(), *axis.get_yticklabels()]
     written = [*axis.texts, *ticks, axis.xaxis.label, axis.yaxis.label]
     return [text.get_text() for text in written]
+
+
+def test_the_name_of_an_axis_takes_as_many_lines_as_a_phone_asks_for():
+    rows = {"baseline": Interval(2.5, 1.8, 3.2, 984)}
+    label = "change of the mean absolute log error (points), against ridge"
+    (axis,) = error_plots.changes(rows, NUMBER.measure, label).axes
+    assert axis.get_xlabel() == label
+    with figures.on_a_phone():
+        (axis,) = error_plots.changes(rows, NUMBER.measure, label).axes
+    assert axis.get_xlabel().split("\n") == [
+        "change of the mean absolute log error (points),",
+        "against ridge",
+    ]
 
 
 def drawn(axis) -> np.ndarray:

@@ -184,6 +184,19 @@ def test_a_model_that_was_never_judged_says_so_and_since_when_it_serves():
     assert "never" not in news.how([record(1), *some[1:]], TABLE)
 
 
+def test_inputs_that_differ_share_a_sentence():
+    moved = [f"{name} moved: distance 0.9" for name in ("bill_mm", "level_30d")]
+    few = "too little ground truth: 9 answers have it, 100 are needed to"
+    some = [record(1, "watch", few, *moved, "the answers moved: distance 0.2")]
+    assert news.also(some, TABLE) == [
+        "“bill length” and “Its usual y, of 30 days” differ from what it has learned.",
+        "Its answers differ from what it has learned.",
+    ]
+    assert news.also([record(1, "watch", few, moved[0])], TABLE) == [
+        "“bill length” differs from what it has learned."
+    ]
+
+
 @pytest.mark.parametrize(
     ("told", "loop", "command"),
     [

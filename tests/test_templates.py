@@ -356,8 +356,16 @@ def test_a_table_scrolls_by_itself_is_named_and_is_sortable_where_it_is_long():
 def test_a_text_keeps_some_width_in_a_table_that_scrolls():
     columns = [{"column": "size", "distance": 0.1, "threshold": 0.2, "is_judged": False}]
     page = window_pages.drift(window() | {"columns": columns}, {}, None, str)
-    assert '<td class="long">moves with time by its nature, and is not judged</td>' in page
+    assert '<td class="longer">moves with time by its nature, and is not judged</td>' in page
     assert "<td>size</td>" in page
+    answer = window_pages.answer(
+        5.0,
+        "y",
+        {"base": 5.0, "contributions": [{"feature": "a", "value": 1.0, "contribution": 0.0}]},
+        {"a": "above 25 to 50 % of them"},
+        [],
+    )
+    assert '<td class="long">above 25 to 50 % of them</td>' in answer
 
 
 def test_the_navigation_marks_the_page_that_is_shown():

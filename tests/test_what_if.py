@@ -9,7 +9,7 @@ import small_classes
 from small_classes import NUMBER, SEVERAL, as_yaml
 from small_house import ROOT
 
-from loopbook.pages import answers, formats, links, nearest, what_if, windows
+from loopbook.pages import answers, formats, late, links, nearest, what_if, windows
 from loopbook.pages import inputs as inputs_of
 from loopbook.pages.plain import labelled
 from loopbook.project.contract import read_contract
@@ -55,6 +55,15 @@ def test_a_value_that_a_link_asks_for_in_vain_is_told_and_moves_nothing(name, te
     assert "<b>" not in windows.what_if([told]).rsplit("</style>", maxsplit=1)[-1]
 
 
+def test_what_comes_late_is_said_again_to_a_page_that_did_not_listen(monkeypatch):
+    """And what is said again is what is shown by then."""
+    shown, said = widgets.HTML("it follows"), []
+    monkeypatch.setattr(shown, "send_state", lambda key=None: said.append((key, shown.value)))
+    late.tell(shown, "the answer", again_s=(0.0, 0.0)).join(5)
+    assert said[-2:] == [("value", "the answer")] * 2
+    assert shown.value == "the answer"
+
+
 def test_the_link_of_a_page_is_escaped():
     page = windows.what_if_link(links.of("6_what_if", {"size": '1"><img src=x>'}))
     assert "<img" not in page
@@ -94,6 +103,7 @@ def test_the_inputs_stand_before_the_model_that_answers_is_loaded(tmp_path, monk
     page = what_if.sliders(Project(tmp_path), shelf, shelf.held("", CHAMPION))
     _, sliders, shown = page.children
     assert len(sliders.children) == len(ABOUT.features)
+    assert all("asked" in child._dom_classes for child in sliders.children)
     assert "its answer follows" in shown.value
     assert len(waiting) == 1
     monkeypatch.undo()

@@ -219,7 +219,7 @@ def _interval(axis: Any, place: float, i: Interval, measure: Measure, colour: st
 
 def _finish_lines(axis: Any, label: str, at: float = 0.0, colour: str = INK) -> None:
     axis.axvline(at, color=colour, lw=0.8)
-    axis.set(xlabel=words(label))
+    axis.set(xlabel=figures.in_lines(label))
 
 
 @sized

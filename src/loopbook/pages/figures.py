@@ -15,6 +15,7 @@ from datetime import date, datetime, timedelta
 from functools import wraps
 from io import BytesIO
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import matplotlib as mpl
@@ -36,7 +37,7 @@ WIDE, NARROW = 640, 350  # CSS pixels: half of a desk's page, and a phone's whol
 PIXELS = 72  # an inch: an SVG's unit is then a pixel, and a letter as large as it says
 LEGEND = {"frameon": False, "fontsize": 11.5}
 LETTER = 6.4  # pixels, the mean width of one in the size of a label
-LONGEST = 38  # signs of a row's name that stand beside it; longer ones stand above
+LONGEST = 44  # signs of a row's name that stand beside it; longer ones stand above
 IN_A_SENTENCE = 60  # signs of a name there; a sentence wraps, and a label does not
 REACH = 9  # pixels around a point where its value is told
 STYLE = {
@@ -295,6 +296,11 @@ def short(value: object, most: int = IN_A_SENTENCE) -> str:
 def plain(value: object, most: int = 26) -> str:
     """A value of the data as a label: never a formula, never too long."""
     return words(short(value, most))
+
+
+def in_lines(text: str) -> str:
+    """The name of an axis, in as many lines as the width of the figure asks for."""
+    return words(fill(text, int(width() / LETTER) - 6))
 
 
 def words(text: str) -> str:

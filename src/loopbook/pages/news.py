@@ -124,8 +124,16 @@ def _since(records: Sequence[Record]) -> int:
 
 
 def also(records: Sequence[Record], contract: Contract) -> list[str]:
-    """The other reasons of the newest verdict, a sentence each."""
-    return [plain.sentence(cause) for cause in plain.causes(records[-1], contract)[1:]]
+    """The other reasons of the newest verdict, a sentence each; inputs that differ share one."""
+    causes = plain.causes(records[-1], contract)[1:]
+    differ = [cause for cause in causes if cause.endswith(plain.DIFFERS)]
+    if len(differ) > 1:
+        names = [cause.removesuffix(plain.DIFFERS) for cause in differ]
+        told = f"{', '.join(names[:-1])} and {names[-1]}{plain.DIFFER}"
+        causes = [
+            told if cause == differ[0] else cause for cause in causes if cause not in differ[1:]
+        ]
+    return [plain.sentence(cause) for cause in causes]
 
 
 def actions(record: Record, contract: Contract, loop: Loop, now: datetime) -> list[Action]:

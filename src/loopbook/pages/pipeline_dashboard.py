@@ -8,7 +8,7 @@ from threading import Thread
 
 import ipywidgets as widgets
 
-from loopbook.pages import executed, links
+from loopbook.pages import executed, late, links
 from loopbook.pages import tasks as task_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, framed, guarded, row
@@ -50,7 +50,7 @@ def _complete(project: Project, graphs: list[Graph], shown: widgets.HTML) -> Non
     except LoopbookError as error:
         stale, fault = None, str(error)
     known = Graph(training.title, training.command, training.tasks, stale)
-    shown.value = guarded(task_pages.page, [known, *others], fault, command="make build")
+    late.tell(shown, guarded(task_pages.page, [known, *others], fault, command="make build"))
 
 
 def _documents(graphs: list[Graph]) -> list[widgets.Widget]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # SciPy: a page with a verdict does not wait for it
 Record = Mapping[str, Any]
 T = TypeVar("T")
 AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
+DIFFERS, DIFFER = (f" {word} from what it has learned" for word in ("differs", "differ"))
 NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
 OF_WINDOWS = {"answer": "the answers", "observed": "the ground truth"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
@@ -130,7 +131,7 @@ def _reason(reason: str, record: Record, contract: Contract) -> str:
         return told
     if moved := re.match(r"(.+?) moved: distance ", reason):
         name = NAMED.get(moved[1]) or f"“{called(moved[1], contract)}”"
-        return f"{name} differ{'s' * (moved[1] not in NAMED)} from what it has learned"
+        return f"{name}{DIFFER if moved[1] in NAMED else DIFFERS}"
     if apart := re.match(r"(.+?) drifts apart: ", reason):
         return f"it errs otherwise for {slice_called(apart[1], contract)} than for all"
     return reason.partition("; the champion serves for")[0]

@@ -11,7 +11,7 @@ import ipywidgets as widgets
 from IPython import get_ipython
 
 from loopbook.pages import inputs as inputs_of
-from loopbook.pages import links
+from loopbook.pages import late, links
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import guarded
 from loopbook.project.contract import read_contract
@@ -30,7 +30,7 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
     ready = []
 
     def show() -> None:
-        shown.value = guarded(answer)
+        late.tell(shown, guarded(answer))
 
     def answer() -> str:
         if not ready:
@@ -40,6 +40,7 @@ def sliders(project: Project, store: Registry, held: Version) -> widgets.Widget:
         return ready[0]({n: w.value for n, w in inputs.items()}) + _link(held, inputs)
 
     for widget in inputs.values():
+        widget.add_class("asked")
         widget.observe(lambda _: run(show), "value")
     run(show)
     columns = "repeat(auto-fill, minmax(min(430px, 100%), 1fr))"
