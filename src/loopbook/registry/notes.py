@@ -57,8 +57,8 @@ def of_build(decision: Mapping[str, Any], experiment: str) -> dict[str, str]:
             [
                 f"**{escape(row['candidate'], quote=False)}**, place {place} of {len(runs)} in "
                 f"its build: {measure.title} {measure.said(row['loss'])} on the validation window.",
+                links,  # MLflow folds a long note, and a decision may be long
                 escape(decided, quote=False),
-                links,
             ]
         )
         for place, row in enumerate(ranked, 1)
