@@ -237,3 +237,11 @@ def test_where_nothing_is_known_a_sentence_stands_and_no_empty_axis():
         error_plots.calibration(BINARY, np.array([]), {"champion": np.empty((0, 2))}),
     ):
         assert texts(figure)[0] == "nothing to show in this window"
+
+
+@pytest.mark.parametrize(("count", "look"), [(60, (18, 0.8)), (3_000, (7, 0.35))])
+def test_a_few_points_are_large_enough_to_be_seen(count, look):
+    values = np.linspace(1.0, 9.0, count)
+    drawn = error_plots.errors(NUMBER, values, values)["predicted_against_observed"]
+    (points,) = drawn.axes[0].collections
+    assert (points.get_sizes()[0], points.get_alpha()) == look

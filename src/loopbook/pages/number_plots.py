@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from loopbook.models.number import Number
 
 MOST_POINTS = 5_000  # of a scatter; more are a blot, and megabytes in an SVG
+FEW_POINTS = 500  # of which each is seen by itself
 SCALES = {"log": "log", "identity": "linear"}
 
 
@@ -44,8 +45,7 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
     """A point a row, logarithmic where the target is a log inside."""
     drawn, axis = figure(min(440, figures.width()))
     every = max(1, -(-observed.size // MOST_POINTS))
-    look = {"s": 7, "alpha": 0.35, "color": CHALLENGER, "lw": 0, "rasterized": True}
-    axis.scatter(observed[::every], answers[::every], **look)
+    axis.scatter(observed[::every], answers[::every], **_points(observed[::every].size))
     ends = [min(observed.min(), answers.min()), max(observed.max(), answers.max())]
     axis.plot(ends, ends, color=REFERENCE, lw=1)
     axis.set(xscale=SCALES[task.link], yscale=SCALES[task.link])
@@ -66,6 +66,12 @@ def _scatter(task: Number, observed: np.ndarray, answers: np.ndarray) -> Picture
         f"with the highest {_at_an_end(observed, answers, low=False)}."
     )
     return drawn
+
+
+def _points(count: int) -> dict[str, Any]:
+    """How points look: few are large and full, so that they are seen on a dark page too."""
+    size, alpha = (18, 0.8) if count <= FEW_POINTS else (7, 0.35)
+    return {"s": size, "alpha": alpha, "color": CHALLENGER, "lw": 0, "rasterized": True}
 
 
 def _too_much(observed: np.ndarray, answers: np.ndarray) -> str:
