@@ -64,6 +64,11 @@ def test_what_comes_late_is_said_again_to_a_page_that_did_not_listen(monkeypatch
     assert shown.value == "the answer"
 
 
+def test_an_input_that_is_chosen_from_a_list_is_printed_and_a_chooser_of_pages_is_not():
+    """Whoever reads the print needs every input of the answer."""
+    assert ".widget-dropdown:not(.asked) {display: none}" in windows.what_if()
+
+
 def test_the_link_of_a_page_is_escaped():
     page = windows.what_if_link(links.of("6_what_if", {"size": '1"><img src=x>'}))
     assert "<img" not in page
