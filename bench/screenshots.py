@@ -46,6 +46,7 @@ OF_THE_LOOP = {
     "3_performance": "performance.png",
 }
 NOTEBOOK = "notebooks/01_ingest.ipynb"
+IS_COMPLETE = "return !document.body.innerText.includes('being looked up')"
 IS_DRAWN = """
 const images = [...document.images];
 return images.every(i => i.complete) && document.querySelectorAll('.lb h1').length > 0
@@ -201,6 +202,7 @@ def take_sequence(folder: Path, path: Path) -> None:
         sequence.resize(chrome)
         chrome.get(f"{address}/voila/render/8_pipeline.ipynb")
         wait_for(lambda: chrome.execute_script(IS_DRAWN), "the page")
+        wait_for(lambda: chrome.execute_script(IS_COMPLETE), "what is stale")
         time.sleep(2)
         frames.append(
             sequence.frame(chrome, "4  Look: the page says what ran, when, and what is stale")
