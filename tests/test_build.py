@@ -395,7 +395,7 @@ def test_a_build_of_the_model_that_serves_leaves_the_decision_by_which_it_serves
     assert json.loads(run.read_text())["promoted"]
     notebook = restored / "notebooks/06_evaluate.ipynb"
     text = notebook.read_text()
-    edit(notebook, "tail = (1 - gate", "tail = (1.0 - gate")
+    edit(notebook, "[(1 - gate", "[(1.0 - gate")
     done = loopbook(restored, "build")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Nothing changed" in done.stdout
