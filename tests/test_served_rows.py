@@ -167,3 +167,14 @@ def test_a_day_that_a_request_only_says_does_not_move_a_build(here, day):
     assert meant <= END
     assert known[clock.EVENT_TS].max() <= END
     assert sum(served.left_out.values()) >= 1
+
+
+def test_what_came_back_is_a_sentence_of_none_one_and_many():
+    rows = pl.DataFrame({"a": [1, 2]})
+    assert served_rows.Served().sentence == "No served row with ground truth came back"
+    assert served_rows.Served(rows.head(1)).sentence == "1 served row with ground truth came back"
+    left = served_rows.Served(rows, {"without a key": 1, "broken": 2, "twice": 0}).sentence
+    assert left == (
+        "2 served rows with ground truth came back; 1 was left out (without a key); "
+        "2 were left out (broken)"
+    )

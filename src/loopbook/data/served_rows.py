@@ -58,9 +58,11 @@ class Served:
     def sentence(self) -> str:
         """What came back, for people."""
         count = 0 if self.rows is None else self.rows.height
-        told = counted(count, "served row", "served rows") if count else "no served row"
+        told = counted(count, "served row", "served rows") if count else "No served row"
         parts = [f"{told} with ground truth came back"]
-        parts += [f"{n:,} were left out ({why})" for why, n in self.left_out.items() if n]
+        parts += [
+            f"{counted(n, 'was', 'were')} left out ({why})" for why, n in self.left_out.items() if n
+        ]
         return "; ".join(parts)
 
 
