@@ -64,10 +64,13 @@ class Busy(Exception):
 
 
 class Database:
-    """One connection, for any thread, one transaction at a time; renewed when a server was restarted. Statements have `?` for values, `{blob}` and `{serial}` for types.
+    """A database for any thread, one transaction at a time. Statements have `?` for values, `{blob}` and `{serial}` for types.
 
-    A locked SQLite database is waited for `wait_s` seconds, here and not in
-    SQLite: it would hold the connection meanwhile, which others read from.
+    PostgreSQL has one connection, renewed when a server was restarted. SQLite has one
+    that writes and one that is read from, each by one thread at a time: it keeps the
+    code of the last error by connection, so that of two threads on one each may be told
+    the other's, and take a beginning that was refused for one that went well. A locked
+    SQLite database is waited for `wait_s` seconds.
     """
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
@@ -78,8 +81,11 @@ class Database:
         self._one_at_a_time, self._connecting = threading.Lock(), threading.Lock()
         with self._refusing():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
+            self._reader = _sqlite(address) if self.kind == "sqlite" else None
+        self._reading = threading.Lock()
         # whoever forgets to close it is no reason for a warning, as psycopg and Python 3.13 give one
-        weakref.finalize(self, self.connection.close).atexit = False
+        for held in filter(None, (self.connection, self._reader)):
+            weakref.finalize(self, held.close).atexit = False
 
     def _refusing(self):
         return told_as(self.error, self.what, self.variable)
@@ -139,11 +145,17 @@ class Database:
         with self._refusing():
             while True:
                 try:
-                    return self._lasting(lambda held: held.execute(statement, values).fetchall())
+                    return self._found(statement, values)
                 except sqlite3.OperationalError as reason:
                     if not _is_locked(reason) or time.monotonic() >= until:
                         raise
                 time.sleep(LOOK_AGAIN_S)
+
+    def _found(self, statement: str, values: Sequence[Any]) -> list[tuple]:
+        if self._reader is None:
+            return self._lasting(lambda held: held.execute(statement, values).fetchall())
+        with self._reading:
+            return self._reader.execute(statement, values).fetchall()
 
     def _lasting(self, do: Callable[[Any], T]) -> T:
         """What changes nothing, on our connection; if a server has ended that, on another one."""
@@ -160,6 +172,8 @@ class Database:
 
     def close(self) -> None:
         self.connection.close()
+        if self._reader is not None:
+            self._reader.close()
 
 
 def connect_database(address: str, variable: str, error: type[LoopbookError]) -> Database:
