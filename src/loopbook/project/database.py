@@ -23,6 +23,7 @@ T = TypeVar("T")
 KINDS = {"sqlite": "sqlite", "postgresql": "postgresql", "postgres": "postgresql"}
 WAIT_S = 10.0  # how long a locked database is waited for
 LOOK_AGAIN_S = 0.01
+WAITED = "another transaction of this program has not ended"
 
 
 def shown(address: str) -> str:
@@ -66,11 +67,12 @@ class Busy(Exception):
 class Database:
     """A database for any thread, one transaction at a time. Statements have `?` for values, `{blob}` and `{serial}` for types.
 
-    PostgreSQL has one connection, renewed when a server was restarted. SQLite has one
-    that writes and one that is read from, each by one thread at a time: it keeps the
-    code of the last error by connection, so that of two threads on one each may be told
-    the other's, and take a beginning that was refused for one that went well. A locked
-    SQLite database is waited for `wait_s` seconds.
+    No two threads are on one connection at a time: what is read would be part of the
+    other's transaction, and SQLite keeps the code of the last error by connection, so
+    that a beginning that was refused would be taken for one that went well. PostgreSQL
+    has one connection, renewed when a server was restarted; SQLite has another one that
+    is read from, so that reading keeps no writer waiting. A locked SQLite database is
+    waited for `wait_s` seconds.
     """
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
@@ -82,7 +84,7 @@ class Database:
         with self._refusing():
             self.connection = _sqlite(address) if self.kind == "sqlite" else _postgresql(address)
             self._reader = _sqlite(address) if self.kind == "sqlite" else None
-        self._reading = threading.Lock()
+        self._reading = threading.Lock() if self._reader else self._one_at_a_time
         # whoever forgets to close it is no reason for a warning, as psycopg and Python 3.13 give one
         for held in filter(None, (self.connection, self._reader)):
             weakref.finalize(self, held.close).atexit = False
@@ -129,7 +131,7 @@ class Database:
             time.sleep(LOOK_AGAIN_S)
         if is_now:
             raise Busy
-        raise TimeoutError("another transaction of this program has not ended")
+        raise TimeoutError(WAITED)
 
     def _begun(self, connection: Any) -> Any:
         cursor = connection.cursor()
@@ -140,22 +142,24 @@ class Database:
         return connection.in_transaction if self.kind == "sqlite" else not connection.closed
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
-        """Rows, without a transaction of our own: a reader keeps no writer waiting."""
+        """Rows that are committed; not to be asked for within a transaction."""
         until = time.monotonic() + self.wait_s
         with self._refusing():
-            while True:
+            while self._reading.acquire(timeout=max(until - time.monotonic(), 0)):
                 try:
                     return self._found(statement, values)
                 except sqlite3.OperationalError as reason:
                     if not _is_locked(reason) or time.monotonic() >= until:
                         raise
+                finally:
+                    self._reading.release()
                 time.sleep(LOOK_AGAIN_S)
+            raise TimeoutError(WAITED)
 
     def _found(self, statement: str, values: Sequence[Any]) -> list[tuple]:
-        if self._reader is None:
-            return self._lasting(lambda held: held.execute(statement, values).fetchall())
-        with self._reading:
+        if self._reader is not None:
             return self._reader.execute(statement, values).fetchall()
+        return self._lasting(lambda held: held.execute(statement, values).fetchall())
 
     def _lasting(self, do: Callable[[Any], T]) -> T:
         """What changes nothing, on our connection; if a server has ended that, on another one."""
