@@ -1,5 +1,7 @@
 """One database that several threads read and write, and another program beside them."""
 
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,6 +56,17 @@ def test_what_is_written_is_whole_while_threads_read_and_another_program_writes(
         for work in beside:
             work.result()
     assert log.read("SELECT count(*) FROM pairs") == [(2 * PAIRS,)]
+
+
+def test_whoever_opens_it_again_ends_no_lock_of_this_process(tmp_path):
+    """Closing any descriptor of a file ends all locks that its process has on it."""
+    file = tmp_path / "pairs.db"
+    address = f"sqlite:///{file}"
+    begin = f"import sqlite3; sqlite3.connect({str(file)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+    with closing(connect_database(address, "LOG", PredictionLogError)) as one, one.transaction():
+        connect_database(address, "LOG", PredictionLogError).close()
+        done = subprocess.run([sys.executable, "-c", begin], capture_output=True, text=True)
+    assert "database is locked" in done.stderr
 
 
 def write(log: Database, number: int) -> None:

@@ -5,6 +5,7 @@ renamed over it. A reader never sees half a file, and a full disk or a kill
 leaves what was there.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -49,10 +50,15 @@ def write_json(path: Path | str, content: Any) -> None:
 def make_private(path: Path) -> None:
     """Let only its owner read a file; make it, empty, if it is not there.
 
-    A file that belongs to somebody else stays as it is.
+    A file that belongs to somebody else stays as it is. One that is there is not opened:
+    closing it again would end the locks that this process has on it, SQLite's among them
+    (fcntl(2); sqlite.org/howtocorrupt.html, 2.2).
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    if not path.exists():
+        os.close(os.open(path, os.O_CREAT | os.O_RDONLY, 0o600))
+    elif not os.access(path, os.R_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
     with suppress(PermissionError):
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)
