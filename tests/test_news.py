@@ -115,7 +115,7 @@ def test_each_reason_of_a_verdict_has_words_that_need_no_explanation(window, tol
 def test_a_broken_input_is_told_by_its_alias_and_what_a_program_named_by_its_meaning():
     faults = [asdict(fault) for fault in (MISSING, STALE)]
     told = record(8, "investigate", *[f["sentence"] for f in faults], faults=faults)
-    assert plain.causes(told, TABLE) == [
+    assert list(plain.by_reason(told, TABLE).values()) == [
         "“bill length” is missing in 25.0 % of the requests, and was in 1.0 % before",
         "“Its usual y, of 30 days” is missing in 25.0 % of the requests, and was in 1.0 % before",
     ]
@@ -182,6 +182,30 @@ def test_a_model_that_was_never_judged_says_so_and_since_when_it_serves():
     early = record(1, "watch", few, champion={"version": "2", "promoted_at": "2025-02-03T00:00"})
     assert "has served since 3 February 2025 and" in news.how([early], TABLE)
     assert "never" not in news.how([record(1), *some[1:]], TABLE)
+
+
+def test_inputs_of_which_the_same_is_said_share_a_sentence_and_a_task():
+    gone = "in 100.0 % of the requests, and was in 0.0 % before"
+    told = [f"“{name}” is missing {gone}" for name in "abcdef"]
+    other = "“g” is missing in 5.0 % of the requests, and was in 0.0 % before"
+    gone = "in 100.0 % of the requests, and were in 0.0 % before"
+    assert plain.together([told[0], other, *told[1:], told[0]]) == [
+        f"“a”, “b”, “c”, “d” and 2 more are missing {gone}",
+        other,
+    ]
+    assert plain.together(told[:2]) == [f"“a” and “b” are missing {gone}"]
+    faults = [
+        asdict(Fault(name, "missing", 1.0, 0.0, f"{name} is missing", is_broken=True))
+        for name in ("bill_mm", "sex")
+    ]
+    some = record(8, "investigate", *[f["sentence"] for f in faults], faults=faults)
+    (todo,) = news.actions(some, TABLE, Loop(1440), NOW)
+    assert todo.what.endswith(f"“bill length” and “sex” are missing {gone}")
+
+
+def test_a_slice_of_a_truth_value_is_yes_or_no():
+    slices = plain.by_slice({"bill_mm under 2": 1, "sex false": 2, "sex true": 3}, TABLE)
+    assert list(slices) == ["bill length under 2", "sex no", "sex yes"]
 
 
 def test_inputs_that_differ_share_a_sentence():

@@ -34,6 +34,19 @@ def test_without_ground_truth_a_sentence_stands_and_no_row_of_not_known():
     assert "growth since promotion" not in page
 
 
+@pytest.mark.parametrize(("count", "folded"), [(1, 0), (7, 0), (8, 2), (30, 24)])
+def test_many_reasons_are_folded_and_none_is_left_out(count, folded):
+    reasons = [f"reason {place}" for place in range(count)]
+    page = window_pages.performance(
+        record() | {"verdict": {"level": "watch", "reasons": reasons}}, {}
+    )
+    body = page.rsplit("</style>", maxsplit=1)[-1]
+    told = [f"reason {place}" for place in map(int, re.findall(r"reason (\d+)", body))]
+    assert told == reasons
+    assert ("<details>" in body) == bool(folded)
+    assert not folded or f"<summary>{folded} more reasons</summary>" in body
+
+
 def test_what_is_known_of_an_error_stands_with_its_unit():
     page = text(window_pages.performance(record(inside=0.9, above=0.06, below=0.04), {}))
     assert "nothing is known" not in page

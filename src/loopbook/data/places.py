@@ -4,12 +4,12 @@ It decides what a place is called for people, and which key of the contract
 puts it right. It opens nothing.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from loopbook.project.contract import Contract
+from loopbook.project.counts import listed
 from loopbook.project.source import Place, Source
 
 THE_SOURCE = "source"  # what a query calls the rows of a source that is one place
@@ -76,11 +76,3 @@ def described(source: Place) -> str:
     if not address.scheme:
         return place  # a variable, not yet filled in
     return f"{address.scheme}://{address.netloc.rsplit('@', 1)[-1]}{address.path}"
-
-
-def listed(names: Iterable[str], shown: int = 12) -> str:
-    """Names in a sentence: a, b and c."""
-    first = list(names)
-    if len(first) > shown:
-        return ", ".join(first[:shown]) + f" and {len(first) - shown} more"
-    return " and ".join(filter(None, [", ".join(first[:-1]), *first[-1:]]))

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from loopbook.data import formats, query_faults
-from loopbook.data.places import NamedPlace, landing_folder, listed, places_of
+from loopbook.data.places import NamedPlace, landing_folder, places_of
 from loopbook.data.source_files import digest_of_files, files_of
 from loopbook.project.contract import Contract
+from loopbook.project.counts import listed
 from loopbook.project.errors import SourceError
 from loopbook.project.files import replacing
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from loopbook.data.places import listed
+from loopbook.project.counts import listed
 from loopbook.project.errors import SourceError
 from loopbook.project.errors import listed as lines_of
 

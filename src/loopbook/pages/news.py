@@ -124,16 +124,8 @@ def _since(records: Sequence[Record]) -> int:
 
 
 def also(records: Sequence[Record], contract: Contract) -> list[str]:
-    """The other reasons of the newest verdict, a sentence each; inputs that differ share one."""
-    causes = plain.causes(records[-1], contract)[1:]
-    differ = [cause for cause in causes if cause.endswith(plain.DIFFERS)]
-    if len(differ) > 1:
-        names = [cause.removesuffix(plain.DIFFERS) for cause in differ]
-        told = f"{', '.join(names[:-1])} and {names[-1]}{plain.DIFFER}"
-        causes = [
-            told if cause == differ[0] else cause for cause in causes if cause not in differ[1:]
-        ]
-    return [plain.sentence(cause) for cause in causes]
+    """The other reasons of the newest verdict, a sentence each."""
+    return [plain.sentence(cause) for cause in plain.causes(records[-1], contract)[1:]]
 
 
 def actions(record: Record, contract: Contract, loop: Loop, now: datetime) -> list[Action]:
@@ -159,22 +151,22 @@ def actions(record: Record, contract: Contract, loop: Loop, now: datetime) -> li
 
 def _about_inputs(record: Record, contract: Contract) -> list[Action]:
     """Who looks at an input that is broken."""
-    todo = []
-    broken = [fault for fault in record.get("faults", []) if fault["is_broken"]]
-    told = dict(zip(record["verdict"]["reasons"], plain.causes(record, contract), strict=False))
-    for fault in broken:
-        why = told.get(fault["sentence"], fault["sentence"])
-        if fault["column"] in contract.trailing and fault["kind"] == "missing":
-            what = f"should bring what the model knows of earlier rows up to date: {why}"
-            todo.append(Action("A data engineer", what, "loopbook features materialize"))
-        else:
-            todo.append(
-                Action("A data scientist", f"should look at its inputs: {why}", page="2_drift")
-            )
+    told = plain.by_reason(record, contract)
+    kinds: dict[bool, list[str]] = {}  # by whether what it knows of earlier rows is missing
+    for fault in (fault for fault in record.get("faults", []) if fault["is_broken"]):
+        is_old = fault["column"] in contract.trailing and fault["kind"] == "missing"
+        kinds.setdefault(is_old, []).append(told.get(fault["sentence"], fault["sentence"]))
+    todo = [_looks(why, is_old=k) for k, all_of in kinds.items() for why in plain.together(all_of)]
     if not todo:
-        why = plain.causes(record, contract)[0]
-        todo.append(Action("A data scientist", f"should look at its inputs: {why}", page="2_drift"))
+        todo.append(_looks(plain.causes(record, contract)[0], is_old=False))
     return todo
+
+
+def _looks(why: str, *, is_old: bool) -> Action:
+    if is_old:
+        what = f"should bring what the model knows of earlier rows up to date: {why}"
+        return Action("A data engineer", what, "loopbook features materialize")
+    return Action("A data scientist", f"should look at its inputs: {why}", page="2_drift")
 
 
 def _about_data(record: Record) -> list[Action]:

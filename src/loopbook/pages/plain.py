@@ -7,13 +7,14 @@ table and no statistics. Pure: its numbers are those of the record.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from loopbook.models.measures import of_record
 from loopbook.pages.formats import date, share
 from loopbook.project.contract import Contract
+from loopbook.project.counts import listed
 from loopbook.records.verdicts import WATCH
 
 if TYPE_CHECKING:  # SciPy: a page with a verdict does not wait for it
@@ -22,9 +23,14 @@ if TYPE_CHECKING:  # SciPy: a page with a verdict does not wait for it
 Record = Mapping[str, Any]
 T = TypeVar("T")
 AS_PROMISED = "its errors and its inputs are what they were when it was promoted"
-DIFFERS, DIFFER = (f" {word} from what it has learned" for word in ("differs", "differ"))
+DIFFERS = "{} from what it has learned"
+MOST = 4  # inputs that a sentence names; Drift has all
+# what is said of one input, and of several
+OF_ONE = re.compile(r"^(“[^”]+”) (is missing|differs) (.+)$")
+OF_MANY = {"is missing": "are missing", "differs": "differ"}
 NAMED = {"the ground truth": "the outcomes", "the answers": "its answers"}
 OF_WINDOWS = {"answer": "the answers", "observed": "the ground truth"}
+TRUTHS = {"true": "yes", "false": "no"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d")
 # where a reason has the name of a column or a slice
 NAME = re.compile(
@@ -103,12 +109,37 @@ def readable(record: Record, contract: Contract) -> Record:
 
 def causes(record: Record, contract: Contract) -> list[str]:
     """The reasons of a verdict, the weightiest first, each once and without a capital."""
+    return together(by_reason(record, contract).values())
+
+
+def by_reason(record: Record, contract: Contract) -> dict[str, str]:
+    """What is said of each reason of a verdict."""
     faults = {fault["sentence"]: fault for fault in record.get("faults", [])}
-    told = [
-        _fault(faults[reason], contract) if reason in faults else _reason(reason, record, contract)
+    return {
+        reason: _fault(faults[reason], contract)
+        if reason in faults
+        else _reason(reason, record, contract)
         for reason in record["verdict"]["reasons"]
-    ]
-    return list(dict.fromkeys(told))
+    }
+
+
+def together(told: Iterable[str]) -> list[str]:
+    """Each sentence once; inputs of which the same is said share one, where the first of them was."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for text in told:
+        of_one = OF_ONE.match(text)
+        names = alike.setdefault(of_one.groups()[1:] if of_one else (text,), [])
+        if of_one and of_one[1] not in names:
+            names.append(of_one[1])
+    return [_of_all(names, *said) for said, names in alike.items()]
+
+
+def _of_all(names: Sequence[str], said: str, rest: str = "") -> str:
+    if not names:
+        return said
+    if len(names) > 1:
+        said, rest = OF_MANY[said], rest.replace(", and was in ", ", and were in ")
+    return f"{listed(names, MOST)} {said} {rest}"
 
 
 def _fault(fault: Record, contract: Contract) -> str:
@@ -131,7 +162,7 @@ def _reason(reason: str, record: Record, contract: Contract) -> str:
         return told
     if moved := re.match(r"(.+?) moved: distance ", reason):
         name = NAMED.get(moved[1]) or f"“{called(moved[1], contract)}”"
-        return f"{name}{DIFFER if moved[1] in NAMED else DIFFERS}"
+        return f"{name} {DIFFERS.format('differ' if moved[1] in NAMED else 'differs')}"
     if apart := re.match(r"(.+?) drifts apart: ", reason):
         return f"it errs otherwise for {slice_called(apart[1], contract)} than for all"
     return reason.partition("; the champion serves for")[0]
@@ -155,7 +186,7 @@ def _measured(reason: str, record: Record, contract: Contract) -> str | None:
 def slice_called(name: str, contract: Contract) -> str:
     """What people call a slice, such as `width under 2`."""
     column, _, rest = name.partition(" ")
-    return f"{called(column, contract)} {rest}".strip()
+    return f"{called(column, contract)} {TRUTHS.get(rest, rest)}".strip()
 
 
 def by_slice(values: Mapping[str, T], contract: Contract) -> dict[str, T]:

@@ -16,7 +16,7 @@ import polars as pl
 
 from loopbook.pages import formats
 from loopbook.pages.reading import Sentence, in_unit, per_cent
-from loopbook.project.counts import counted
+from loopbook.project.counts import counted, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,15 +25,6 @@ if TYPE_CHECKING:
 NOTHING = Sentence("There is nothing to show here.")
 FEW = 0.25  # of the rows of the middle period: fewer are worth a look
 EDGE = 4  # periods at either end of a line, whose means are compared
-SOME = 5  # names in a sentence; the others are counted
-
-
-def listed(names: Sequence[str], most: int = SOME) -> str:
-    """Names in a sentence: a, b and 3 more."""
-    names = list(names)
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
 def of_counts(periods: pl.DataFrame, of: str = "rows", period: str = "week") -> Sentence:

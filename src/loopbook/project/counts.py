@@ -1,6 +1,9 @@
-"""Counts: how many of something, with its word in the right number."""
+"""Counts: how many of something, with its word in the right number, and which."""
 
+from collections.abc import Iterable
 from numbers import Integral
+
+SOME = 12  # names in a sentence; the others are counted
 
 
 def counted(number: float, one: str, many: str | None = None) -> str:
@@ -13,3 +16,11 @@ def counted(number: float, one: str, many: str | None = None) -> str:
     """
     size = f"{number:,}" if isinstance(number, Integral) else f"{number:g}"
     return f"{size} {one if number == 1 else many or f'{one}s'}"
+
+
+def listed(names: Iterable[str], most: int = SOME) -> str:
+    """Names in a sentence: a, b and c; or a, b and 3 more."""
+    names = list(names)
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most:,} more"
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))

@@ -16,8 +16,8 @@ from typing import Any
 import polars as pl
 
 from loopbook.data import formats, landing, source_files
-from loopbook.data.places import NamedPlace, described, listed
-from loopbook.project.counts import counted
+from loopbook.data.places import NamedPlace, described
+from loopbook.project.counts import counted, listed
 from loopbook.project.errors import SourceError
 from loopbook.project.names import plain_header
 from loopbook.project.source import Place

@@ -11,8 +11,7 @@ from typing import Any
 
 import polars as pl
 
-from loopbook.data.places import listed
-from loopbook.project.counts import counted
+from loopbook.project.counts import counted, listed
 from loopbook.project.errors import SourceError
 from loopbook.proposal import keys, leaks, mixtures, ranges, sizes, sources, targets, wording
 from loopbook.proposal.clocks import Clock, clock_of
