@@ -405,6 +405,9 @@ def test_a_replays_result_is_a_table_of_five_policies_and_a_figure():
     assert "0 of 60 requests failed" in told
     assert "12.0 % (-1.00 %)" in told
     assert "the error is -10.0 %, the bias 0.20 of theirs" in told
+    result["last_months"]["never"] = {"error": 0.117 * (1 + 1e-9), "bias": -0.016}
+    same = "the error is +0.0 %, the bias 1.00 of theirs"  # a last bit has no sign
+    assert same in "\n".join(replay_results.lines(result))
     (legend,) = replay_results.figure(result).legends
     assert [text.get_text() for text in legend.get_texts()] == list(replay_results.NAMES.values())
 

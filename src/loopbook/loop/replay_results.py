@@ -259,7 +259,7 @@ def lines(result: Mapping[str, Any]) -> list[str]:
             rows.append(
                 f"last {NEWEST_MONTHS} months: {_shown(ours, measure, bias_measure)}, against "
                 f"{_shown(theirs, measure, bias_measure)} ({NAMES[policy]}): the error is "
-                f"{100 * ours['error'] / theirs['error'] - 100:+.1f} %, the bias "
+                f"{100 * ours['error'] / theirs['error'] - 100:+z.1f} %, the bias "
                 f"{abs(ours['bias'] / theirs['bias']):.2f} of theirs"
             )
     if mapes := [
