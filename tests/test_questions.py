@@ -78,7 +78,11 @@ def test_an_answer_that_cannot_be_is_said_and_asked_again(tmp_path, capsys):
 
 
 def typed(folder: Path, *keys: bytes) -> tuple[int, str]:
-    """`loopbook init` in a terminal of its own; each key is pressed after another question."""
+    """`loopbook init` in a terminal of its own; each key is pressed after another question.
+
+    An interrupt is pressed again where nothing comes of it, as a person would: a signal that
+    arrives between the question and the read of its answer does not end the read.
+    """
     terminal, end = pty.openpty()
     words = [sys.executable, "-m", "loopbook", "init", "t.csv"]
     running = subprocess.Popen(
@@ -87,20 +91,24 @@ def typed(folder: Path, *keys: bytes) -> tuple[int, str]:
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     )  # fmt: skip
     os.close(end)
-    shown, left, until = "", list(keys), time.monotonic() + 120
+    shown, left, interrupted, until = "", list(keys), None, time.monotonic() + 120
     while time.monotonic() < until:
-        if not select.select([terminal], [], [], 1)[0]:
+        if not select.select([terminal], [], [], 5)[0]:
+            if shown == interrupted:
+                running.send_signal(signal.SIGINT)
             continue
         try:
             shown += os.read(terminal, 4096).decode(errors="replace")
         except OSError:  # the other side is closed
             break
         if left and shown.rstrip().endswith("]:"):
-            if (key := left.pop(0)) == INTERRUPT:
+            key = left.pop(0)
+            shown += "\n"
+            if key == INTERRUPT:
                 running.send_signal(signal.SIGINT)
+                interrupted = shown
             else:
                 os.write(terminal, key)
-            shown += "\n"
     os.close(terminal)
     return running.wait(60), shown
 
