@@ -135,16 +135,17 @@ reports: $(READY) ## open the dashboards at http://127.0.0.1:8866
 # adds the four scenarios that take minutes each.
 WORKERS ?= 2
 ALL     ?=
-# PART=slow leaves out what `make check` runs.
+# PART=fast and PART=slow together are all of them, each once; CI has a job for each.
 PART    ?=
 
 # No __pycache__ in the tree's folders is a change; tests leave the tree clean.
 .PHONY: check
-check: $(READY) ## run the linter and the fast tests, some five minutes
+check: $(READY) ## run the linter and the quick tests, about a minute
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench
-	@$(BIN)/python -m pytest -q -m 'not slow' -n $(WORKERS) -p no:cacheprovider
+	@$(BIN)/python -m pytest -q -m 'not slow and not medium' -n $(WORKERS) -p no:cacheprovider
 
-MARKS = $(if $(PART),-m '$(PART)$(if $(ALL),, and not nightly)',$(if $(ALL),,-m 'not nightly'))
+ONLY  = $(if $(filter fast,$(PART)),not slow,$(PART))
+MARKS = $(if $(PART),-m '$(ONLY)$(if $(ALL),, and not nightly)',$(if $(ALL),,-m 'not nightly'))
 .PHONY: test
 test: $(READY) ## run all tests but the nightly ones (with them: ALL=1)
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --check --quiet src serving tests bench

@@ -119,6 +119,7 @@ def parsed(penguins):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.medium
 def test_the_file_imports_nothing_but_airflow_and_python(penguins):
     imports = list(ast.walk(ast.parse(dag_file(penguins).read_text())))
     names = {node.module for node in imports if isinstance(node, ast.ImportFrom)}
@@ -127,6 +128,7 @@ def test_the_file_imports_nothing_but_airflow_and_python(penguins):
     assert others == {"airflow"}
 
 
+@pytest.mark.medium
 def test_the_file_is_as_a_linter_and_a_formatter_want_it(penguins):
     ruff = [Path(sys.executable).with_name("ruff")]
     how = ["--isolated", "--line-length=100", "--target-version=py310", dag_file(penguins)]
@@ -135,6 +137,7 @@ def test_the_file_is_as_a_linter_and_a_formatter_want_it(penguins):
         assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.medium
 def test_a_path_and_a_task_of_any_signs_stand_in_the_file_as_they_are(penguins, tmp_path):
     folder = copied(penguins, tmp_path / """a "project's" \\ 100% é""")
     graph = folder / "pipeline.yaml"

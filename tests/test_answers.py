@@ -77,6 +77,7 @@ def servable_of(task: str, change=lambda card: None):
     return load(shelf, shelf.held("", CHAMPION))
 
 
+@pytest.mark.medium
 def test_what_is_answered_is_what_the_fitted_model_says_and_is_in_the_log(http, task, tmp_path):
     """One row, a batch and the log are alike; a class has the probability of each.
 
@@ -108,6 +109,7 @@ def test_what_is_answered_is_what_the_fitted_model_says_and_is_in_the_log(http, 
     assert answers.tolist() == said
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("task", [NUMBER, SEVERAL], indirect=True)
 def test_a_row_whose_answer_is_no_number_is_refused_and_fails_no_other(http, task, tmp_path):
     """A linear graph overflows; NaN cannot be logged, and the log was said to be away."""
@@ -120,6 +122,7 @@ def test_a_row_whose_answer_is_no_number_is_refused_and_fails_no_other(http, tas
     assert logged(tmp_path, table(task)).height == 1
 
 
+@pytest.mark.medium
 def test_yes_is_answered_from_the_threshold_of_the_card_on(tmp_path):
     with serving(tmp_path, Shelf(YES_OR_NO), table(YES_OR_NO)) as http:
         rows = [ROW | {"size": size} for size in np.linspace(2, 18, 60)]
@@ -131,6 +134,7 @@ def test_yes_is_answered_from_the_threshold_of_the_card_on(tmp_path):
         assert answer["predicted_late"] == ("yes" if is_yes else "no")
 
 
+@pytest.mark.medium
 def test_contributions_and_base_add_up_to_the_answer_or_its_log_odds(http, task):
     answer = http.post("/predict?explain=true", json=ROW).json()
     told, said = answer["explanation"], answer[f"predicted_{table(task).target.name}"]
@@ -143,6 +147,7 @@ def test_contributions_and_base_add_up_to_the_answer_or_its_log_odds(http, task)
         assert (told["unit"], total) == ("kg", pytest.approx(said, rel=1e-5))
 
 
+@pytest.mark.medium
 def test_the_open_inference_protocol_has_a_class_as_bytes_and_its_probabilities(http, task):
     address = f"/v2/models/{table(task).name}"
     described = {t["name"]: t for t in http.get(address).json()["outputs"]}
@@ -166,6 +171,7 @@ def test_the_open_inference_protocol_has_a_class_as_bytes_and_its_probabilities(
     assert likely["data"] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.medium
 def test_the_document_says_what_the_answers_of_this_target_are(http, task):
     defined = http.get("/openapi.json").json()["components"]["schemas"]
     answer, observed = defined["Answer"], defined["Truth"]["properties"]["observed"]
@@ -182,6 +188,7 @@ def test_the_document_says_what_the_answers_of_this_target_are(http, task):
     assert table(task).target.classes[0] in observed["description"]
 
 
+@pytest.mark.medium
 def test_answers_are_what_the_document_says_they_are(http, task):
     """Of every route that tells an answer, by the JSON schema of each."""
     defined = http.get("/openapi.json").json()["components"]
@@ -217,6 +224,7 @@ def test_feedback_takes_the_class_or_the_number_again_and_corrected(http, task, 
     assert (row["observed"], row["corrections"]) == (second, 1)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("observed", ["purple", "Red", 0.73, 17, True, "no\n such"])
 def test_feedback_of_an_unknown_class_or_a_probability_is_set_aside(observed, tmp_path):
     with serving(tmp_path, Shelf(SEVERAL), table(SEVERAL)) as http:

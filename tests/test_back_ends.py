@@ -204,6 +204,7 @@ tracking.connect_to(sys.argv[1]).search_experiments()
 """
 
 
+@pytest.mark.medium
 def test_an_empty_tracking_database_is_made_once_by_all_who_begin_with_it(postgresql, tmp_path):
     """A first build trains its candidates side by side."""
     address = postgresql.replace("postgresql://", "postgresql+psycopg://")
@@ -222,6 +223,7 @@ def test_an_empty_tracking_database_is_made_once_by_all_who_begin_with_it(postgr
     assert [code for _, code in ends] == [0] * 4, ends
 
 
+@pytest.mark.medium
 def test_a_turn_is_taken_by_one_connection_to_the_log_at_a_time(postgresql, monkeypatch):
     monkeypatch.setenv("LOOPBOOK_PREDICTION_LOG", postgresql)
     contract = read_contract(ROOT / "contract.yaml")
@@ -232,6 +234,7 @@ def test_a_turn_is_taken_by_one_connection_to_the_log_at_a_time(postgresql, monk
         pass
 
 
+@pytest.mark.medium
 def test_keys_in_postgresql_are_the_keys_of_every_service(postgresql, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPBOOK_KEY_STORE", postgresql)
     secret, key = api_keys.connect(Project(tmp_path / "one")).create("x", frozenset({"predict"}))
@@ -242,6 +245,7 @@ def test_keys_in_postgresql_are_the_keys_of_every_service(postgresql, tmp_path, 
     assert not (tmp_path / "one").exists()
 
 
+@pytest.mark.medium
 def test_a_log_in_mlflows_database_is_refused_with_what_to_make(postgresql, tmp_path, monkeypatch):
     monkeypatch.setenv("LOOPBOOK_PREDICTION_LOG", postgresql)
     with psycopg.connect(postgresql, autocommit=True) as server:

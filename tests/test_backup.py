@@ -26,6 +26,8 @@ from loopbook.records import seals, turns
 from loopbook.registry import state_store
 from loopbook.serving import api_keys, scoring
 
+pytestmark = pytest.mark.medium
+
 SOON = datetime(2015, 3, 1, tzinfo=UTC)
 
 

@@ -86,6 +86,7 @@ def with_feature(name: str, **keys) -> Contract:
     return Contract.model_validate(content)
 
 
+@pytest.mark.medium
 @settings(max_examples=25)
 @given(st.lists(st.datetimes(datetime(1950, 1, 1), datetime(2035, 1, 1)), min_size=1, max_size=9))
 def test_a_request_reads_the_calendar_as_the_table_does_and_as_the_clocks_of_the_zone(moments):
@@ -201,6 +202,7 @@ def test_the_first_summer_is_no_broken_input_and_another_unit_is(change, is_brok
     assert [told.split(" lies")[0] for told in found] == ["warmth"] * is_broken
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("days", [3, 10, 40])
 @pytest.mark.parametrize("seed", range(4))
 def test_what_only_seems_to_follow_from_the_time_is_judged_as_before(days, seed):

@@ -75,6 +75,7 @@ def judge(now: pl.DataFrame, **facts) -> verdict.Verdict:
     return verdict.judge(window, RULES)
 
 
+@pytest.mark.medium
 def test_a_bias_that_the_level_takes_away_asks_for_nothing_and_stands_in_the_record():
     without, with_level = rows(900, moved=0.0), rows(900, moved=10.0)
     assert judge(without).level == "retrain"
@@ -230,6 +231,7 @@ def test_the_share_that_sets_of_classes_held_is_that_of_the_sets_that_were_answe
     assert performance.inside_intervals(task_of(about), without, SURE) == {}
 
 
+@pytest.mark.medium
 def test_sets_that_hold_too_few_are_watched_and_those_that_hold_too_many_are_not():
     """Sets of one class hold more than the level where the model is right more often."""
     about = small_classes.table(SEVERAL)

@@ -85,6 +85,7 @@ def test_only_what_is_known_by_the_instant_moves_an_answer():
     assert shift(frame, 0.5) == 0
 
 
+@pytest.mark.medium
 @settings(max_examples=20, deadline=None)
 @given(st.randoms(use_true_random=False), st.floats(3, 60))
 def test_the_same_rows_and_instant_give_the_same_bits_in_any_order(random, at):
@@ -331,6 +332,7 @@ def test_a_hundred_thousand_truths_are_few_numbers_to_the_line():
 # -- intervals --
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("level", [0.8, 0.9])
 def test_an_interval_holds_the_share_of_truths_that_was_asked_for(level):
     frame = of_numbers(lambda d: 0.002 * d, days=120, rows=30)

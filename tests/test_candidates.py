@@ -167,6 +167,7 @@ def mine(contract, random_seed):
 SKLEARN = "from sklearn.linear_model import *\nfrom loopbook.models import steps"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -197,6 +198,7 @@ def test_a_candidate_that_cannot_be_trained_or_served_is_refused_before_anything
     assert not (project.var / trial.MEMORY).exists()
 
 
+@pytest.mark.medium
 def test_the_faults_of_all_candidates_are_told_at_once(apart):
     write(apart, function("return 1 / 0", "one") + function("return 5", "two"))
     said = refusal("one", "two")
@@ -204,6 +206,7 @@ def test_the_faults_of_all_candidates_are_told_at_once(apart):
     assert "two returned int 5" in said
 
 
+@pytest.mark.medium
 def test_a_candidate_that_ends_its_process_is_refused_with_the_exit_code(apart):
     write(apart, function("import os; os._exit(9)"))
     assert "the trial of mine ended with exit code 9" in refusal("mine")
@@ -221,6 +224,7 @@ def test_a_candidate_is_tried_once_and_again_when_it_changes(project):
     assert (project.root / "trace.txt").read_text() == "xx"
 
 
+@pytest.mark.medium
 def test_what_a_project_brings_is_not_run_by_the_process_that_loads_its_graph(apart):
     trace = "\nimport os\nopen('pid.txt', 'w').write(str(os.getpid()))\n"
     write(apart, RIDGE.format(name="mine", alpha=1) + trace)
@@ -262,6 +266,7 @@ def test_a_candidate_that_calls_another_depends_on_it(project):
     assert own_candidates.digest("two", project) != before
 
 
+@pytest.mark.medium
 def test_only_the_candidate_whose_code_changed_loses_its_stamps(project):
     write(project, TWO)
     folder = project.var / "build" / "train"
@@ -286,6 +291,7 @@ def test_only_the_candidate_whose_code_changed_loses_its_stamps(project):
     assert read_json(folder / "two-11.json")["candidate"] == "two"
 
 
+@pytest.mark.medium
 def test_a_library_module_that_only_candidates_py_imports_counts_for_training(project):
     notebook = ROOT / "notebooks" / "05_train.ipynb"
     alone = digests.modules_of(project, notebook)
@@ -295,6 +301,7 @@ def test_a_library_module_that_only_candidates_py_imports_counts_for_training(pr
     assert "loop.scenarios" not in evaluate
 
 
+@pytest.mark.medium
 def test_the_repositorys_own_file_shows_a_recipe_that_works(project):
     text = (ROOT / "candidates.py").read_text()
     assert own_candidates.functions(Project(ROOT)) == {}

@@ -21,6 +21,8 @@ from loopbook.pages.candidates import Past
 from loopbook.project.paths import Project
 from loopbook.records import windows as window_records
 
+pytestmark = pytest.mark.medium
+
 OF_RECORDS = ("columns", "shares", "periods", "slices", "trend")
 
 

@@ -83,6 +83,7 @@ def jenkins_commands() -> list:
 COMMANDS = [*github_commands(), *gitlab_commands(), *jenkins_commands()]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("schema", "file"),
     [*(("github-workflows", f) for f in WORKFLOWS), *(("gitlab-ci", f) for f in GITLAB)],
@@ -158,6 +159,7 @@ def clones(tmp_path_factory) -> dict[str, Path]:
     return {"": ours, "src/loopbook/project/skeleton/": theirs, "tools": tools}
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("file", "command", "variables"), COMMANDS)
 def test_each_jobs_commands_run_as_they_are_written(clones, tmp_path, file, command, variables):
     """In the shell of the platform; make is dry, and refuses a target that is not there."""
@@ -203,7 +205,7 @@ def test_no_test_is_run_twice_by_the_jobs_of_one_change(tmp_path):
         marks = re.findall(r"pytest -q (?:-m '([^']*)')?", recipe.stdout)
         wanted[way] = marks[-1]
     assert wanted == {
-        "check": "not slow",
+        "check": "not slow and not nightly",
         "slow": "slow and not nightly",
         "push": "not nightly",
         "nightly": "",

@@ -73,6 +73,7 @@ def both(model, contract: Contract, X) -> tuple[np.ndarray, np.ndarray]:
     return task_of(contract).answers(model, X), inference.predict(graph, X)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("contract", "name"),
     [

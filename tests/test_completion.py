@@ -28,6 +28,7 @@ def words(complete: completion.Complete, begun: str = "") -> list[str]:
     return [word for word, _ in complete(begun)]
 
 
+@pytest.mark.medium
 def test_tasks_scenarios_and_engines_are_those_that_there_are(project):
     planned = {task.name for task in tasks.resolve(project, only="")}
     assert set(words(completion.tasks)) == planned
@@ -50,6 +51,7 @@ def test_where_nothing_can_be_read_nothing_is_offered_and_nothing_is_said(tmp_pa
     assert words(completion.named_versions) == ["champion", "newest"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

@@ -54,6 +54,7 @@ def test_no_secret_stands_in_the_file_and_each_is_asked_for_by_name():
     assert not re.findall(r"://\w+:(?!\$\{)[^@/]+@", FILE.read_text())
 
 
+@pytest.mark.medium
 def test_a_compose_that_lacks_a_secret_says_which_and_where_to_set_it(tmp_path):
     """Nothing has started then; with all three the file is whole."""
     program("podman", "podman")
@@ -104,6 +105,7 @@ def test_every_store_of_a_team_is_on_its_servers(where):
         assert not any("sqlite" in value for value in variables.values())
 
 
+@pytest.mark.medium
 # MLflow warns of its own annotations, where it is imported first
 @pytest.mark.filterwarnings("ignore:.*Any type hint is inferred:UserWarning")
 def test_mlflows_server_hands_out_artifacts_and_tells_no_folder_of_its_own(monkeypatch):

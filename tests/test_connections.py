@@ -86,6 +86,7 @@ def said(*sent: bytes, every: float = 0, **bounds) -> bytes:
 LONG = [b"GET / HTTP/1.1\r\nHost: localhost\r\n", b"X: ", *[b"y" * 30_000] * 3]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("sent", "head_s", "told"),
     [
@@ -106,10 +107,12 @@ def test_a_head_that_is_long_slow_or_broken_ends_its_connection_with_the_reason(
         assert part in answer
 
 
+@pytest.mark.medium
 def test_nothing_at_all_ends_without_a_word():
     assert said() == b""
 
 
+@pytest.mark.medium
 def test_trailers_are_bounded_as_bodies_are():
     """They come after a body that the guard has counted, and would be kept without end."""
     head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n"
@@ -154,6 +157,7 @@ def test_a_client_whose_body_never_comes_gives_way_too():
     asyncio.run(ask())
 
 
+@pytest.mark.medium
 def test_a_client_that_does_not_read_loses_its_connection():
     async def ask() -> None:
         async with served(stalled_s=0.2) as (server, connect):

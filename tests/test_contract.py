@@ -118,6 +118,7 @@ def test_every_key_of_the_contract_is_documented():
     assert documented == keys
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("change", "told"),
     [

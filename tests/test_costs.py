@@ -27,6 +27,8 @@ from loopbook.project.knobs import read_knobs
 from loopbook.project.paths import Project
 from loopbook.registry.reader import Version
 
+pytestmark = pytest.mark.medium
+
 DAY = timedelta(days=1)
 START = datetime(2025, 1, 1, tzinfo=UTC)
 GROWN = Interval(0.5, 0.4, 0.6, 900)  # below the margin of RULES, which is 1.0

@@ -101,6 +101,7 @@ def test_a_missing_and_an_unreadable_source_say_what_to_do(tmp_path):
         sources.read_source(TABLE, tmp_path)
 
 
+@pytest.mark.medium
 @given(st.integers(0, 120))
 def test_a_row_is_known_when_its_delay_has_passed_and_not_before(days):
     """Against the rule written out by hand, row by row."""
@@ -126,6 +127,7 @@ def test_an_event_in_the_future_stops():
         sources.known_by(table(), None, TABLE, now=datetime(2025, 2, 1, tzinfo=UTC))
 
 
+@pytest.mark.medium
 def test_the_same_rows_are_the_same_snapshot_and_a_changed_file_is_found(tmp_path):
     first = snapshots.write_snapshot(clocked(table()), tmp_path, NOW, now=NOW)
     again = snapshots.write_snapshot(clocked(table()), tmp_path, NOW, now=NOW)

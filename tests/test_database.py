@@ -31,6 +31,7 @@ def log(address) -> Iterator[Database]:
         yield opened
 
 
+@pytest.mark.medium
 def test_what_is_written_is_whole_while_threads_read_and_another_program_writes(log, address):
     """A refused beginning was once taken for one that went well, where a thread read just then."""
     is_done = threading.Event()

@@ -85,6 +85,7 @@ def few_trees(monkeypatch):
     monkeypatch.setattr(estimators, "STEP", 0.2)
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the converter's own
 @pytest.mark.usefixtures("few_trees")
 @pytest.mark.parametrize("name", candidates.RECIPES)
@@ -123,6 +124,7 @@ def test_a_model_without_any_input_is_refused_with_a_sentence():
         steps.fitted(candidates.build("ridge", TABLE, 3), np.full_like(X, np.nan), y)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize("values", [[], [7.0], [7.0, 7.0, 7.0], [0.0], [-3.0, -3.0], [np.nan]])
 def test_a_figure_of_next_to_nothing_is_drawn(values, log):

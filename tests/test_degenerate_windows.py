@@ -91,6 +91,7 @@ def reference(count: int = 60, part: str | None = None, **columns: object) -> pl
     return rows(count, **columns).with_columns(pl.Series("part", parts, dtype=pl.String))
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of 1e308 + 1e308, which is nobody's error
 @pytest.mark.parametrize(
     "columns",

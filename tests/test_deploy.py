@@ -67,6 +67,7 @@ def test_the_lock_of_other_engines_has_a_hash_for_each_pin_and_fastapi_of_our_se
     assert text.count("--hash=sha256") >= len(own)
 
 
+@pytest.mark.medium
 def test_what_the_service_imports_is_in_the_container():
     """Every distribution behind a module of a loaded service has its pin."""
     code = (
@@ -106,6 +107,7 @@ def test_the_compose_file_keeps_its_schema_and_the_image_its_promises():
             assert all((ROOT / source).exists() for source in needed), line
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("whose", ["loopbook", "a project"])
 def test_hadolint_finds_nothing_in_the_dockerfile(whose, tmp_path):
     """That of this repository, and what `loopbook new` makes of it."""

@@ -46,6 +46,8 @@ from loopbook.provenance.code_changes import Cell
 from loopbook.provenance.differences import DIFFERS, SAME, Differences
 from loopbook.registry import reader
 
+pytestmark = pytest.mark.medium
+
 KNOB = (ROOT / "env.yaml").read_text().replace("test_days: 10 ", "test_days: 11 ")
 CONTRACT = json.loads(FILES["contract.yaml"])
 CONTRACT["features"]["size"]["range"] = [0.0, 120.0]

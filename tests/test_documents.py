@@ -82,6 +82,7 @@ def test_the_title_of_a_document_leads_to_each_of_its_sections(path):
     assert code_changes.cells(told) == code_changes.cells({"cells": cells})
 
 
+@pytest.mark.medium
 def test_a_page_of_nbconvert_has_no_imports_and_keeps_what_finds():
     from nbconvert.exporters import HTMLExporter
     from nbformat import read
@@ -183,6 +184,7 @@ def evidence(draw: np.random.Generator) -> promotion.Evidence:
     )
 
 
+@pytest.mark.medium
 def test_the_rule_in_a_few_lines_is_the_gate():
     draw, seen = np.random.default_rng(3), set()
     for _ in range(600):
@@ -239,6 +241,7 @@ def window(draw: np.random.Generator) -> tuple[verdict.Window, SimpleNamespace, 
     return told, found, faults
 
 
+@pytest.mark.medium
 def test_the_order_of_the_notebook_ends_where_the_librarys_verdict_does():
     draw, seen, task = np.random.default_rng(5), set(), TASKS["regression"]
     rules = verdict.Rules(

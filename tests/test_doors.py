@@ -180,6 +180,7 @@ DOORS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("kind", "value", "meant"), MEANT, ids=repr)
 def test_a_value_means_the_same_by_every_door(kind, value, meant, tmp_path):
     found = {}

@@ -37,6 +37,8 @@ from loopbook.registry import champions, kept_code, tracking
 from loopbook.registry.reader import CARD
 from loopbook.serving import scoring
 
+pytestmark = pytest.mark.medium
+
 RUN = {
     "tags": {"python": "3.12.1", "git_commit": "abc", "git_dirty": "false", "mlflow.user": "x"},
     "params": {"random_seed": "7"},

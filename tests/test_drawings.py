@@ -23,6 +23,7 @@ def file_of(figure) -> bytes:
     return written.getvalue()
 
 
+@pytest.mark.medium
 def test_a_figure_that_a_notebook_has_shown_is_logged_as_it_stands_and_drawn_anew_once_it_changes(
     tmp_path, monkeypatch
 ):
@@ -124,6 +125,7 @@ def test_a_dark_page_has_light_ink():
     assert "background" not in content
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("count", [1, 2, 5, 30, 200])
 def test_dates_are_those_of_the_windows_and_never_touch(count):
     """Around one window Matplotlib would show four years."""

@@ -47,6 +47,7 @@ def run(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.medium
 def test_while_a_cell_runs_the_document_has_all_that_was_done_before_it(run):
     text, *after_it = (new_markdown_cell("prose") for _ in range(3))
     document, written = run(new_code_cell("1 + 1"), text, new_code_cell(LOOK), *after_it)
@@ -58,6 +59,7 @@ def test_while_a_cell_runs_the_document_has_all_that_was_done_before_it(run):
     assert written == 4  # at the start, at each of two code cells, at the end
 
 
+@pytest.mark.medium
 def test_a_cell_that_fails_leaves_its_error_and_nothing_of_those_behind_it(run):
     document, _ = run(new_code_cell("1 / 0"), new_code_cell("1 + 1"), fails=True)
     failed, never = (

@@ -58,6 +58,7 @@ def exported(*words: str):
     return CliRunner().invoke(main.app, ["export", *words])
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("engine", known.ENGINES)
 def test_an_engines_file_is_the_same_again_and_never_takes_the_place_of_anothers(engine, two):
     first = exported(engine, "--to", "there")

@@ -43,6 +43,7 @@ def drawn(axis) -> np.ndarray:
     return np.concatenate([line.get_xydata() for line in axis.lines])
 
 
+@pytest.mark.medium
 def test_the_figures_of_a_model_follow_from_the_kind_of_its_target():
     values = np.array([1.0, 2.0])
     assert list(error_plots.errors(NUMBER, values, values)) == [

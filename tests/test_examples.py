@@ -51,6 +51,7 @@ def project(request, tmp_path) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.medium
 def test_a_build_would_take_nearly_every_row_and_judge_on_enough(project):
     table, knobs = read_contract(project.contract), read_knobs(project.knobs)
     found = rehearsal.rehearse(project, table, knobs, now=clock.utc_now())
@@ -111,6 +112,7 @@ def test_bikes_are_the_bytes_of_their_authors_and_of_flights_every_eighth_is_her
     assert round(100 * (flights["arr_delay"] > 15).mean(), 1) == pytest.approx(23.7, abs=0.3)
 
 
+@pytest.mark.medium
 def test_the_calendar_of_flights_is_that_of_the_airports_clocks(tmp_path):
     """The file says the local hour; the contract reads it off an instant in UTC."""
     shutil.copytree(ROOT / "examples/flights", tmp_path, dirs_exist_ok=True)

@@ -58,6 +58,7 @@ def adding(*lines: str) -> str:
 ROUTE = '@app.{method}("{path}")\n    async def own(request: Request): ...'
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("method", "path", "theirs"),
     [
@@ -103,6 +104,7 @@ def test_neither_a_router_nor_a_mount_nor_the_order_hides_that_a_route_shadows(e
         extended(adding(*lines))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("method", "path"),
     [("delete", "/predict"), ("get", "/predictions"), ("get", "/own/{name}"), ("put", "/{any}")],
@@ -112,6 +114,7 @@ def test_another_method_or_another_path_is_no_shadow(extended, method, path):
     assert method in guard.app.openapi()["paths"][path]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
@@ -151,6 +154,7 @@ OWN = adding(
 )
 
 
+@pytest.mark.medium
 def test_an_own_route_stands_behind_the_same_guard(extended, capsys):
     with TestClient(extended(OWN, quiet=False), raise_server_exceptions=False) as client:
         answer = client.get("/own/double?number=4")
@@ -170,6 +174,7 @@ def test_an_own_route_stands_behind_the_same_guard(extended, capsys):
     assert 'loopbook_requests_total{method="GET",route="/own/double",status="200"} 1.0' in counts
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/own", 401), ("/healthy", 401), ("/admin/own", 401), ("/health/own", 200)],
@@ -180,6 +185,7 @@ def test_an_own_route_needs_a_key_unless_it_is_about_health(extended, path, stat
         assert client.get(path).status_code == status
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("method", "path", "status", "allowed"),
     [
@@ -276,6 +282,7 @@ def test_a_projects_package_holds_no_own_route_until_somebody_writes_one(extende
     )
 
 
+@pytest.mark.medium
 def test_scoring_and_the_store_of_keys_need_no_web_framework():
     code = (
         "import sys, loopbook.serving.scoring, loopbook.serving.api_keys\n"

@@ -34,6 +34,7 @@ def failed(tmp_path, monkeypatch):
     InteractiveShell.clear_instance()
 
 
+@pytest.mark.medium
 def test_the_line_of_the_cell_stands_beside_its_number_and_the_error(failed):
     said = failed("rows = 3\nshare = rows / none_of_it\nprint(share)")
     assert said.startswith(
@@ -43,6 +44,7 @@ def test_the_line_of_the_cell_stands_beside_its_number_and_the_error(failed):
     )
 
 
+@pytest.mark.medium
 def test_frames_of_packages_are_counted_and_a_line_of_the_persons_own_file_is_named(
     failed, tmp_path
 ):
@@ -56,6 +58,7 @@ def test_frames_of_packages_are_counted_and_a_line_of_the_persons_own_file_is_na
     assert len(said.splitlines()) < 14
 
 
+@pytest.mark.medium
 def test_a_cell_that_is_no_python_and_the_last_error_of_a_chain_have_their_own_line(failed):
     assert "line 2:\n\n    x = = 3\n\nSyntaxError: " in failed("y = 1\nx = = 3")
     chained = "try:\n    {}['a']\nexcept KeyError as gone:\n    raise ValueError('no a') from gone"

@@ -22,6 +22,8 @@ from loopbook.project.contract import Contract, read_contract
 from loopbook.project.errors import FeatureStoreError
 from loopbook.project.paths import Project
 
+pytestmark = pytest.mark.medium
+
 ROOT = Path(__file__).parents[1]
 TABLE = read_contract(ROOT / "contract.yaml")
 START = datetime(2014, 12, 1, tzinfo=UTC)

@@ -61,6 +61,7 @@ def test_the_address_of_an_ordinary_path_is_the_path_as_it_always_was():
     assert sqlite_address(file) == f"sqlite:///{file}"
 
 
+@pytest.mark.medium
 def test_a_project_does_not_see_the_champion_of_a_neighbour_whose_name_is_its_own_decoded(line):
     """The neighbour's registry is at `a b`, and `a%20b` has none."""
     table = read_contract(line / "contract.yaml")
@@ -71,6 +72,7 @@ def test_a_project_does_not_see_the_champion_of_a_neighbour_whose_name_is_its_ow
     assert champions[encoded.root] is None
 
 
+@pytest.mark.medium
 def test_a_registry_is_made_inside_its_project_and_nowhere_else(tmp_path, monkeypatch):
     project = marked(tmp_path / MANY_SIGNS)
     monkeypatch.chdir(project.root)

@@ -34,6 +34,7 @@ def cut_short(text: str) -> list[str]:
     return re.findall(r"^  .*\.\.\.$", text, re.MULTILINE)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_help_cuts_no_line_short_and_says_what_to_type_next(words):
     text = help_of(*words)

@@ -164,6 +164,7 @@ def oracle(
     return answer
 
 
+@pytest.mark.medium
 @settings(max_examples=150)
 @given(
     versions,
@@ -186,6 +187,7 @@ def test_a_row_sees_what_was_known_at_its_moment_and_nothing_else(drawn, asked, 
         assert told == oracle(rows, row["event_ts"], row["zone"], contract)
 
 
+@pytest.mark.medium
 @settings(max_examples=60)
 @given(versions, hours, st.integers(1, 24 * 6), st.booleans())
 def test_a_pass_that_starts_later_gives_the_same_numbers(drawn, since, length, has_classes):
@@ -226,6 +228,7 @@ lasting = st.tuples(
 )
 
 
+@pytest.mark.medium
 @given(st.lists(lasting, min_size=1, max_size=30), st.randoms())
 def test_a_mean_is_the_exact_one_rounded_once_in_whichever_order_its_values_came(drawn, chance):
     """Held against fractions, where sums of floats would cancel or overflow."""

@@ -81,6 +81,7 @@ def here(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.medium
 def test_the_candidate_of_the_page_is_the_notebooks_model_and_can_be_trained_and_served(
     here, fitted
 ):

@@ -98,6 +98,7 @@ def judged(name: str, current: pl.DataFrame) -> tuple[findings.Performance, verd
     return found, verdict.judge(told, rules)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_window_like_the_reference_is_healthy_and_has_its_errors(name):
     found, said = judged(name, window(name, 900))
@@ -109,6 +110,7 @@ def test_a_window_like_the_reference_is_healthy_and_has_its_errors(name):
     findings.Performance.from_dict(found.as_dict())
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("name", "shift", "told"),
     [
@@ -154,6 +156,7 @@ def test_a_yes_that_is_expected_once_in_a_hundred_rows_and_does_not_happen_is_no
     assert i.low < 0 < i.high
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", TARGETS)
 def test_answers_are_compared_between_windows_as_people_know_them(name):
     moved = window(name, 600).with_columns(

@@ -15,6 +15,8 @@ from loopbook.project.errors import RegistryError
 from loopbook.project.paths import Project
 from loopbook.registry import code_state, environments, kept_code, reader, tracking
 
+pytestmark = pytest.mark.medium
+
 FILES = {
     "contract.yaml": "name: rents\n",
     "pipeline.yaml": "tasks: []\n",

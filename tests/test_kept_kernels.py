@@ -235,6 +235,7 @@ IN_PLACE = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("change", IN_PLACE)
 def test_a_failed_cell_that_changed_something_in_place_is_found_out(shell, change, monkeypatch):
     monkeypatch.setenv("LOOPBOOK_TEST", "0")

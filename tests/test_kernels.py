@@ -47,6 +47,7 @@ def run(code: str, **options) -> str:
     return "".join(printed).strip()
 
 
+@pytest.mark.medium
 def test_a_kernel_is_a_fork_that_has_the_packages_and_computes(nursery):
     # the first may come before the nursery is through with its imports
     wait_for(lambda: run("import sys; print('polars' in sys.modules)") == "True", "polars")
@@ -61,11 +62,13 @@ def test_a_kernel_is_a_fork_that_has_the_packages_and_computes(nursery):
     assert told == f"7 {nursery.pid}"
 
 
+@pytest.mark.medium
 def test_two_kernels_share_nothing_that_was_done_in_one(nursery):
     assert run("import polars; polars.done = 1; print(polars.done)") == "1"
     assert run("import polars; print(hasattr(polars, 'done'))") == "False"
 
 
+@pytest.mark.medium
 def test_a_kernel_has_its_own_folder_environment_and_modules_as_they_are_on_the_disk(
     nursery, tmp_path, monkeypatch
 ):
@@ -78,6 +81,7 @@ def test_a_kernel_has_its_own_folder_environment_and_modules_as_they_are_on_the_
     assert run(ask, cwd=str(tmp_path)) == f"{tmp_path} twice after it"
 
 
+@pytest.mark.medium
 def test_a_nursery_that_died_is_replaced_and_one_that_cannot_start_is_done_without(
     nursery, monkeypatch
 ):
@@ -96,6 +100,7 @@ def test_nothing_of_ours_and_nothing_with_threads_is_imported_before_a_fork():
     assert imports.packages([one, other], but={"mlflow"}) == ["polars.selectors"]
 
 
+@pytest.mark.medium
 def test_a_module_of_ours_is_imported_before_a_fork_unless_it_needs_what_may_not_be_there(tmp_path):
     code = """
     import sys
@@ -112,6 +117,7 @@ def test_a_module_of_ours_is_imported_before_a_fork_unless_it_needs_what_may_not
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("is_on", "but"), [(True, set()), (False, {"evidently"})])
 def test_what_a_knob_switches_off_is_not_imported_before_a_fork(is_on, but):
     here, monitoring = Project(ROOT), ROOT / "pipeline.monitor.yaml"

@@ -68,6 +68,7 @@ def faults(manifests: list[dict], version: str) -> list[str]:
     return found
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("version", [OLDEST, NEWEST])
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_what_each_folder_renders_keeps_kubernetes_strict_schema(folder, version):
@@ -85,6 +86,7 @@ def test_what_each_folder_renders_keeps_kubernetes_strict_schema(folder, version
     assert "readOnlyRootFileSystem" in said
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_every_pod_keeps_the_standard_restricted(folder):
     """Pod Security Standards: what the namespace enforces, so nothing of ours is refused there."""

@@ -49,6 +49,7 @@ def saved(manager, model, path=NOTEBOOK):
     asyncio.run(manager.save({key: model[key] for key in keys}, path))
 
 
+@pytest.mark.medium
 def test_an_opened_notebook_has_its_real_parameters(manager):
     """They stand in a cell of their own, right after the notebook's."""
     cells = opened(manager)["content"]["cells"]

@@ -144,6 +144,7 @@ def server() -> Iterator[HTTPServer]:
     made.server_close()
 
 
+@pytest.mark.medium
 def test_a_server_gets_each_event_with_its_key(project, server, monkeypatch):
     monkeypatch.setenv(lineage_events.URL, f"http://127.0.0.1:{server.server_port}")
     monkeypatch.setenv(lineage_events.API_KEY, "secret")
@@ -156,6 +157,7 @@ def test_a_server_gets_each_event_with_its_key(project, server, monkeypatch):
     assert event["job"]["namespace"] == "ours"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("answers", [500, None])
 def test_a_server_that_takes_no_events_is_told_of_once_and_stops_nothing(
     answers, project, server, monkeypatch, capsys

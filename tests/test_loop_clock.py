@@ -113,6 +113,7 @@ def test_the_window_stays_and_what_is_dated_otherwise_is_counted(log, tmp_path, 
     assert windows.collect(Project(tmp_path), TABLE, past, **how)[2]["otherwise"] == 3
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("most_rows", [10_000, 2000])
 def test_what_a_shadow_answered_beside_is_no_request(log, tmp_path, monkeypatch, most_rows):
     """It was counted: the window said that half of the answers were read, and costs were twice theirs."""

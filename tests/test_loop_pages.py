@@ -156,6 +156,7 @@ def test_of_one_turn_it_is_not_said_that_it_is_one_of_one(tmp_path, monkeypatch)
     assert "1 turn, the newest first." in re.sub(r"\s+", " ", text)
 
 
+@pytest.mark.medium
 def test_no_value_of_a_record_becomes_markup(tmp_path, monkeypatch):
     """Every text of every record is an element; on the page none is."""
     strange = [spoilt(turn) | {"verdict": MARKUP} for turn in turned.turns(1)]
@@ -185,6 +186,7 @@ def test_the_year_comes_first_and_what_cannot_be_read_is_left_out(tmp_path):
     assert found == [None, "concept", "storm"]
 
 
+@pytest.mark.medium
 def test_of_many_turns_some_are_shown_and_all_can_be_reached(tmp_path, monkeypatch):
     turned.keep_turns(tmp_path, turned.turns(230))
     (tmp_path / "var/loop/turns/000231.json").write_text("[]")
@@ -221,6 +223,7 @@ def test_places_are_moved_apart_in_their_order_and_stay_inside(places):
     assert not far or moved == places
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("step", [timedelta(weeks=1), timedelta(days=1), timedelta(hours=2)])
 def test_the_names_of_35_promotions_never_overlap(step):
     marks = {turned.START + k * step: ("promoted", f"promoted v{k}") for k in range(35)}

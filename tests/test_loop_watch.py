@@ -132,6 +132,7 @@ def turn(stages: Stages, day: int = 0, **knobs) -> dict:
 # -- the webhook ---------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_turns_that_failed_one_after_the_other_send_one_message_and_fewer_none(stages, outside):
     stages.breaks = LoopbookError("the lights went out")
     assert [turn(stages, day)["outcome"] for day in range(2)] == ["error", "error"]
@@ -143,6 +144,7 @@ def test_turns_that_failed_one_after_the_other_send_one_message_and_fewer_none(s
     assert heard["turn"]["turn"] == 3
 
 
+@pytest.mark.medium
 def test_a_fault_of_ours_ends_the_turn_with_a_record_and_is_counted(stages, outside):
     stages.breaks = KeyError("promoted_as_of")
     told = turn(stages, loop_alert_failures=1)
@@ -152,6 +154,7 @@ def test_a_fault_of_ours_ends_the_turn_with_a_record_and_is_counted(stages, outs
     assert len(outside.heard) == 1
 
 
+@pytest.mark.medium
 def test_a_turn_that_went_well_begins_the_count_anew(stages, outside):
     dark = LoopbookError("the lights went out")
     for day, breaks in enumerate((dark, dark, None, dark, dark)):
@@ -160,6 +163,7 @@ def test_a_turn_that_went_well_begins_the_count_anew(stages, outside):
     assert outside.heard == []
 
 
+@pytest.mark.medium
 def test_a_rollback_sends_one_message(stages, outside):
     stages.probation = "failed"
     assert turn(stages)["outcome"] == "rolled back"
@@ -169,6 +173,7 @@ def test_a_rollback_sends_one_message(stages, outside):
     assert heard["turn"]["outcome"] == "rolled back"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("is_there", [True, False])
 def test_a_promotion_that_the_service_does_not_confirm_sends_one_message(stages, outside, is_there):
     stages.level, stages.promotes = "retrain", True
@@ -181,6 +186,7 @@ def test_a_promotion_that_the_service_does_not_confirm_sends_one_message(stages,
     assert told in record["confirmed"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("level", "promotes", "outcome"),
     [("healthy", False, "nothing"), ("retrain", False, "refused"), ("retrain", True, "promoted")],
@@ -191,6 +197,7 @@ def test_what_needs_nobody_sends_nothing(stages, outside, level, promotes, outco
     assert outside.heard == []
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("level", "shadow", "knobs", "outcome"),
     [

@@ -24,6 +24,7 @@ def landings(rows: int = 400) -> pl.DataFrame:
     })  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 @pytest.mark.parametrize(
     ("wish", "target", "right"),

@@ -59,6 +59,7 @@ def few_trees(monkeypatch):
     monkeypatch.setattr(estimators, "STEP", 0.2)
 
 
+@pytest.mark.medium
 # the converter's own use of numpy and onnx, not ours
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", candidates.RECIPES)
@@ -83,6 +84,7 @@ def test_every_candidate_answers_the_same_when_exported(name, sample):
     assert found["passed"], found
 
 
+@pytest.mark.medium
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", ["baseline", "ridge"])
 def test_a_category_of_thousands_of_values_has_no_column_for_each(name, sample):
@@ -99,6 +101,7 @@ def test_a_category_of_thousands_of_values_has_no_column_for_each(name, sample):
     assert export.parity(TASK, *both, spread=TASK.spread(np.exp(y[:2000])))["passed"]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["ensemble", "with_history", "ridge"])
 def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     """MLflow reads back only what it is told to trust."""
@@ -112,6 +115,7 @@ def test_one_tree_of_each_boosting_tells_the_types_of_all(name, sample):
     assert np.isfinite(model.predict(X)).all()  # the model itself is untouched
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("height", [0, 1, 191, 193, 577, 1_000])
 def test_many_rows_by_threads_have_the_bits_of_one_call(height, sample):
     X, y = sample

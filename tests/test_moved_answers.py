@@ -195,6 +195,7 @@ def store(request, tmp_path, monkeypatch) -> Iterator[StateStore]:
     found.close()
 
 
+@pytest.mark.medium
 def test_the_newest_state_that_was_there_stands_and_of_one_instant_the_last_written(store):
     first, second = state(NUMBER), state(NUMBER, FIRST + DAY, by=1 / 3)
     again = state(NUMBER, FIRST, by=2.0)  # of an instant that has one, from more truths
@@ -236,6 +237,7 @@ def test_what_is_known_is_not_read_again_and_a_store_that_was_lost_is(store):
 # -- the service ----------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_answers_follow_the_state_of_their_instant_and_the_log_has_all_of_it(task, tmp_path):
     """Before the first state an answer is raw, and says that it has no interval."""
     store, name = store_of(tmp_path, task), table(task).name
@@ -264,6 +266,7 @@ def test_answers_follow_the_state_of_their_instant_and_the_log_has_all_of_it(tas
             assert used is None or answer["interval"] == [float(end[0]) for end in ends]
 
 
+@pytest.mark.medium
 def test_classes_have_the_set_that_holds_the_truth_where_it_is_asked_for(task, tmp_path):
     store_of(tmp_path, task).add(table(task).name, "1", state(task))
     with serving(tmp_path, Shelf(task), table(task)) as http:
@@ -314,6 +317,7 @@ def look_until(http, last: str) -> str:
     return last
 
 
+@pytest.mark.medium
 def test_two_services_on_one_store_answer_each_by_a_state_that_was_there_while_it_changes(
     tmp_path,
 ):
@@ -378,6 +382,7 @@ def test_a_store_that_lost_its_states_answers_raw_and_says_so(tmp_path, capsys):
 # -- score, the Open Inference Protocol, the page -------------------------------
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("at", [None, FIRST + DAY / 2])
 def test_a_scored_row_is_what_the_service_answers_at_its_instant(task, at, tmp_path):
     """By the states of each row's instant, or all by that of the day that is asked for."""
@@ -418,6 +423,7 @@ def test_a_scored_row_is_what_the_service_answers_at_its_instant(task, at, tmp_p
     assert np.allclose([said(task, a) for a in answers[-5:]], last[-5:].reshape(5, -1), atol=1e-4)
 
 
+@pytest.mark.medium
 def test_sets_of_classes_are_scored_on_request_only_as_json_in_text(task, tmp_path, monkeypatch):
     """A scoring without them is other work, so its parts are not taken for these."""
     monkeypatch.setattr(scoring, "connect", lambda address: Shelf(task))

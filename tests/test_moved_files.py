@@ -13,6 +13,8 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import TrackingError
 from loopbook.registry import moved_files, reader
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def moved(line, tmp_path):

@@ -163,6 +163,7 @@ def through(table: Contract, raw: pl.DataFrame) -> pl.DataFrame:
     return parted
 
 
+@pytest.mark.medium
 def test_a_feature_keeps_its_value_from_the_file_to_the_model():
     """Every accepted name at once, each a column with values of its own, and one formula each."""
     some = accepted("feature")
@@ -188,6 +189,7 @@ def test_a_feature_keeps_its_value_from_the_file_to_the_model():
         assert np.array_equal(X[:, inputs.index(name)], np.float32(values[name])), name
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", ["number", "category"])
 def test_a_feature_keeps_its_value_from_a_request_to_the_monitor(kind):
     some = accepted("feature" if kind == "number" else "category")
@@ -229,6 +231,7 @@ def test_a_feature_keeps_its_value_from_a_request_to_the_monitor(kind):
     assert columns["observed"].item() == 9.0
 
 
+@pytest.mark.medium
 def test_a_feature_keeps_its_value_in_the_reference():
     some = accepted("feature")
     number = {"type": "number", "example": 1.0, "meaning": "A number."}
@@ -243,6 +246,7 @@ def test_a_feature_keeps_its_value_in_the_reference():
     assert frozen["observed"].to_list() == rows["rent"].to_list()
 
 
+@pytest.mark.medium
 def test_a_derived_and_a_trailing_column_keep_their_names():
     derived = {n: {"formula": "size * 2", "meaning": "Twice."} for n in accepted("derived")}
     seen = {"aggregate": "max", "window_days": 9, "meaning": "Seen."}
@@ -256,6 +260,7 @@ def test_a_derived_and_a_trailing_column_keep_their_names():
         assert rows[name].to_list()[2:] == rows["rent"].to_list()[:-2], name
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("role", ["target", "key", "time", "trailing"])
 def test_a_row_goes_through_whatever_its_target_key_or_time_is_called(role):
     for name in accepted(role, sorted({*OURS, *FRAMES, *SQL, *names.OWN, "min", "class"})):
@@ -270,6 +275,7 @@ def test_a_row_goes_through_whatever_its_target_key_or_time_is_called(role):
         assert rows[table.key[0]].to_list() == [f"k{i}" for i in range(200)], name
 
 
+@pytest.mark.medium
 def test_an_alias_is_taken_in_a_request():
     for name in accepted("alias"):
         table = as_role("alias", name)

@@ -48,6 +48,7 @@ def project(tmp_path, monkeypatch) -> Project:
     return Project(tmp_path)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "saved",
     [
@@ -83,6 +84,7 @@ UNREADABLE = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("reason", "saved"), UNREADABLE.items(), ids=list(UNREADABLE))
 def test_a_notebook_that_cannot_be_read_is_one_sentence_with_its_name(project, reason, saved):
     path = project.root / "notebooks" / "a.ipynb"
@@ -127,6 +129,7 @@ WRONG_GRAPHS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("reason", "text"), WRONG_GRAPHS.items(), ids=list(WRONG_GRAPHS))
 def test_a_graph_that_cannot_be_used_is_told_by_its_files_name(project, reason, text):
     project.graph.write_text(text)
@@ -140,6 +143,7 @@ def test_a_graph_that_is_gone_is_named(project):
         graph.load_graph(project, graph=project.monitor_graph)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("text", "reason"),
     [

@@ -95,6 +95,7 @@ def pages_of(record, about) -> dict[str, str]:
     }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("page", "least"), [("overview", 12), ("drift", 12), ("performance", 12)])
 def test_every_number_of_a_page_about_a_window_is_one_of_its_record(window, page, least):
     record, about = window
@@ -167,6 +168,7 @@ def test_every_number_of_a_model_card_is_one_of_the_card_and_of_the_builds_recor
     assert shown - known(record | {"card": card, "tags": tags}) == set()
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("kind", TASKS)
 def test_every_number_of_an_answer_is_what_the_service_says(kind, tmp_path):
     """Or where an input lies among the rows of the card."""

@@ -84,6 +84,7 @@ def everything(log, **window) -> pl.DataFrame:
     return pl.concat(log.rows(**window), how="diagonal")
 
 
+@pytest.mark.medium
 def test_what_was_answered_comes_back_whole_in_its_window(log, monkeypatch):
     """Several pages, half-open windows, features by name, missing ones null."""
     monkeypatch.setattr(prediction_log, "EXPORT_ROWS", 3)

@@ -86,6 +86,7 @@ def newer(text: str, old: str, by: str) -> bytes:
 # -- new ---------------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_the_wheel_holds_each_file_of_the_template_as_it_stands_here(wheel):
     """One source of truth: the bytes of the repository, none of them twice."""
     inside = wheels.members(wheel, FOLDER)
@@ -96,6 +97,7 @@ def test_the_wheel_holds_each_file_of_the_template_as_it_stands_here(wheel):
     assert committed <= set(inside)
 
 
+@pytest.mark.medium
 def test_a_new_project_has_one_clean_commit_its_name_and_no_library_code(made):
     assert len(git(made, "log", "--oneline").splitlines()) == 1
     assert git(made, "status", "--porcelain") == b""
@@ -112,6 +114,7 @@ def _wheel_of(project: Path) -> Path:
     return path
 
 
+@pytest.mark.medium
 def test_the_lock_knows_the_hash_of_the_wheel_and_every_pin_has_one(made):
     lock = (made / "requirements.lock").read_text()
     assert f"loopbook=={wheels.version_of(_wheel_of(made))} \\\n" in lock
@@ -125,6 +128,7 @@ def test_blocks_of_this_repository_are_left_out_and_those_of_a_project_come_in()
     assert template.adapted(text) == "a\nc: 1\n\nd\n"
 
 
+@pytest.mark.medium
 def test_an_empty_project_begins_with_a_form_whose_blanks_are_named(tmp_path, wheel):
     folder = new_project(tmp_path / "flats", wheel, name="flats", example="empty")
     words = [sys.executable, "-m", "loopbook", "check"]
@@ -134,6 +138,7 @@ def test_an_empty_project_begins_with_a_form_whose_blanks_are_named(tmp_path, wh
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("folder", "proposed"),
     [("Mes Données", "mes-donnees"), ("2_b", "2-b"), ("—", "model"), ("a/", None)],
@@ -178,6 +183,7 @@ def test_an_example_that_is_not_there_is_named_with_those_that_are(tmp_path, whe
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.medium
 def test_the_wheel_packed_from_installed_files_has_the_content_of_the_first(wheel, tmp_path):
     """Where loopbook is installed and no checkout: what `loopbook new` takes from there."""
     target = tmp_path / "site"
@@ -269,6 +275,7 @@ def test_a_step_of_ones_own_between_two_of_ours_as_the_docs_show_it(project):
 # -- upgrade -----------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_a_newer_template_reaches_files_that_were_not_edited_and_joins_edits(
     project, wheel, tmp_path
 ):
@@ -306,6 +313,7 @@ def test_a_newer_template_reaches_files_that_were_not_edited_and_joins_edits(
     assert "already" in upgrade.upgrade(project, str(later), dry_run=False)[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "path", ["env.yaml", "Makefile", "notebooks/04_split.ipynb", "pipeline.yaml", ".gitignore"]
 )
@@ -326,6 +334,7 @@ def test_edits_of_one_line_on_both_sides_are_a_conflict_marked_as_git_marks_it(
     assert "1 in conflict" in told
 
 
+@pytest.mark.medium
 def test_a_file_that_the_user_renamed_gets_the_newer_lines_under_its_new_name(
     project, wheel, tmp_path
 ):
@@ -338,6 +347,7 @@ def test_a_file_that_the_user_renamed_gets_the_newer_lines_under_its_new_name(
     assert not (project / "reports/2_drift.ipynb").exists()
 
 
+@pytest.mark.medium
 def test_what_is_the_users_own_survives_an_upgrade(project, wheel, tmp_path):
     """An own page, an own route, an own candidate and an edited notebook, byte for byte."""
     shutil.copy(project / "reports/2_drift.ipynb", project / "reports/9_mine.ipynb")
@@ -353,6 +363,7 @@ def test_what_is_the_users_own_survives_an_upgrade(project, wheel, tmp_path):
     assert {path: (project / path).read_bytes() for path in own} == before
 
 
+@pytest.mark.medium
 def test_a_file_that_the_user_reformatted_keeps_both_sides(project, wheel, tmp_path):
     """Every line is another one then: what is new stands beside it, marked."""
     lines = (project / "pipeline.yaml").read_text().splitlines()
@@ -367,6 +378,7 @@ def test_a_file_that_the_user_reformatted_keeps_both_sides(project, wheel, tmp_p
     assert "<<<<<<<" in text
 
 
+@pytest.mark.medium
 def test_a_file_that_the_user_deleted_and_that_is_new_is_a_conflict_that_says_so(
     project, wheel, tmp_path
 ):
@@ -379,6 +391,7 @@ def test_a_file_that_the_user_deleted_and_that_is_new_is_a_conflict_that_says_so
     assert b"reports/2_drift.ipynb" in git(project, "diff", "--name-only", "--diff-filter=U")
 
 
+@pytest.mark.medium
 def test_a_file_that_the_user_deleted_stays_deleted_where_nothing_is_new_in_it(
     project, wheel, tmp_path
 ):
@@ -388,6 +401,7 @@ def test_a_file_that_the_user_deleted_stays_deleted_where_nothing_is_new_in_it(
     assert not (project / "Jenkinsfile").exists()
 
 
+@pytest.mark.medium
 def test_a_dry_run_says_what_would_change_and_changes_nothing(project, wheel, tmp_path):
     before = state(project)
     later = another(wheel, tmp_path, LATER, **{"notebooks__13_more.ipynb": b"{}\n"})
@@ -397,6 +411,7 @@ def test_a_dry_run_says_what_would_change_and_changes_nothing(project, wheel, tm
     assert state(project) == before
 
 
+@pytest.mark.medium
 def test_the_changelog_between_the_two_versions_is_shown(project, wheel, tmp_path):
     version = wheels.version_of(wheel)
     log = f"# Changelog\n\n## {LATER}\n\n- Bells.\n\n## {version}\n\n- Old.\n"
@@ -406,6 +421,7 @@ def test_the_changelog_between_the_two_versions_is_shown(project, wheel, tmp_pat
     assert "- Old." not in told
 
 
+@pytest.mark.medium
 def test_with_uncommitted_changes_nothing_is_merged(project, wheel, tmp_path):
     edit(project, "env.yaml", "random_seed: 7", "random_seed: 8")
     before = state(project)
@@ -421,6 +437,7 @@ def test_an_older_version_is_refused(project, wheel, tmp_path):
         upgrade.upgrade(project, str(older), dry_run=False)
 
 
+@pytest.mark.medium
 def test_a_wheel_whose_hash_is_not_the_locks_is_refused(project, wheel, tmp_path):
     """Somebody changed the vendored wheel: what the project began with is not known."""
     changed = another(wheel, tmp_path, wheels.version_of(wheel), Makefile=b"evil:\n")

@@ -77,6 +77,7 @@ def shop(rows: int = 600) -> dict[str, list]:
     }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("written", "kind", "values"),
     [
@@ -128,6 +129,7 @@ def test_a_day_that_can_be_read_in_two_ways_is_a_guess():
     assert not texts.form_of(pl.concat([column, pl.Series(["31/12/2014"])])).doubtful
 
 
+@pytest.mark.medium
 def test_a_table_with_the_dirt_of_a_spreadsheet_passes_check(tmp_path):
     proposal, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
     kinds = {header: c.kind for header, c in proposal.table.columns.items()}
@@ -146,6 +148,7 @@ def test_a_table_with_the_dirt_of_a_spreadsheet_passes_check(tmp_path):
     assert rows["Stammkunde"].null_count() == 0
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("day", "hour", "first"),
     [
@@ -235,6 +238,7 @@ def test_a_number_that_stands_for_nothing_is_told_and_read_as_missing(tmp_path):
     assert rows["depth"].null_count() == 20
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("values", "classes"),
     [(("0", "1"), ["0", "1"]), (("Ja", "Nein"), ["Ja", "Nein"]), ((False, True), ["false", "true"]), (("0.0", "1.0"), ["0", "1"])],
@@ -329,6 +333,7 @@ def test_a_column_that_is_missing_with_the_target_comes_with_it():
     assert [question.headers for question in asked] == [("end",)]
 
 
+@pytest.mark.medium
 def test_a_contract_that_somebody_wrote_is_never_overwritten_and_the_difference_is_shown(tmp_path):
     proposal, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
     assert became.is_written
@@ -341,6 +346,7 @@ def test_a_contract_that_somebody_wrote_is_never_overwritten_and_the_difference_
     assert (path.read_bytes(), (tmp_path / "env.yaml").read_bytes()) == (mine, knobs)
 
 
+@pytest.mark.medium
 def test_the_knobs_suit_the_rows_and_keep_their_comments(tmp_path):
     _, became = placed(pl.DataFrame(shop()), tmp_path, target="Preis (€)")
     knobs = read_knobs(tmp_path / "env.yaml")
@@ -363,6 +369,7 @@ def test_the_gate_asks_for_no_more_rows_than_chance_has_kept_back(tmp_path):
     assert read_knobs(here.knobs).gate_min_rows < 100
 
 
+@pytest.mark.medium
 def test_what_was_guessed_is_marked_and_what_was_named_is_not(tmp_path):
     guessed, _ = placed(pl.DataFrame(shop()), tmp_path)
     assert {"target", "event_time", "key"} <= guessed.guesses.keys()
@@ -373,6 +380,7 @@ def test_what_was_guessed_is_marked_and_what_was_named_is_not(tmp_path):
     assert "GUESSED" in (tmp_path / "contract.yaml").read_text()
 
 
+@pytest.mark.medium
 def test_three_formats_in_one_column_of_times_are_read(tmp_path):
     table = shop()
     days = [date(2023, 1, 1) + timedelta(days=i // 2) for i in range(600)]
@@ -416,6 +424,7 @@ def test_what_is_no_table_is_refused_with_what_it_is(tmp_path, name):
     assert said in str(caught.value)
 
 
+@pytest.mark.medium
 def test_a_file_that_is_not_what_its_name_says_is_read_as_what_it_is(tmp_path):
     project(tmp_path)
     pl.DataFrame(shop()).write_parquet(tmp_path / "really.csv")
@@ -459,6 +468,7 @@ def test_a_database_is_described_by_its_only_table_or_by_a_query(tmp_path):
         opened.opened(address, tmp_path)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("wishes", "said"),
     [
@@ -484,6 +494,7 @@ def test_times_that_have_not_come_are_no_event_time():
     assert "99 rows lie in the future" in why[0]
 
 
+@pytest.mark.medium
 def test_ten_thousand_categories_are_no_classes_and_no_feature(tmp_path):
     draw = random.Random(1)
     table = pl.DataFrame({
@@ -602,6 +613,7 @@ def numbers(rows: int = 300, **more: list) -> dict[str, list]:
     }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("price", ["{}", "€ {}"], ids=["as it is", "by a query"])
 @pytest.mark.parametrize("is_unique", [True, False])
 def test_a_column_without_a_header_is_left_out_since_no_contract_can_name_it(
@@ -630,6 +642,7 @@ def test_columns_that_are_made_have_names_that_the_table_has_not(tmp_path):
     assert (proposal.key.names, proposal.clock.name) == (("made_row_key",), "made_event_time")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
 def test_infinite_numbers_that_are_many_are_read_as_missing(tmp_path, name):
     wet = [float("inf") if i % 50 == 0 else float(i % 37) for i in range(300)]
@@ -677,6 +690,7 @@ def test_a_database_without_rights_says_so(tmp_path):
         opened.opened("postgresql+psycopg://nobody:secret@127.0.0.1:9/none", tmp_path)
 
 
+@pytest.mark.medium
 def test_an_address_that_answers_a_web_page_is_refused(tmp_path):
     (tmp_path / "table.csv").write_text("<!DOCTYPE html><html>Sign in</html>")
     serve = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))

@@ -13,6 +13,8 @@ from loopbook.project.errors import BuildRunning
 from loopbook.project.paths import Project
 from loopbook.records import seals
 
+pytestmark = pytest.mark.medium
+
 TWO = """
 executor: {dotted_path: loopbook.pipeline.graph.NotebookExecutor, workers: 1}
 tasks:

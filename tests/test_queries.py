@@ -99,6 +99,7 @@ def test_the_same_rows_in_another_order_are_the_same_file(place):
         assert queries.queried(of(), place / folder).read_bytes() == first, folder
 
 
+@pytest.mark.medium
 def test_another_part_another_query_and_other_null_values_are_another_source(place):
     """And the result of before goes, so that one file lies there."""
     digests, results = [source_files.source_digest(of(), place)], [queries.queried(of(), place)]
@@ -189,6 +190,7 @@ ELSEWHERE = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("query", ELSEWHERE)
 def test_a_query_reads_nothing_but_its_parts(place, query):
     (place / "secret.csv").write_text("a\n1\n")
@@ -238,6 +240,7 @@ USABLE = [
 ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("query", USABLE)
 def test_sql_of_every_kind_over_the_parts_is_usable(place, query):
     assert pl.read_parquet(queries.queried(of(query), place)).height == 3
@@ -278,6 +281,7 @@ CHANGING = [
 ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("what", CHANGING)
 def test_what_differs_at_another_time_is_refused(place, what):
     with pytest.raises(SourceError, match=r"gives another answer each time, so the same rows"):
@@ -314,6 +318,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("query", FAULTS)
 def test_a_query_that_is_wrong_says_what_is_there_and_what_to_do(place, query):
     with pytest.raises(SourceError) as caught:

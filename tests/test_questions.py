@@ -113,6 +113,7 @@ def typed(folder: Path, *keys: bytes) -> tuple[int, str]:
     return running.wait(60), shown
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("key", [b"\x04", INTERRUPT], ids=["end of input", "interrupt"])
 def test_a_person_who_leaves_a_question_finds_nothing_written(tmp_path, key):
     project(tmp_path)
@@ -123,6 +124,7 @@ def test_a_person_who_leaves_a_question_finds_nothing_written(tmp_path, key):
     assert (tmp_path / "contract.yaml").read_bytes() == form
 
 
+@pytest.mark.medium
 def test_answers_in_a_terminal_become_the_contract(tmp_path):
     project(tmp_path)
     rides().write_csv(tmp_path / "t.csv")
@@ -134,6 +136,7 @@ def test_answers_in_a_terminal_become_the_contract(tmp_path):
     assert "GUESSED: targets are often" not in text
 
 
+@pytest.mark.medium
 def test_without_a_terminal_it_is_said_what_to_give(tmp_path):
     project(tmp_path)
     rides().write_csv(tmp_path / "t.csv")
@@ -152,6 +155,7 @@ def test_a_table_that_is_refused_leaves_no_project_behind(tmp_path):
     assert not (tmp_path / "mine").exists()
 
 
+@pytest.mark.medium
 def test_a_project_is_made_of_an_address(tmp_path, capsys):
     (tmp_path / "web").mkdir()
     rides().write_csv(tmp_path / "web/t.csv")

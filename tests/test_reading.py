@@ -86,6 +86,7 @@ def test_of_a_query_with_one_name_twice_each_name_is_looked_at_once():
 FLAT = st.dictionaries(st.text(max_size=4), st.text(max_size=9) | st.integers(0, 9), max_size=5)
 
 
+@pytest.mark.medium
 @given(st.dictionaries(st.text(max_size=4), FLAT | st.lists(FLAT, max_size=3), max_size=4))
 def test_what_stands_once_is_read_as_it_stands(content):
     """In whatever spacing, with colons and quotes in names and texts."""

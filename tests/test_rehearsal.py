@@ -98,6 +98,7 @@ def test_a_gate_that_will_never_open_is_told(told):
 ROWS = pl.col("id").cast(pl.Int32)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("change", "said"),
     [

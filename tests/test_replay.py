@@ -551,6 +551,7 @@ def test_features_are_made_anew_before_the_shortest_window_is_over(windows, days
     assert replay_lane.renewed_every(contract) == timedelta(days=days)
 
 
+@pytest.mark.medium
 def test_a_lane_that_does_not_end_is_killed_with_all_that_it_started():
     lane = subprocess.Popen(
         [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True
@@ -562,6 +563,7 @@ def test_a_lane_that_does_not_end_is_killed_with_all_that_it_started():
     lane.stdout.close()
 
 
+@pytest.mark.medium
 def test_a_killed_lane_that_a_busy_machine_does_not_bury_at_once_is_no_error(monkeypatch):
     lane = subprocess.Popen(
         [sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE, text=True, start_new_session=True

@@ -47,6 +47,7 @@ def keys(address: str) -> set[bytes]:
     return set(redis.Redis.from_url(address).keys())
 
 
+@pytest.mark.medium
 def test_a_project_begins_with_what_another_ones_stores_hold_and_leaves_theirs_alone(servers):
     first, loop = project(servers, "first"), project(servers, "loop")
     servers.make(first)
@@ -72,6 +73,7 @@ def test_a_project_begins_with_what_another_ones_stores_hold_and_leaves_theirs_a
         assert log.execute("SELECT to_regclass('answers')").fetchone() == (None,)
 
 
+@pytest.mark.medium
 def test_the_next_replay_drops_the_stores_of_projects_that_are_gone_and_no_others(servers):
     log, features = servers.addresses[LOG], servers.addresses[FEATURES]
     before = databases(log), keys(features)
@@ -94,6 +96,7 @@ def test_the_next_replay_drops_the_stores_of_projects_that_are_gone_and_no_other
     assert keys(features) >= before[1]
 
 
+@pytest.mark.medium
 def test_the_first_versions_own_logs_are_beside_that_of_the_loop(servers, monkeypatch):
     loop = Project(project(servers, "loop"))
     before = databases(servers.addresses[LOG])
@@ -121,6 +124,7 @@ def test_a_user_who_may_make_no_database_is_told_what_allows_it(
         servers.make(tmp_path / "year-month-servers/loop")
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("variables", "sentence"),
     [

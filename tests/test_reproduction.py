@@ -23,6 +23,8 @@ from loopbook.provenance.compared import DIFFERENT, EQUAL, IDENTICAL
 from loopbook.provenance.reproduction import IMPOSSIBLE, How
 from loopbook.registry import environments, reader
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture(scope="session")
 def kept(tmp_path_factory) -> Path:

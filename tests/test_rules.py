@@ -84,6 +84,7 @@ def faults(row: dict) -> set[tuple[str, str]]:
     return wrong
 
 
+@pytest.mark.medium
 @given(st.lists(ROW, min_size=1, max_size=12))
 def test_a_row_is_refused_at_one_door_when_it_is_at_the_other(rows):
     """Training lists the broken rules, served rows are set aside: the same rows, by one oracle."""

@@ -33,6 +33,7 @@ def score(folder, task, source, target, about=None):
     return pl.read_parquet(done.path) if target.endswith(".parquet") else pl.read_csv(done.path)
 
 
+@pytest.mark.medium
 def test_a_scored_file_has_the_answers_of_the_service_and_a_column_a_class(task, tmp_path):
     """As Parquet and as CSV, whatever signs are in a class's name; the rows stay as they were."""
     given = rows(task, count=50, seed=5).select(ASKED)

@@ -15,6 +15,8 @@ from loopbook.data.prediction_log import connect
 from loopbook.project import clock, contract, paths
 from loopbook.records import windows as window_records
 
+pytestmark = pytest.mark.medium
+
 START, END = datetime(2015, 3, 2, tzinfo=UTC), datetime(2015, 3, 9, tzinfo=UTC)
 LATER = END + timedelta(days=7)
 

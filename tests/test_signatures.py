@@ -271,6 +271,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("says", REFUSED)
 def test_an_unsigned_or_altered_champion_is_refused_and_the_old_one_goes_on(
     says, signed, project, key

@@ -44,6 +44,7 @@ def without_dvc(monkeypatch):
     monkeypatch.setitem(sys.modules, "dvc", None)
 
 
+@pytest.mark.medium
 def test_a_team_pushes_and_pulls_the_same_bytes_with_dvcs_own_commands(tmp_path, dvc):
     """Two machines, one local remote; what crosses is the pointer that the run keeps."""
     here, there = tmp_path / "here/snapshots", tmp_path / "there/snapshots"
@@ -59,6 +60,7 @@ def test_a_team_pushes_and_pulls_the_same_bytes_with_dvcs_own_commands(tmp_path,
     assert hashlib.sha256(path.read_bytes()).hexdigest() == made.sha256
 
 
+@pytest.mark.medium
 def test_a_remote_that_gives_another_file_is_found_out(tmp_path, dvc):
     here = tmp_path / "snapshots"
     made = snapshots.write_snapshot(rows(10), here, None, now=NOW)
@@ -71,6 +73,7 @@ def test_a_remote_that_gives_another_file_is_found_out(tmp_path, dvc):
         dataset_versions.restore(here, made.sha256, pointer)
 
 
+@pytest.mark.medium
 def test_pruning_deletes_only_what_nothing_uses_and_its_place_on_the_disk(tmp_path, dvc):
     made = [
         snapshots.write_snapshot(rows(n), tmp_path, None, now=NOW + timedelta(days=n))

@@ -212,6 +212,7 @@ def web(tmp_path):
         server.shutdown()
 
 
+@pytest.mark.medium
 def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_landed(
     tmp_path, web
 ):
@@ -233,6 +234,7 @@ def test_a_url_is_sent_again_only_when_it_changed_and_a_failure_keeps_what_was_l
     assert same(read(tmp_path, **where))
 
 
+@pytest.mark.medium
 def test_a_query_over_a_url_reads_what_was_landed_and_follows_its_changes(tmp_path, web):
     """Another query brings nothing again; a part that is a URL lies beside the others."""
     folder, address, sent = web
@@ -253,6 +255,7 @@ def test_a_query_over_a_url_reads_what_was_landed_and_follows_its_changes(tmp_pa
     assert same(read(tmp_path, parts=parts, query=query))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("page", "told"),
     [
@@ -376,6 +379,7 @@ HEADERS = [
 ]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("name", ["size", "price", "id", "day", "sea"])
 def test_any_header_can_be_a_column(tmp_path, name, header):

@@ -65,6 +65,7 @@ def same(ours: dict[str, tasks.Task], dag) -> None:
         assert (task.notebook, task.products) == (ours[name].notebook, ours[name].products)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("name", ["graph", "monitor_graph"])
 def test_the_plan_of_a_graph_here_is_what_ploomber_resolves(name):
     here = Project(ROOT)
@@ -122,6 +123,7 @@ def two(tmp_path, monkeypatch) -> Project:
     return here
 
 
+@pytest.mark.medium
 def test_a_task_runs_alone_as_in_a_build_and_ploomber_is_not_imported(two):
     code = (
         "import sys; sys.modules['ploomber'] = None\n"
@@ -139,6 +141,7 @@ def test_a_task_runs_alone_as_in_a_build_and_ploomber_is_not_imported(two):
     assert graph.stale_tasks(two) == ["first", "last"]  # Ploomber takes nothing on trust
 
 
+@pytest.mark.medium
 def test_a_task_that_fails_is_told_in_one_block_and_leaves_no_seal(two):
     task_runs.run(two, "first", {"random_seed": "8"})
     with pytest.raises(BuildFailed) as failed:

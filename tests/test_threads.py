@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 from small_house import ROOT, environment
 
 DERIVE = """
@@ -23,6 +24,7 @@ list(ThreadPoolExecutor(4).map(many, range(4)))
 """
 
 
+@pytest.mark.medium
 def test_formulas_can_be_computed_by_several_threads():
     words = [sys.executable, "-c", DERIVE]
     done = subprocess.run(words, cwd=ROOT, env=environment(ROOT), capture_output=True, text=True)

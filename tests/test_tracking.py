@@ -26,6 +26,7 @@ SNAPSHOT = Snapshot("0" * 64, "/none", 1, 1, None, None, None, "2015-03-01", "")
 TRAIN = "notebooks/05_train.ipynb"
 
 
+@pytest.mark.medium
 def test_of_two_runs_that_log_one_dataset_at_one_moment_both_have_it(tmp_path, monkeypatch):
     """The second inserts it after the first has looked, and before the first inserts it."""
     project = Project(tmp_path)
@@ -96,6 +97,7 @@ KNOWN = (200, json.dumps({"experiment": {"experiment_id": "3"}}))
 UNKNOWN = (404, json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST"}))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     ("answers", "reason"),
     [
@@ -114,6 +116,7 @@ def test_what_is_no_tracking_server_or_gives_no_rights_is_told_before_a_build(an
     assert f"MLFLOW_TRACKING_URI {address}: {reason}, so nothing was run" in str(told.value)
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(("known", "writes"), [(UNKNOWN, "create"), (KNOWN, "update")])
 def test_a_tracking_server_is_asked_for_the_right_to_write(known, writes):
     with server(known, (200, "{}")) as (address, asked):
@@ -176,6 +179,7 @@ def stamps(project: Project) -> set[str]:
     return {path.name.split(".")[1] for path in (project.var / "build").rglob(".*.metadata")}
 
 
+@pytest.mark.medium
 def test_what_was_logged_to_a_registry_that_is_gone_is_logged_again(decided, line, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", decided.environment()["MLFLOW_TRACKING_URI"])
     contract = digests.read_contract(line / "contract.yaml")

@@ -56,6 +56,7 @@ def alone(kind: str, value) -> object:
         return REFUSED
 
 
+@pytest.mark.medium
 @given(st.sampled_from(list(TABLE.features)), st.lists(TEXTS, min_size=1, max_size=20))
 @example("integer", ["9007199254740991", "9007199254740992", "1_0", "1e3", "-0", "3.0", "3.7"])
 @example("number", ["infinity", "+inf", "nan", "NaN", "1e400", "-.5", "5.", "0x1", "1e", "１"])
@@ -66,6 +67,7 @@ def test_a_text_means_the_same_in_a_table_and_alone(kind, texts):
     assert in_a_table(kind, column) == [alone(kind, text) for text in texts]
 
 
+@pytest.mark.medium
 @given(
     st.sampled_from(list(TABLE.features)),
     st.lists(st.floats() | st.integers(-(2**54), 2**54).map(float), min_size=1, max_size=9),
@@ -114,6 +116,7 @@ TIMES = st.builds(
 )
 
 
+@pytest.mark.medium
 @given(st.lists(TIMES, min_size=1, max_size=12))
 @example(["2024-01-01 09:30:00.25+01", "2024-07-01 10:30:00+02", "2024-01-01 10:30"])
 @example(["2024-01-01", "2024-01-01T10:30"])

@@ -121,12 +121,14 @@ def square_metres(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.with_columns(pl.when(other).then(size * 0.0929).otherwise(size))
 
 
+@pytest.mark.medium
 def test_nothing_changed_is_healthy(world):
     found = world.judge(world.window(world.fresh[:1500]))
     assert found.level == "healthy", found.reasons
     assert "has not grown beyond the margin since promotion" in found.sentence
 
 
+@pytest.mark.medium
 def test_more_expensive_neighbourhoods_without_more_error_are_watched(world):
     level = dict(world.reference.group_by("zipcode").agg(pl.col("observed").median()).iter_rows())
     ranked = world.fresh.with_columns(
@@ -137,6 +139,7 @@ def test_more_expensive_neighbourhoods_without_more_error_are_watched(world):
     assert "moved: distance" in found.reasons[0]
 
 
+@pytest.mark.medium
 def test_prices_up_by_15_per_cent_call_for_retraining(world):
     found = world.judge(world.window(dearer(world.fresh[:1500])))
     assert found.level == "retrain", found.reasons
@@ -144,6 +147,7 @@ def test_prices_up_by_15_per_cent_call_for_retraining(world):
     assert "the error has grown by" in found.reasons[1]
 
 
+@pytest.mark.medium
 def test_square_metres_from_one_source_ask_for_a_person_and_never_retrain(world):
     for rows in (world.fresh[:1500], dearer(world.fresh[:1500])):
         found = world.judge(world.window(square_metres(rows)))
@@ -152,6 +156,7 @@ def test_square_metres_from_one_source_ask_for_a_person_and_never_retrain(world)
         assert "square metres for square feet" in found.reasons[0]
 
 
+@pytest.mark.medium
 def test_an_emptied_column_asks_for_a_person(world):
     emptied = world.fresh[:1500].with_columns(pl.lit(None, pl.Float64).alias("grade"))
     found = world.judge(world.window(emptied))
@@ -159,11 +164,13 @@ def test_an_emptied_column_asks_for_a_person(world):
     assert "grade is missing in 100.0 %" in " ".join(found.reasons)
 
 
+@pytest.mark.medium
 def test_infinities_count_as_missing(world):
     rows = world.window(world.fresh[:600]).with_columns(pl.lit(np.inf).alias("sqft_lot"))
     assert "sqft_lot is missing in 100.0 %" in world.judge(rows).reasons[0]
 
 
+@pytest.mark.medium
 def test_prices_in_thousands_are_broken_ground_truth_and_no_reason_to_retrain(world):
     thousands = world.fresh[:1500].with_columns(pl.col("observed") / 1000)
     found = world.judge(world.window(thousands))
@@ -171,6 +178,7 @@ def test_prices_in_thousands_are_broken_ground_truth_and_no_reason_to_retrain(wo
     assert "thousands for ones" in found.reasons[0]
 
 
+@pytest.mark.medium
 def test_too_little_ground_truth_is_watched_and_never_healthy(world):
     rows = world.window(dearer(world.fresh[:1500])).with_row_index("place")
     few = rows.with_columns(is_judged=pl.col("place") < 120).drop("place")
@@ -179,6 +187,7 @@ def test_too_little_ground_truth_is_watched_and_never_healthy(world):
     assert "too little ground truth: 120 answers have it, 200 are needed" in found.reasons[0]
 
 
+@pytest.mark.medium
 def test_late_ground_truth_is_watched_however_bad_the_part_that_is_there(world):
     rows = world.window(dearer(world.fresh[:1500])).with_row_index("place")
     known = pl.when(pl.col("place") < 400).then(pl.col("observed"))
@@ -187,12 +196,14 @@ def test_late_ground_truth_is_watched_however_bad_the_part_that_is_there(world):
     assert "ground truth is late: 400 of 1,500" in found.reasons[0]
 
 
+@pytest.mark.medium
 def test_in_the_cool_down_a_champion_is_given_time(world):
     found = world.judge(world.window(dearer(world.fresh[:1500])), age=5)
     assert found.level == "watch"
     assert "serves for 5 days, and for 14 it is given time" in found.reasons[0]
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("rows", [1, 2, 12])
 def test_a_tiny_window_is_watched_and_nothing_else_is_said_of_its_inputs(world, rows):
     """Also when every field but one was left out, as a first try with curl does."""
@@ -205,6 +216,7 @@ def test_a_tiny_window_is_watched_and_nothing_else_is_said_of_its_inputs(world, 
         assert not [reason for reason in found.reasons if "grade" in reason or "moved" in reason]
 
 
+@pytest.mark.medium
 def test_a_new_category_is_told_and_many_ask_for_a_person(world):
     place = pl.int_range(pl.len()) % 100
     for share, level in ((4, "watch"), (60, "investigate")):
@@ -216,6 +228,7 @@ def test_a_new_category_is_told_and_many_ask_for_a_person(world):
         )
 
 
+@pytest.mark.medium
 def test_answers_that_are_all_the_same_ask_for_a_person(world):
     rows = world.window(world.fresh[:600]).with_columns(answer=pl.lit(450_000.0))
     assert "all 600 answers are 450,000" in world.judge(rows).reasons[0]
@@ -261,6 +274,7 @@ def test_whatever_the_numbers_the_order_of_the_reasons_holds(window):
     assert better.level != "retrain"
 
 
+@pytest.mark.medium
 def test_a_sensitive_feature_is_not_sliced_by(world):
     rows = world.window(world.fresh[:600]).drop("grade")
     found = findings.performance.by_slice(rows, TABLE, Confidence(0.95, 200, 1), least_rows=20)
@@ -336,6 +350,7 @@ class Store:
         return self.file
 
 
+@pytest.mark.medium
 def test_a_reference_that_is_missing_or_was_changed_is_told_with_its_remedy(world):
     rows = world.reference.select(*INPUTS, "observed", PART).rename({"observed": "price"})
     kept = reference.freeze(rows, np.ones(rows.height), TABLE, seed=1)

@@ -38,6 +38,8 @@ from loopbook.records import seals, turns
 from loopbook.registry import calibration, champions, tracking
 from loopbook.registry.service_files import DIGEST_TAGS
 
+pytestmark = pytest.mark.medium
+
 
 @pytest.fixture
 def project(everything, tmp_path) -> Iterator[Project]:

@@ -195,6 +195,7 @@ BROKEN = {
 }  # fmt: skip
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("what", BROKEN)
 def test_a_broken_version_is_refused_with_its_reason_and_the_old_one_goes_on(what, shelf, serving):
     """Of every kind, registered with the right digests: nothing ends the watcher."""
@@ -437,6 +438,7 @@ def test_a_log_that_is_locked_while_the_alias_moves_delays_the_version_and_ends_
     assert answering(serving) == "2"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize(
     "error", [RuntimeError("x"), RegistryError("x"), MemoryError(), KeyError(1)]
 )
@@ -570,6 +572,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("what", ANSWERS)
 def test_a_registry_that_answers_something_else_is_named_and_survived(what, serving):
     """A proxy's page, another service, a broken one: a sentence, and no exception of a parser."""

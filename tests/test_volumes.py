@@ -59,6 +59,7 @@ def test_a_port_that_is_none_is_refused(monkeypatch, text):
         command._set_port()
 
 
+@pytest.mark.medium
 def test_a_command_whose_package_is_missing_says_where_to_run_it(tmp_path):
     """With the contract of an example whose source is a query."""
     example = ROOT / "examples" / "penguins"

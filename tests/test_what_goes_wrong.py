@@ -26,6 +26,8 @@ from loopbook.records.roles import CHAMPION
 from loopbook.registry import residuals, state_store
 from loopbook.registry.reader import RESIDUALS
 
+pytestmark = pytest.mark.medium
+
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 A_DAY = 12  # rows
 SPREAD = 11.0  # of the residuals of a version of `small_classes`, estimated below

@@ -88,6 +88,7 @@ def wheres(found) -> str:
     return "; ".join(f.where for f in found.findings if not f.where.startswith("small-"))
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("task", TASKS)
 def test_an_answer_comes_out_again_to_the_bit_with_its_state(task, tmp_path):
     shelf = Shelf(task)
@@ -144,6 +145,7 @@ TAMPERED = {
 }
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("what", TAMPERED)
 def test_what_was_changed_in_the_log_is_found_and_named(what, tmp_path):
     shelf = Shelf(NUMBER)
@@ -190,6 +192,7 @@ def test_a_graph_or_a_card_that_was_changed_answers_nothing_and_is_named(file, t
 # -- facts ----------------------------------------------------------------------
 
 
+@pytest.mark.medium
 def test_features_of_earlier_rows_come_out_of_the_facts_that_the_store_knew(tmp_path):
     """The store was filled two days before the row: what became known since is no part of it."""
     folder = with_rows(tmp_path / "house")
@@ -209,6 +212,7 @@ def test_features_of_earlier_rows_come_out_of_the_facts_that_the_store_knew(tmp_
     assert fact["known_ts"] == fact["event_ts"] + timedelta(days=1)
 
 
+@pytest.mark.medium
 def test_a_fact_that_was_changed_in_the_source_is_named_with_both_values(tmp_path):
     folder = with_rows(tmp_path / "house")
     filled(folder, MORNING)
@@ -225,6 +229,7 @@ def test_a_fact_that_was_changed_in_the_source_is_named_with_both_values(tmp_pat
     assert float(finding.found) > float(finding.expected)
 
 
+@pytest.mark.medium
 def test_ground_truth_that_came_back_is_a_fact_too(tmp_path):
     """A served row whose truth became known moves the features of later rows, and is found again."""
     folder = with_rows(tmp_path / "house")
@@ -407,6 +412,7 @@ def test_it_is_computed_by_the_version_of_then_and_not_by_the_champion_of_now(tm
     assert (found.verdict, found.lineage.version) == (IDENTICAL, "1")
 
 
+@pytest.mark.medium
 def test_where_the_facts_are_too_many_the_store_stands_for_them_until_it_is_filled_again(
     tmp_path, monkeypatch
 ):

@@ -81,6 +81,7 @@ def silent_address():
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
+@pytest.mark.medium
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "10.0.0.5", "http://127.0.0.1:9", "here"])
 def test_an_address_without_a_scheduler_is_told_with_what_was_expected(address, monkeypatch):
     monkeypatch.setattr(workers, "WAIT_S", 0.5)
@@ -93,6 +94,7 @@ def test_an_address_without_a_scheduler_is_told_with_what_was_expected(address, 
     assert "tcp://10.0.0.5:8786" in str(told.value)
 
 
+@pytest.mark.medium
 def test_a_server_that_is_no_scheduler_is_not_waited_for(silent_address, monkeypatch):
     monkeypatch.setattr(workers, "WAIT_S", 0.5)
     with pytest.raises(WorkersError, match="no Dask scheduler answered"):
@@ -252,6 +254,7 @@ def test_a_search_finds_the_same_on_workers_also_of_a_class_of_the_projects_own(
     assert len({trial.loss for trial in here.trials}) == 6
 
 
+@pytest.mark.medium
 def test_entities_in_groups_give_the_points_of_all_of_them_at_once(tmp_path):
     """Without Dask: every group of entities computed by itself, in another order."""
 
