@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from loopbook.cli.printed import Json, only_json, report
+from loopbook.cli.printed import Json, only_json, report, say
 from loopbook.project import paths, waits
 
 File = Annotated[
@@ -44,7 +44,7 @@ def restore(
 
     with waits.waiting("restore"):
         done = restoring.look(path) if check else restoring.restore(paths.current(), path)
-    print("\n".join(done))
+    say(*done)
 
 
 COMMANDS = {

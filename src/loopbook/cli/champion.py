@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, say
 from loopbook.project import paths, waits
 
 Reason = Annotated[
@@ -41,7 +41,8 @@ def _calibrated(as_of: str | None) -> None:
     here = paths.current()
     contract, moment = read_contract(here.contract), parse_instant(as_of) if as_of else None
     rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
-    print("\n".join(calibration.told(here, contract, rule, moment)))
+    waits.at("making the calibration states")
+    say(*calibration.told(here, contract, rule, moment))
 
 
 def _as_of(text: str) -> str | None:
@@ -69,15 +70,19 @@ def promote(
     rolls back if the new champion does worse.
     """
     from loopbook.project.clock import utc_now
-    from loopbook.registry import champions
 
-    client, name = _registry()
     entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    promoted = champions.promote_by_hand(client, name, version, **entry)
-    print(f"{promoted.label} is the champion; a running service follows within seconds.")
-    print("It is on probation: the loop rolls it back if it does worse than the one before.")
-    _calibrated(entry["as_of"])
-    print("Undo: loopbook rollback --reason WHY   Who served when: loopbook champion")
+    with waits.waiting("promote"):  # its imports take seconds
+        from loopbook.registry import champions
+
+        client, name = _registry()
+        promoted = champions.promote_by_hand(client, name, version, **entry)
+        say(
+            f"{promoted.label} is the champion; a running service follows within seconds.",
+            "It is on probation: the loop rolls it back if it does worse than the one before.",
+        )
+        _calibrated(entry["as_of"])
+    say("Undo: loopbook rollback --reason WHY", "Who served when: loopbook champion")
 
 
 def rollback(reason: Reason, as_of: Moment = "") -> None:
@@ -87,15 +92,19 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
     loopbook promote VERSION --reason WHY
     """
     from loopbook.project.clock import utc_now
-    from loopbook.registry import champions
 
-    client, name = _registry()
     entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
-    barred, back = champions.roll_back(client, name, **entry)
-    print(
-        f"{back.label} serves again; {barred.label} is barred until somebody promotes it by hand."
-    )
-    _calibrated(entry["as_of"])
+    with waits.waiting("rollback"):  # its imports take seconds
+        from loopbook.registry import champions
+
+        client, name = _registry()
+        barred, back = champions.roll_back(client, name, **entry)
+        say(
+            f"{back.label} serves again; {barred.label} is barred until somebody promotes it by "
+            "hand."
+        )
+        _calibrated(entry["as_of"])
+    say("Who served when: loopbook champion")
 
 
 def champion(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loopbook.cli.printed import fitted
+from loopbook.cli.printed import say
 from loopbook.pipeline import graph
 from loopbook.project import waits
 from loopbook.project.counts import counted
@@ -77,6 +77,6 @@ def check(project: Project, changes: Mapping[str, str], *, with_table: bool) -> 
         for sentence in sentinel.rehearsed(found.table, table):
             found.leaks.append(sentence)
     except LoopbookError:
-        print("\n".join(part for line in found.table_lines() for part in fitted(line)))
+        say(*found.table_lines())
         raise
     return found

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import fitted
+from loopbook.cli.printed import say
 from loopbook.project import paths, waits
 
 
@@ -47,10 +47,10 @@ def dossier(
         kept = dossiers.keep(sources, version, dossier_page.page, now=utc_now())
     if sign and not kept.signer:
         raise SignatureError(f"{kept.version.label}: was not signed: {kept.why_unsigned}")
-    print("\n".join(fitted(kept.sentence)))
+    say(kept.sentence)
     if into:
         for path in _written(sources.registry, kept, Path(into)):
-            print(f"Wrote {path}.")
+            say(f"Wrote {path}.")
 
 
 def _written(registry, kept, folder: Path) -> list[Path]:

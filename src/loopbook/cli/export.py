@@ -10,6 +10,7 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.loop import Changes, changes_of
+from loopbook.cli.printed import say
 from loopbook.project import paths
 from loopbook.project.counts import counted
 
@@ -44,7 +45,7 @@ def plan(
         from loopbook.pipeline import task_inputs
 
         written = task_inputs.write(paths.current(), Path(into), changes_of(changes))
-        print(f"Wrote {counted(len(written), 'file')} to {into}.")
+        say(f"Wrote {counted(len(written), 'file')} to {into}.")
         return
     resolved = tasks.plan(paths.current(), changes_of(changes))
     if not task:
@@ -103,10 +104,10 @@ def export(
     here = paths.current()
     chosen = known.engine_of(engine)
     for path in chosen.write(plans.plan_of(here), Path(to) if to else here.root / chosen.folder):
-        print(f"Wrote {path}.")
+        say(f"Wrote {path}.")
     if chosen.lacks:
-        print(chosen.lacks)
-    print(f"Next: {chosen.following}")
+        say(chosen.lacks)
+    say(f"Next: {chosen.following}")
 
 
 COMMANDS = {

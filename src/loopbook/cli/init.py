@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from loopbook.project.paths import Project
     from loopbook.proposal.placing import Placed
     from loopbook.proposal.proposals import Proposal
+from loopbook.cli.printed import say
+from loopbook.project import waits
 from loopbook.project.counts import counted
 from loopbook.proposal.wishes import Wishes
 
@@ -86,17 +88,21 @@ def looked_at(source: str, root: "Path", options: Options) -> "Proposal":
     """The proposal for a source by what a person typed; refuses before anything is written."""
     from loopbook.project import clock
     from loopbook.project.errors import SourceError
-    from loopbook.proposal import opened
-    from loopbook.proposal.columns import read_table
-    from loopbook.proposal.proposals import proposed
 
     if not options.yes and not sys.stdin.isatty():
         raise SourceError(
             "loopbook init asks what it cannot know, and there is no terminal to ask in. Type it in "
             "one, or take the proposals: --yes"
         )
-    table = read_table(opened.opened(source, root, query=options.query))
-    return proposed(table, options.wishes(), now=clock.utc_now())
+    with waits.waiting("init"):  # its imports take seconds
+        from loopbook.proposal import opened
+        from loopbook.proposal.columns import read_table
+        from loopbook.proposal.proposals import proposed
+
+        waits.at("reading the table")
+        table = read_table(opened.opened(source, root, query=options.query))
+        waits.at("looking at its columns")
+        return proposed(table, options.wishes(), now=clock.utc_now())
 
 
 def describe(
@@ -128,29 +134,31 @@ def _asked(wishes: "Wishes", propose: "Propose") -> "Wishes":
     try:
         return asked(wishes, propose)
     except (typer.Abort, EOFError, KeyboardInterrupt):
-        print(
-            "\nNothing was written. Ask again with the same command, or take the proposals: --yes"
+        say(
+            "",
+            "Nothing was written. Ask again with the same command, or take the proposals: --yes",
         )
         raise typer.Exit(1) from None
 
 
 def _told(project: "Project", placed: "Placed", build: str) -> None:
     if not placed.is_written:
-        print("contract.yaml is there and stays as it is. The proposal differs so:\n")
-        print("\n".join(placed.difference) or "in nothing.")
-        print("\nNext: take over what you want, then loopbook check")
+        say("contract.yaml is there and stays as it is. The proposal differs so:", "")
+        print("\n".join(placed.difference) or "in nothing.")  # lines to copy, never broken
+        say("", "Next: take over what you want, then loopbook check")
         return
     guessed = project.contract.read_text(encoding="utf-8").count("# GUESSED")
-    print(
-        f"\nWrote {project.contract.name}; {counted(guessed, 'line is', 'lines are')} marked GUESSED. Read it."
+    say(
+        "",
+        f"Wrote {project.contract.name}; {counted(guessed, 'line is', 'lines are')} marked GUESSED. Read it.",
     )
     if placed.knobs:
-        print("Set in env.yaml: " + ", ".join(placed.knobs))
-    print("\n".join(placed.check))
+        say("Set in env.yaml: " + ", ".join(placed.knobs))
+    say(*placed.check)
     if placed.is_sound:
-        print(f"Next: {build}")
+        say(f"Next: {build}")
     else:
-        print(
+        say(
             "The build would stop with this. Correct contract.yaml or the table, then: loopbook check"
         )
         raise typer.Exit(1)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, only_json, report
+from loopbook.cli.printed import Json, only_json, report, say
 from loopbook.project import paths, waits
 from loopbook.project.counts import counted
 
@@ -91,14 +91,14 @@ def loop(
         report(record, lambda: ["", *_summary(record)], as_json=as_json)
         raise typer.Exit(EXIT_CODES[record["outcome"]])
     minutes = interval or read_knobs(here.knobs, knobs).loop_interval_minutes
-    print(
+    say(
         f"A turn every {counted(minutes, 'minute')}, and when somebody asks for one. Ctrl-C ends it."
     )
     loops.run(
         here,
         interval_s=minutes * 60,
         changes=knobs,
-        told=lambda record: print("\n".join(["", *_summary(record)]), flush=True),
+        told=lambda record: say("", *_summary(record)),
     )
 
 
@@ -184,9 +184,10 @@ def replay(  # noqa: PLR0913 - the options of a command
 
     An interrupted replay goes on when the same command is typed again.
     """
-    from loopbook.loop import replay as replay_module
     from loopbook.project.knobs import read_moment
 
+    with waits.waiting("replay"):  # the import takes seconds
+        from loopbook.loop import replay as replay_module
     options = replay_module.Options(
         scenario=scenario or None,
         step=step,

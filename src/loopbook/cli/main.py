@@ -24,12 +24,13 @@ from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
-from loopbook.cli.printed import Json, as_text, fitted, only_json, report
+from loopbook.cli.printed import Json, as_text, only_json, report, say
+from loopbook.cli.usage import App
 from loopbook.project import paths, volumes, waits
 from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
 
-app = typer.Typer(
+app = App(
     help="Turn notebooks into a pipeline that trains, serves, monitors and retrains a model.",
     epilog="Begin: loopbook check, then loopbook build. Options of a command: "
     "loopbook COMMAND --help",
@@ -74,9 +75,9 @@ def check(
     The table is read, validated and split as a build would, so that what the
     build would stop with is said here. A URL or a database is asked as well.
     """
-    from loopbook.cli import checked
+    with only_json(as_json), waits.waiting("check"):  # its imports take seconds
+        from loopbook.cli import checked
 
-    with only_json(as_json), waits.waiting("check"):
         found = checked.check(paths.current(), changes_of(changes), with_table=not without_table)
     report(found.as_json(), found.lines, as_json=as_json)
 
@@ -173,16 +174,17 @@ def picture(
 
     with replacing(Path(path)) as target:
         target.write_text(draw(tasks.plan(paths.current())), encoding="utf-8")
-    print(f"Wrote {path}.")
+    say(f"Wrote {path}.")
 
 
 @app.command(epilog="Next: what the last line says, such as make build")
 def status(as_json: Json = False) -> None:
     """Show what serves, its age, the last gate, what is stale and why."""
+    here = paths.current()
     with waits.waiting("status"):  # what it imports takes most of the time
         from loopbook.cli import status as status_module
 
-        told = status_module.look(paths.current())
+        told = status_module.look(here)
     report(told, lambda: status_module.lines(told), as_json=as_json)
 
 
@@ -207,8 +209,7 @@ app.add_typer(quarantine_commands.quarantine_app, name="quarantine", invoke_with
 
 def _complain(text: str) -> None:
     """A message on stderr, below an empty line, in the width of a terminal."""
-    lines = (part for line in text.splitlines() for part in fitted(line, sys.stderr))
-    print("\n" + "\n".join(lines), file=sys.stderr)
+    say("", *text.splitlines(), stream=sys.stderr)
 
 
 def main() -> None:

@@ -19,15 +19,26 @@ import typer
 UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stays one line
 LEAST_WIDTH = 60
 LABEL = 12  # columns before what a label is for
+LEAST_TEXT = 30  # columns in which a text still reads well
+LEAST_LAST = 16  # and those of a table's last column
+GAP = 3  # columns between two of a table
 LABELLED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # a label, before the text that it is for
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 def report(record: Any, lines: Callable[[], Iterable[str]], *, as_json: bool) -> None:
     """Print a record as JSON, or the lines that tell it to a person."""
-    print(
-        as_text(record) if as_json else "\n".join(part for line in lines() for part in fitted(line))
-    )
+    if as_json:
+        print(as_text(record))
+    else:
+        say(*lines())
+
+
+def say(*lines: str, stream: TextIO | None = None) -> None:
+    """Print lines for people, each in the width of the terminal; without a stream on stdout."""
+    single = [one for line in lines for one in line.splitlines() or [""]]
+    parts = [part for line in single for part in fitted(line, stream)]
+    print("\n".join(parts), file=stream, flush=True)
 
 
 def fitted(line: str, stream: TextIO | None = None) -> list[str]:
@@ -76,17 +87,17 @@ def labelled(label: str, text: str, hanging: int = 0) -> list[str]:
     `hanging` is how many columns further in the lines after the first begin.
     """
     whole = f"{label:<{LABEL - 1}} {text}"
-    if not sys.stdout.isatty():
-        return whole.splitlines() or [whole]
     parts = whole.splitlines() or [whole]
-    indent = " " * (LABEL + hanging)
+    if not sys.stdout.isatty():
+        return parts
+    place = LABEL + hanging
+    if width() - place < LEAST_TEXT:
+        place = LABEL + 2  # below its label
+    options = {"break_on_hyphens": False, "break_long_words": False}
     return [
         line
         for part in parts
-        for line in textwrap.wrap(
-            part, width(), subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
-        )
-        or [""]
+        for line in textwrap.wrap(part, width(), subsequent_indent=" " * place, **options) or [""]
     ]
 
 
@@ -100,6 +111,9 @@ def table(
 ) -> list[str]:
     """Rows under their names: on a terminal the last column breaks between words to fit.
 
+    Where the other columns leave too little for it, each row is told below the one
+    before, a line for each of its cells: no cell is cut.
+
     Parameters
     ----------
     names : sequence of str
@@ -107,21 +121,49 @@ def table(
     numbers : iterable of int
         The places of columns that stand at the right.
     """
+    from loopbook.pages.formats import in_terminal
+
+    cells = [["\n".join(map(in_terminal, str(v).split("\n"))) for v in row] for row in rows]
+    *fixed, last = (_columns_of(column) for column in zip(names, *cells, strict=True))
+    least = sum(fixed) + GAP * len(fixed) + min(last, LEAST_LAST)
+    return (
+        _grid(names, cells, set(numbers)) if least <= width() else _one_below_another(names, cells)
+    )
+
+
+def _columns_of(texts: Iterable[str]) -> int:
+    return max(len(line) for text in texts for line in text.split("\n"))
+
+
+def _grid(names: Sequence[str], rows: Iterable[Sequence[str]], right: set[int]) -> list[str]:
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from loopbook.pages.formats import in_terminal
-
-    shown, right = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False), set(numbers)
+    shown = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for place, name in enumerate(names):
         is_last = place == len(names) - 1
         justify = "right" if place in right else "left"
         shown.add_column(name, overflow="fold", no_wrap=not is_last, justify=justify)
     for row in rows:
-        cells = ["\n".join(in_terminal(line) for line in str(v).split("\n")) for v in row]
-        shown.add_row(*map(Text, cells))
+        shown.add_row(*map(Text, row))
     written = io.StringIO()
     Console(file=written, width=width(), color_system=None, highlight=False).print(shown)
     return [line.rstrip() for line in written.getvalue().splitlines()]
+
+
+def _one_below_another(names: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Rows with an empty line between them; where a name and its cell have lines, each has its own."""
+    hanging = max(map(_columns_of, zip(names))) + 2
+    options = {"subsequent_indent": " " * hanging, "break_on_hyphens": False}
+    lines: list[str] = []
+    for row in rows:
+        lines += [""] if lines else []
+        for name, cell in zip(names, row, strict=True):
+            labels, texts = name.split("\n"), cell.split("\n")
+            if len(labels) != len(texts):
+                labels, texts = [", ".join(labels)], [", ".join(texts)]
+            for label, text in zip(labels, texts, strict=True):
+                lines += textwrap.wrap(f"{label:<{hanging}}{text}", width(), **options)
+    return lines

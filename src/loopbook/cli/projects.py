@@ -10,6 +10,8 @@ from typing import Annotated
 import typer
 
 from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, describe, looked_at
+from loopbook.cli.printed import say
+from loopbook.project import paths, waits
 
 
 def new(  # noqa: PLR0913, PLR0917 - the options of a command
@@ -21,7 +23,9 @@ def new(  # noqa: PLR0913, PLR0917 - the options of a command
             help="Begin with the contract and data of bikes, flights, houses or penguins.",
         ),
     ] = "empty",
-    name: Annotated[str, typer.Option(help="The model's name; else the folder's.")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The model's name; else the folder's.")
+    ] = "",
     source: Annotated[
         str, typer.Option("--from", metavar="SOURCE", help="Describe this table: loopbook init.")
     ] = "",
@@ -39,10 +43,10 @@ def new(  # noqa: PLR0913, PLR0917 - the options of a command
         from_table(folder, source, name, Options(target, time, entity, key, query, yes))
         return
     made = make_project(folder, name=name or folder.absolute().name, example=example)
-    print(f"{made}: a project with a git history of one commit.")
-    fill = "\n  edit contract.yaml  it says what your table is" if example == "empty" else ""
-    there = shlex.quote(str(folder))
-    print(f"Next:\n  cd {there}{fill}\n  make build          its environment, then a champion")
+    say(f"{made}: a project with a git history of one commit.")
+    fill = ["  edit contract.yaml  it says what your table is"] if example == "empty" else []
+    build = "  make build          its environment, then a champion"
+    say("Next:", f"  cd {shlex.quote(str(folder))}", *fill, build)
 
 
 def from_table(folder: Path, source: str, name: str, options: Options) -> None:
@@ -57,7 +61,7 @@ def from_table(folder: Path, source: str, name: str, options: Options) -> None:
     with tempfile.TemporaryDirectory() as spare:
         proposal = looked_at(place, Path(spare), options)
         made = make_project(folder, name=name or folder.absolute().name, example="empty")
-        print(f"{made}: a project with a git history of one commit.")
+        say(f"{made}: a project with a git history of one commit.")
         describe(Project(made), proposal, options, f"cd {shlex.quote(str(folder))} && make build")
 
 
@@ -70,10 +74,11 @@ def upgrade(
     ] = False,
 ) -> None:
     """Merge a newer loopbook's files into this project."""
-    from loopbook.project import paths
     from loopbook.project.upgrade import upgrade as merge
 
-    print("\n".join(merge(paths.current().root, to, dry_run=dry_run)))
+    with waits.waiting("upgrade"):
+        told = merge(paths.current().root, to, dry_run=dry_run)
+    say(*told)
 
 
 COMMANDS = {

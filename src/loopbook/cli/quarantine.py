@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, say
+from loopbook.cli.usage import App
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 from loopbook.project.counts import counted
@@ -23,7 +24,7 @@ LISTED = 50
 EMPTY = (
     "No row is set aside. A row that breaks a rule of the contract is kept here, with its reason."
 )
-quarantine_app = typer.Typer(
+quarantine_app = App(
     help="List, show, release or drop rows that were set aside.",
     epilog="Begin: loopbook quarantine",
 )
@@ -80,11 +81,11 @@ def release(ids: Ids, reason: Reason = "") -> None:
     entries = _decide(ids, RELEASED, reason)
     truths = [entry.row for entry in entries if entry.row.origin == FEEDBACK]
     _let_in(truths)
-    print(
+    say(
         f"{counted(len(entries), 'row is', 'rows are')} released, and used from the next build on: loopbook build"
     )
     if truths:
-        print("Ground truth is in the prediction log now, for monitoring: loopbook monitor")
+        say("Ground truth is in the prediction log now, for monitoring: loopbook monitor")
 
 
 @quarantine_app.command(epilog="Taken back by: loopbook quarantine release ID")
@@ -93,7 +94,7 @@ def drop(ids: Ids, reason: Reason = "") -> None:
     from loopbook.data.quarantine import DROPPED
 
     entries = _decide(ids, DROPPED, reason)
-    print(
+    say(
         f"{counted(len(entries), 'row is', 'rows are')} dropped, and left out of every build from now on."
     )
 

@@ -5,13 +5,14 @@ It decides words and exit codes, as `cli` does for the rest.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, say
 from loopbook.project import paths, waits
 
 if TYPE_CHECKING:
@@ -54,15 +55,12 @@ def reproduce(
     """
     import sys
 
-    from loopbook.provenance import compared, reproduction
+    here = paths.current()
+    with waits.waiting(f"reproduce v{version.removeprefix('v')}"):  # its imports take seconds
+        from loopbook.provenance import compared, reproduction
 
-    how = reproduction.How(into, quick, env)
-
-    def tell(line: str) -> None:
-        print(line, file=sys.stderr if as_json else sys.stdout, flush=True)
-
-    with waits.waiting(f"reproduce v{version}"):
-        done = reproduction.reproduce(paths.current(), version, how, tell)
+        tell = partial(say, stream=sys.stderr if as_json else None)
+        done = reproduction.reproduce(here, version, reproduction.How(into, quick, env), tell)
     report(done.as_json(), lambda: lines(done), as_json=as_json)
     codes = {compared.EQUAL: EQUAL, compared.DIFFERENT: DIFFERENT}
     codes |= {reproduction.IMPOSSIBLE: IMPOSSIBLE}

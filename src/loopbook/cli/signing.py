@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, say
 from loopbook.project import paths
 
 
@@ -39,13 +39,13 @@ def sign(
     about = {"now": utc_now(), "by": who()}
     if create:
         signer = signatures.create(here, name, **about)
-        print(f"Key {signer.id} signs the versions of {name}: {signatures.key_file(name)}")
-        print("Keep a copy of that file, and show it to nobody. Commit signers.yaml.")
+        say(f"Key {signer.id} signs the versions of {name}: {signatures.key_file(name)}")
+        say("Keep a copy of that file, and show it to nobody. Commit signers.yaml.")
         return
     if rotate:
         old, new = signatures.rotate(here, name, **about)
-        print(f"Key {new.id} signs from now on, in the place of {old.id}.")
-        print(f"What {old.id} signed stays valid until you remove it from signers.yaml.")
+        say(f"Key {new.id} signs from now on, in the place of {old.id}.")
+        say(f"What {old.id} signed stays valid until you remove it from signers.yaml.")
         return
     told = record(here, name)
     report(told, lambda: described(told), as_json=as_json)

@@ -10,11 +10,12 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.loop import Scheduler
-from loopbook.cli.printed import Json, report, table
+from loopbook.cli.printed import Json, report, say, table
 from loopbook.cli.signing import sign
+from loopbook.cli.usage import App
 from loopbook.project import paths, waits
 
-keys_app = typer.Typer(
+keys_app = App(
     help="API keys of the service; the key that signs versions.",
     epilog="Begin: loopbook keys create OWNER, or loopbook keys sign --create",
 )
@@ -39,7 +40,7 @@ def create(
     secret, key = store.create(owner, frozenset(scope or ["predict", "feedback"]))
     print(secret)  # alone on stdout, so that a shell can put it into a file
     scopes = ", ".join(sorted(key.scopes))
-    print(f"Key {key.id} of {owner} ({scopes}). It is not shown again.", file=sys.stderr)
+    say(f"Key {key.id} of {owner} ({scopes}). It is not shown again.", stream=sys.stderr)
 
 
 @keys_app.command(name="list", epilog="Revoke one: loopbook keys revoke ID")
@@ -72,10 +73,10 @@ def revoke(
     from loopbook.serving import api_keys
 
     api_keys.connect(paths.current()).revoke(key_id)
-    print(f"Key {key_id} is revoked; a running service knows within two seconds.")
+    say(f"Key {key_id} is revoked; a running service knows within two seconds.")
 
 
-log_app = typer.Typer(
+log_app = App(
     help="Export or prune the prediction log.",
     epilog="Begin: loopbook log export FILE",
 )
@@ -94,7 +95,9 @@ def export(
     """Write the log and its ground truth to a Parquet file."""
     from loopbook.cli import log_files
 
-    print("\n".join(log_files.export(paths.current(), path, since, until)))
+    with waits.waiting("export"):
+        told = log_files.export(paths.current(), path, since, until)
+    say(*told)
 
 
 @log_app.command(name="prune", epilog="Keep a copy first: loopbook log export FILE")
@@ -107,14 +110,16 @@ def prune_log(
     """Delete old answers and the ground truth that was for them."""
     from loopbook.cli import log_files
 
-    print("\n".join(log_files.prune(paths.current(), older_than)))
+    with waits.waiting("prune"):
+        told = log_files.prune(paths.current(), older_than)
+    say(*told)
 
 
-features_app = typer.Typer(
+features_app = App(
     help="Fill the feature store, or show an entity's features.",
     epilog="Begin: loopbook features materialize",
 )
-snapshots_app = typer.Typer(
+snapshots_app = App(
     help="List, prune or restore snapshots of the training data.",
     epilog="Begin: loopbook snapshots",
 )
@@ -151,7 +156,7 @@ def materialize(
             done = feature_table.materialize(here, as_of, **how)
         waits.at("making the calibration states")
         states = calibration.made(here, contract, rule, moment)
-    print("\n".join([*done, *calibration.lines(states)]))
+    say(*done, *calibration.lines(states))
 
 
 @features_app.command(epilog="Out of date? loopbook features materialize")
@@ -179,18 +184,21 @@ def snapshots(context: typer.Context, as_json: Json = False) -> None:
     that use them.
     """
     if context.invoked_subcommand is None:
-        from loopbook.cli import snapshot_uses
+        with waits.waiting("snapshots"):  # its imports take seconds
+            from loopbook.cli import snapshot_uses
 
-        told = snapshot_uses.record(paths.current())
+            told = snapshot_uses.record(paths.current())
         report({"snapshots": told}, lambda: snapshot_uses.lines(told), as_json=as_json)
 
 
 @snapshots_app.command(epilog="See them first: loopbook snapshots")
 def prune() -> None:
     """Delete the snapshots that no version and no build uses."""
-    from loopbook.cli import snapshot_uses
+    with waits.waiting("snapshots prune"):  # its imports take seconds
+        from loopbook.cli import snapshot_uses
 
-    print("\n".join(snapshot_uses.prune(paths.current())))
+        told = snapshot_uses.prune(paths.current())
+    say(*told)
 
 
 @snapshots_app.command(epilog="Next: loopbook snapshots")
@@ -205,6 +213,8 @@ def restore(
     ],
 ) -> None:
     """Fetch a version's snapshot from the team's DVC remote."""
-    from loopbook.cli import snapshot_uses
+    with waits.waiting("snapshots restore"):  # its imports take seconds
+        from loopbook.cli import snapshot_uses
 
-    print("\n".join(snapshot_uses.restore(paths.current(), snapshot)))
+        told = snapshot_uses.restore(paths.current(), snapshot)
+    say(*told)

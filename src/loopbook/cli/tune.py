@@ -44,37 +44,48 @@ def tune(
     that teach and compared on validation; no test row is seen. The best become a
     function of candidates.py, which a build and the gate treat like any other.
     """
-    from loopbook.models import search_spaces, tuned_candidates, tuning
-    from loopbook.models.task import task_of
-    from loopbook.project import clock, workers
-    from loopbook.project.contract import read_contract
-    from loopbook.project.files import write_json
-    from loopbook.project.knobs import read_knobs
-
-    here = paths.current()
-    knobs = read_knobs(here.knobs, changes_of(changes))
-    contract = read_contract(here.contract)
-    space = search_spaces.space_of(candidate, here)
-    tuned_candidates.place_of(candidate, here)
     waiting = waits.waiting(f"tune {candidate}")
-    with only_json(as_json), waiting, workers.connected(scheduler or None) as client:
-        _refuse_old_rows(here, changes_of(changes))
-        rows = tuning.rows_of_build(here, contract)
-        how = tuning.How(trials, knobs.random_seed)
-        found = tuning.search(candidate, contract, rows, space, how, client)
-    write_json(here.var / "tune" / f"{candidate}.json", found.as_json())
-    name = None
-    if found.best is not None:
-        name = tuned_candidates.write(found, f"{clock.utc_now():%Y-%m-%d}", here)
+    with only_json(as_json), waiting:  # its imports take seconds
+        found, name = _tuned(candidate, trials, scheduler, changes_of(changes))
     following = [
         f"candidates.py has {name} now.",
         f"Next: add {name} at the end of names in pipeline.yaml, then loopbook build",
     ]
 
     def told() -> list[str]:
-        return [*lines(found, task_of(contract)), *(following if name else [])]
+        from loopbook.models.task import task_of
+        from loopbook.project.contract import read_contract
+
+        task = task_of(read_contract(paths.current().contract))
+        return [*lines(found, task), *(following if name else [])]
 
     report(found.as_json() | {"written": name}, told, as_json=as_json)
+
+
+def _tuned(
+    candidate: str, trials: int, scheduler: str, changes: dict[str, str]
+) -> tuple[Search, str | None]:
+    """What a search found, and the name of the candidate that was written, if one was."""
+    from loopbook.models import search_spaces, tuned_candidates, tuning
+    from loopbook.project import clock, workers
+    from loopbook.project.contract import read_contract
+    from loopbook.project.files import write_json
+    from loopbook.project.knobs import read_knobs
+
+    here = paths.current()
+    knobs = read_knobs(here.knobs, changes)
+    contract = read_contract(here.contract)
+    space = search_spaces.space_of(candidate, here)
+    tuned_candidates.place_of(candidate, here)
+    with workers.connected(scheduler or None) as client:
+        _refuse_old_rows(here, changes)
+        rows = tuning.rows_of_build(here, contract)
+        how = tuning.How(trials, knobs.random_seed)
+        found = tuning.search(candidate, contract, rows, space, how, client)
+    write_json(here.var / "tune" / f"{candidate}.json", found.as_json())
+    if found.best is None:
+        return found, None
+    return found, tuned_candidates.write(found, f"{clock.utc_now():%Y-%m-%d}", here)
 
 
 def _refuse_old_rows(here: paths.Project, changes: dict) -> None:

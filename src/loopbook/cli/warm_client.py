@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loopbook.cli.printed import say
 from loopbook.pipeline import settings
 from loopbook.project.paths import find_root
 
@@ -59,7 +60,7 @@ def _wait(line: socket.socket, pid: int) -> int:
     with _signals_go_to(pid):
         answer = receive(line)
     if answer is None:
-        print("\nThe build was killed. Type the same command again.", file=sys.stderr)
+        say("", "The build was killed. Type the same command again.", stream=sys.stderr)
         return KILLED
     return answer["status"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, say
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths, waits
 
@@ -22,9 +22,7 @@ if TYPE_CHECKING:
 
 WIDEST = 40
 DIFFERENT = 3  # the exit code where something is missing or was changed
-Id = Annotated[
-    str, typer.Argument(metavar="[ID]", help="The prediction_id of an answer of the log.")
-]
+Id = Annotated[str, typer.Argument(metavar="ID", help="The prediction_id of an answer of the log.")]
 Number = Annotated[
     str,
     typer.Option(
@@ -80,7 +78,7 @@ def why(
             target.write_text(page.page(told), encoding="utf-8")
     report(told.record, lambda: lines(told), as_json=as_json)
     if html and not as_json:
-        print(f"Wrote {html}.")
+        say(f"Wrote {html}.")
     if not told.is_well:
         raise typer.Exit(DIFFERENT)
 

@@ -1,0 +1,125 @@
+"""What a person sees who types a command: it fits the terminal, waits visibly, and is usage as the README has it."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+from small_house import ROOT
+from test_help import COMMANDS, help_of
+
+from loopbook.cli import printed
+
+CLI = ROOT / "src/loopbook/cli"
+NAMES = ("snapshot", "rows", "MB", "first event\nlast event", "used by")
+ROW = ("6854bf3c1305", "21,611", "0.6", "2014-05-02\n2015-05-15", "v1, the build in var/build")
+
+
+@pytest.fixture
+def terminal(monkeypatch):
+    """A terminal of so many columns."""
+
+    def of(columns: int) -> None:
+        monkeypatch.setenv("COLUMNS", str(columns))
+        monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+
+    return of
+
+
+def test_a_table_that_is_wider_than_the_terminal_cuts_no_cell_and_no_row(terminal):
+    terminal(60)
+    names, row = ("made (UTC)", *NAMES), ("2026-11-27 13:52", *ROW)
+    lines = printed.table(names, [row, row], numbers=(2, 3))
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 60
+    assert all(text.count(part) == 2 for part in ("21,611", "2015-05-15", "v1, the build"))
+    assert re.search(r"^first event +2014-05-02\nlast event +2015-05-15$", text, re.MULTILINE)
+
+
+def test_a_text_breaks_in_its_column_and_below_its_label_where_that_is_too_narrow(terminal):
+    terminal(60)
+    told = f"{'split':<28}  notebooks/03_build_features.ipynb has changed; code has changed"
+    lines = printed.labelled("stale", told, hanging=30)
+    assert max(map(len, lines)) <= 60
+    assert all(line.startswith(" " * printed.LABEL) for line in lines[1:])
+    assert [part for line in lines for part in printed.fitted(line)] == lines
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_usage_is_written_as_in_the_readme(words):
+    usage = help_of(*words).partition("\n\n")[0]
+    assert not re.search(r"[{}<>]|\[\[|\.\.\.\.", usage)
+    assert not re.search(r"^  \S+.* <[a-z,]+>", help_of(*words), re.MULTILINE)
+
+
+def test_the_readme_names_the_arguments_that_the_help_names():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for words in COMMANDS:
+        usage = help_of(*words).partition("\n\n")[0].replace("[OPTIONS]", "").split()
+        arguments = usage[2 + len(words) :]  # after "Usage:" and the program
+        if arguments and "COMMAND" not in arguments:
+            typed = f"`loopbook {' '.join((*words, *arguments))}"
+            assert typed in readme or typed.replace("[", "").replace("]", "") in readme, typed
+
+
+GUARD = """
+import contextlib, io, json, sys
+from loopbook.cli import main as cli
+from loopbook.project import waits
+
+HEAVY = {"mlflow", "sklearn", "ploomber", "onnxruntime", "pandas", "evidently", "scipy", "dask"}
+class Stopped(BaseException): pass
+class Guard:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in HEAVY:
+            raise Stopped(name if waits._current.get() is None else "")
+sys.meta_path.insert(0, Guard())
+silent = {}
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["loopbook", *words]
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            cli.main()
+        except Stopped as stopped:
+            if str(stopped):
+                silent[" ".join(words)] = str(stopped)
+        except SystemExit:
+            pass
+print(json.dumps(silent))
+"""
+SLOW_TO_IMPORT = [
+    ["build"], ["check"], ["monitor"], ["status"], ["champion"], ["history"], ["verify"],
+    ["promote", "1", "--reason", "x"], ["rollback", "--reason", "x"],
+    ["snapshots"], ["snapshots", "prune"], ["snapshots", "restore", "0"],
+    ["tune", "ridge"], ["reproduce", "1"], ["diff", "1", "2"], ["why", "--version", "1"],
+    ["dossier", "1"], ["features", "materialize"], ["replay", "concept"], ["loop", "--once"],
+]  # fmt: skip
+
+
+def test_a_command_says_that_it_works_before_it_imports_for_seconds():
+    done = subprocess.run(
+        [sys.executable, "-c", GUARD, json.dumps(SLOW_TO_IMPORT)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout) == {}
+
+
+def test_what_a_command_prints_is_fitted_to_the_terminal():
+    """Only `printed` writes to people; elsewhere `print` has what nothing may break."""
+    printing = {
+        path.name
+        for path in sorted(CLI.glob("*.py"))
+        if path.name != "printed.py"
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "print"
+    }
+    assert printing == {
+        "differences.py",  # JSON and Markdown
+        "export.py",  # JSON
+        "init.py",  # lines of contract.yaml, to be copied
+        "main.py",  # JSON
+        "stores.py",  # a key
+        "warm.py",  # names for the process that asked
+    }
