@@ -202,7 +202,7 @@ def pages() -> dict[str, str]:
         "navigation": window_pages.navigation("drift", [MARKUP]),
         "nothing": window_pages.nothing(MARKUP, MARKUP, title=MARKUP),
         "no_champion": version_pages.no_champion(version, {}),
-        "overview": window_pages.overview(window(), [(MARKUP, MARKUP, MARKUP)], figures),
+        "overview": window_pages.overview(window(), [(MARKUP,) * 4], figures),
         "drift": window_pages.drift(window(), figures, f"<p>{MARKUP}</p>", str),
         "performance": window_pages.performance(window(), figures),
         "candidates": candidate_pages.candidates({"number": MARKUP}, decision()),
@@ -397,6 +397,27 @@ def test_an_answer_is_a_mark_in_its_interval_which_is_told_with_its_level():
     assert "interval" not in without.split("</style>")[-1]
     narrow = window_pages.HowSure(interval=(5.0, 5.0))
     assert '<i style="left:' not in window_pages.answer(5.0, "t", explanation, {}, [], narrow)
+
+
+def test_a_contribution_has_a_bar_on_the_side_of_its_sign_as_long_as_it_is_large():
+    parts = [
+        {"feature": name, "value": value, "contribution": contribution}
+        for name, value, contribution in (
+            ("size", 7.0, 4.0),
+            ("zone", "east", -1.0),
+            ("age", 3, 0.0),
+        )
+    ]
+    explanation = {"base": 1.0, "contributions": parts}
+    page = window_pages.answer(4.0, "target", explanation, {}, [])
+    bars = re.findall(r'<i style="left: ([\d.]+)%; width: ([\d.]+)%">', page)
+    assert [(float(left), float(width)) for left, width in bars] == [
+        (50, 50),
+        (37.5, 12.5),
+        (50, 0),
+    ]
+    for value in (7, "east", 3):
+        assert f"<td>{value}</td>" in page  # of different units, so they need no common right edge
 
 
 def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():

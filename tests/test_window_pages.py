@@ -91,6 +91,16 @@ def test_of_a_window_without_requests_no_list_of_what_is_not_known_stands():
     assert "When was it wrong?" not in text(window_pages.performance(empty, {}))
 
 
+def test_what_happened_is_a_list_whose_reasons_wrap_on_a_phone():
+    happened = [("2025-02-03 00:00", "2025-02-04 08:30", "v2 promoted", "better than v1")]
+    happened.append(("2025-01-06 00:00", "", "v3 refused", "worse than v2"))
+    page = window_pages.overview(record(), happened, {})
+    assert "<table" not in page
+    shown = text(page)
+    assert "as of 2025-02-03 00:00 done at 2025-02-04 08:30 v2 promoted better than v1" in shown
+    assert "as of 2025-01-06 00:00 v3 refused" in shown
+
+
 def test_a_column_is_told_by_what_was_judged_of_it():
     columns = [
         {"column": name, "distance": 0.1234, "threshold": 0.1, "is_judged": judged}

@@ -74,8 +74,6 @@ def happenings(
 ) -> list[tuple[str, str, str, str]]:
     """Verdicts, promotions and refusals, the newest first: as of, done at, what, why.
 
-    Instants stand in one line, as amounts do.
-
     Of equal verdicts in a row the first is shown. When a version was refused, its tags do not say.
     """
     events, last = [], None
@@ -92,7 +90,7 @@ def happenings(
         events.append((when, version.get("promoted_at"), f"v{version['number']} {what}", why))
     events.sort(key=lambda event: event[0], reverse=True)
     return [
-        (Amount(instant(of)), Amount(instant(done_at) if done_at else ""), what, why)
+        (instant(of), instant(done_at) if done_at else "", what, why)
         for of, done_at, what, why in events[:most]
     ]
 
@@ -247,21 +245,24 @@ def answer(
     """
     sure = sure or HowSure()
     probabilities = sure.probabilities
+    parts = explanation["contributions"]
+    largest = max((abs(part["contribution"]) for part in parts), default=0.0)
     contributions = [
-        (
-            part["feature"],
-            asked(part["value"]),
-            _signed(part["contribution"]),
-            places.get(part["feature"], ""),
-        )
-        for part in explanation["contributions"]
+        {
+            "input": part["feature"],
+            "value": asked(part["value"]),
+            "contribution": _signed(part["contribution"]),
+            "bar": _bar(part["contribution"], largest),
+            "place": places.get(part["feature"], ""),
+        }
+        for part in parts
     ]
     return render(
         "answer",
         target=target,
         answer=value,
         base=float(explanation["base"]),
-        total=explanation["base"] + sum(p["contribution"] for p in explanation["contributions"]),
+        total=explanation["base"] + sum(part["contribution"] for part in parts),
         unit=explanation.get("unit", ""),
         bars=_most_probable(probabilities),
         sure=sure,
@@ -275,6 +276,12 @@ def answer(
 def _signed(contribution: float) -> Amount:
     """A contribution in three significant digits; none at all has no sign."""
     return Amount(amount(contribution, signed=contribution != 0))
+
+
+def _bar(contribution: float, largest: float) -> tuple[float, float]:
+    """Where a bar begins and how long it is, in per cent of its cell, whose middle is none at all."""
+    length = 50 * abs(contribution) / (largest or 1)
+    return (50 if contribution >= 0 else 50 - length), length
 
 
 def _mark(value: float | str, interval: Sequence[float] | None) -> float | None:
