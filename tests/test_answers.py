@@ -400,7 +400,7 @@ def test_the_page_that_asks_a_version_shows_its_answer_and_every_probability(tas
     assert target.classes is None or said[1] in target.classes
     assert "add up to the difference" in shown.value
     assert f">{size.description}</td>" in shown.value  # as its slider is called
-    rule = "yes is answered from a probability of 20.0 % on" in shown.value
+    rule = "yes is answered where its probability is 20.0 % or more" in shown.value
     assert rule == (task == YES_OR_NO)
 
 

@@ -47,7 +47,7 @@ def text(page: str) -> str:
 def test_a_sentence_says_why_a_candidate_was_chosen_and_how_sure_that_is(low, told):
     record = decision(behind={"forest": asdict(Interval(0.25, low, 0.45, 100))})
     said = candidate_pages.why(record)
-    assert said.startswith("ridge was chosen of 3 candidates: its mean absolute error")
+    assert said.startswith("ridge was chosen from 3 candidates: its mean absolute error")
     assert "next was forest, " + TASK.measure.said_change(0.25) in said
     assert said.endswith(told)
 
@@ -103,7 +103,7 @@ def test_where_the_baseline_erred_less_the_sentence_says_so():
     ]
     told = decision(ranked=ranked, challenger={"candidate": "linear"})
     assert candidate_pages.why(told) == (
-        "linear was chosen of 2 candidates: its mean absolute error on the validation window was "
+        "linear was chosen from 2 candidates: its mean absolute error on the validation window was "
         "2.50 kg (the baseline had less there, 1.50 kg, and is what the gate holds it against). "
         "No other candidate that could serve ran beside the baseline."
     )

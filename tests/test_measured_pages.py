@@ -73,6 +73,13 @@ def test_a_bias_names_the_class_that_it_is_of():
     assert "-1.00 points change of the bias" in page
 
 
+def test_an_error_that_is_no_log_has_the_targets_unit_beside_one_that_is():
+    found = {"n": 9.0, "absolute_log_error": 0.1, "mae": 7.5, "rmse": 12.0}
+    record = of(PRICES, window() | {"metrics": found})
+    page = text(window_pages.performance(record, {}, "USD"))
+    assert "mean absolute error 7.50 USD root of the mean squared error 12.0 USD" in page
+
+
 def test_recall_and_precision_stand_a_class_a_row():
     found = {"n": 9.0, "log_loss": 0.5, "recall_a": 0.25, "recall_b": 1.0, "precision_b": 0.5}
     assert metrics.by_class(found) == [("a", "25.0 %", "–"), ("b", "100.0 %", "50.0 %")]
@@ -129,7 +136,7 @@ def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
     record = of(MINUTES, decision())
     page = text(candidate_pages.candidates({"number": "1"}, record))
     assert "Change of the mean absolute error, with its interval" in page
-    assert "+0.100 minutes +0 minutes +0.200 minutes 5" in page
+    assert "+0.100 minutes 0 minutes +0.200 minutes 5" in page
     shown = text(version_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
     assert "Rise of the mean absolute error when one feature is shuffled" in shown
     assert INTERVAL["mean"] == 0.1
@@ -151,7 +158,7 @@ def test_a_card_says_which_classes_there_are_and_when_yes_is_said():
         in page
     )
     assert "and 88 more" in about({"classes": [str(n) for n in range(100)]})
-    assert "When does it say yes?" not in about({"unit": "USD"}, decision=None)
+    assert "When does it answer" not in about({"unit": "USD"}, decision=None)
 
 
 def test_a_table_without_a_time_has_no_unknown_days():
@@ -250,7 +257,7 @@ def test_a_turn_and_a_replay_are_told_in_their_measure():
         assert told in page, told
     replay = text(replay_pages.replay(of(LATE, turned.result()), None))
     assert "never retrain: error never retrain: bias, %" not in replay
-    assert "2014-10 900 0.131 +0" in replay
+    assert "2014-10 900 0.131 0" in replay
     assert "The error is the log loss. Bias of the probability below 0" in replay
 
 

@@ -375,7 +375,7 @@ def test_the_page_reads_well_without_a_model_without_a_champion_and_without_a_wi
     assert "A model was made, and none serves: not better than the baseline." in refused
     assert "should choose: collect more rows" in refused
     serves = text(start.Known(TABLE, Loop(1440), champion={"number": "2"}, now=NOW))
-    assert "Version 2 serves, and nobody has looked yet whether it is well." in serves
+    assert "Version 2 serves, and nobody has checked yet whether it is well." in serves
     assert "make monitor" in serves
 
 

@@ -72,6 +72,8 @@ def test_a_stale_task_has_its_reason_and_the_page_says_what_to_type():
         page(task("split", DONE), task("train", DONE, "split"), stale={"train": ["x is 2"]})
     )
     assert "1 of 2 tasks would run again: make build" in shown
+    every = page(task("split", DONE), task("train", DONE), stale={"split": ["x"], "train": ["x"]})
+    assert "All 2 tasks would run again: make build" in text(every)
     assert "train ↻ stale 26 November 2026, 21:22 UTC 1 min 15 s x is 2" in shown
     assert "split ✔ done" in shown
     assert "took why" in shown
@@ -121,6 +123,11 @@ def test_a_document_fetches_nothing_and_its_frame_lets_no_script_run(tmp_path):
     assert "<b>5 %</b>" in content
     assert "<summary>Code: imports</summary>" in content
     assert content.index("<details>") < content.index("polars") < content.index("</details>")
+    ended = {"output_type": "display_data", "metadata": {}}
+    ended |= {"data": {"text/html": "<pre></pre>", "text/plain": ""}}  # as Rich leaves it
+    assert "<pre></pre>" not in executed.page(
+        written(tmp_path / "train.ipynb", {}, code("fit()", ended))
+    )
     frame = task_pages.document("split", content)
     assert '<iframe sandbox title="The executed notebook of split"' in frame
 

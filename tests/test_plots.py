@@ -30,6 +30,24 @@ def test_a_column_of_words_has_bars_in_the_order_of_the_contract():
     assert {"a", "b", "share of rows", "kind"} <= set(texts(figure))
 
 
+@pytest.mark.parametrize(
+    ("values", "edges"),
+    [
+        (np.array([3, 1, 2, 3, 3]), [0.5, 1.5, 2.5, 3.5]),
+        (np.array([1.0, np.nan, 2.0]), [0.5, 1.5, 2.5]),
+        (np.array([0.5, 1.0, 2.0]), 50),
+        (np.arange(900), 50),
+    ],
+)
+def test_of_few_whole_numbers_each_has_a_bar_of_its_own(values, edges):
+    (bars,) = plots.distribution({"value": values}, "hour").axes[0].patches
+    drawn = np.unique(bars.get_xy()[:, 0])
+    if isinstance(edges, list):
+        assert drawn == pytest.approx(edges)
+    else:
+        assert drawn.size == edges
+
+
 def test_the_rarest_of_many_words_share_a_bar():
     values = [f"w{n}" for n in range(30) for _ in range(30 - n)]
     figure = plots.distribution({"all": pl.Series(values)}, "word")

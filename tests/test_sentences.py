@@ -37,6 +37,8 @@ def test_one_of_something_is_no_several(number, told):
 )
 def test_an_amount_has_three_digits_and_no_exponent_that_a_reader_meets(value, told):
     assert amount(value) == told
+    assert amount(value, signed=True) == f"+{told}"
+    assert amount(0.0, signed=True) == amount(-0.0) == "0"  # none at all has no sign
 
 
 def test_a_table_has_no_type_no_quotes_and_its_amounts_at_the_right():

@@ -38,6 +38,15 @@ def test_what_is_up_to_date_has_no_reason_and_a_knob_is_told_with_both_values(tw
     assert changed == {"first": ["random_seed is 8, and was 7"]} | AFTER
 
 
+def test_a_knob_that_was_a_midnight_is_told_as_a_day():
+    then = {"as_of": "2015-03-01T00:00:00+00:00", "until": "2015-03-01T06:30:00+00:00"}
+    now = {"as_of": "newest", "until": "newest"}
+    assert staleness._changed(then, now) == [
+        "as_of is newest, and was 2015-03-01",
+        "until is newest, and was 2015-03-01T06:30:00+00:00",
+    ]
+
+
 def test_an_edited_notebook_is_named(two):
     path = two.root / "notebooks" / "first.ipynb"
     path.write_text(path.read_text().replace('"random_seed"', '"random_seed + 1"'))

@@ -133,6 +133,11 @@ def test_a_share_of_earlier_rows_is_told_as_per_cent_and_no_other_value_is():
     assert formats.asked(told[0]) is told[0]  # and stands at the right, as an amount does
 
 
+def test_the_nearest_rows_say_what_was_observed():
+    rows = pl.DataFrame({"far": [0.1], "observed": [1.0]})
+    assert "observed weight (kg)" in nearest.page(rows, ABOUT)
+
+
 def test_an_answer_of_a_table_without_a_time_has_no_day():
     timeless = small_classes.table(SEVERAL).model_copy(update={"event_time": None})
     at = datetime(2025, 3, 1, tzinfo=UTC)

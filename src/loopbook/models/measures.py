@@ -107,7 +107,7 @@ def amount(value: float, *, signed: bool = False) -> str:
     if size >= 100:
         return f"{value:{sign},.0f}"
     if size == 0:
-        return f"{0:{sign}}"
+        return "0"  # of none at all there is no sign
     digits = max(0, 2 - int(np.floor(np.log10(size))))
     if digits > MOST_DECIMALS:
         return f"{value:{sign}.1e}"

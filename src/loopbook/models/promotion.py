@@ -211,7 +211,9 @@ def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
         return [_incomparable(e.champion_obstacle, gate)]
     if e.against_champion is None:
         return [
-            Check("champion", True, "no champion stands, so the baseline is what it had to beat")
+            Check(
+                "champion", True, "there is no champion yet, so the baseline is what it had to beat"
+            )
         ]
     overall, said = e.against_champion[ALL], task.measure.said_change
     margin = gate.margin * e.scale.loss

@@ -123,7 +123,7 @@ def _rule(servable: Servable) -> list[str]:
     if threshold is None or servable.task.positive is None:
         return []
     positive = target.classes[servable.task.positive]
-    return [f"{positive} is answered from a probability of {share(threshold, 1)} on"]
+    return [f"{positive} is answered where its probability is {share(threshold, 1)} or more"]
 
 
 def place(card: Mapping[str, Any], name: str, value: Any) -> str:

@@ -107,7 +107,7 @@ def why(decision: Record) -> str:
         return ""
     measure, _ = of_record(decision)
     told = (
-        f"{who} was chosen of {counted(len(decision['ranked']), 'candidate')}: its {measure.title} on the "
+        f"{who} was chosen from {counted(len(decision['ranked']), 'candidate')}: its {measure.title} on the "
         f"validation window was {measure.said(chosen['loss'])}"
     )
     baseline = next((row for row in ranked if row["candidate"] == "baseline"), None)

@@ -180,7 +180,7 @@ def _of_window(
         is_trailing = bool(contract.trailing)
         return window_pages.drift(record, figures, text, called, is_trailing=is_trailing)
     if page == "performance":
-        return window_pages.performance(record, figures)
+        return window_pages.performance(record, figures, contract.target.unit)
     happened = window_pages.happenings(told, [build_records.about(held) for held in versions])
     return window_pages.overview(record, happened, figures)
 

@@ -68,8 +68,17 @@ def _with_folds(document: dict[str, Any]) -> dict[str, Any]:
             told = {"cell_type": "markdown", "metadata": {}, "id": f"folded-{place}"}
             cells.append(told | {"source": text})
             metadata = metadata | {"transient": {"remove_source": True}}
-        cells.append(cell | {"metadata": metadata})
+        told = [output for output in cell.get("outputs", []) if not _is_empty(output)]
+        outputs = {"outputs": told} if cell["cell_type"] == "code" else {}
+        cells.append(cell | {"metadata": metadata} | outputs)
     return document | {"cells": cells}
+
+
+def _is_empty(output: dict[str, Any]) -> bool:
+    """Whether a library showed nothing at all, as a progress bar that has ended."""
+    shown = output.get("data", {})
+    texts = {"text/plain", "text/html"}
+    return shown.keys() == texts and not "".join(shown["text/plain"]).strip()
 
 
 def _kind(cell: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ STYLE = {
     "xtick.labelsize": 11.5,
     "ytick.labelsize": 11.5,
     "axes.axisbelow": True,
+    "axes.unicode_minus": False,  # one sign before a number, on an axis and in a sentence
     "figure.dpi": 90,
 }
 IN_A_FILE = {"svg.fonttype": "none", "svg.hashsalt": "loopbook"}

@@ -28,6 +28,7 @@ from loopbook.project.paths import Project, current
 from loopbook.records import turns as turn_records
 
 MOST_TURNS = 100  # at once: each is a record of some kilobytes
+LEAST_TURNS = 2  # that make a time line
 NO_REPLAY = "No replay has finished yet."
 NO_PAST = "The table has no time, so there is no past to replay."
 
@@ -122,7 +123,7 @@ def _turns(project: Project, records: Sequence[dict[str, Any]]) -> list[widgets.
         some = parts[place]
         of = f"{len(some):,} of {len(records):,} turns"
         told = of if len(some) < len(records) else counted(len(some), "turn")
-        which = f"{told}, the newest first."
+        which = f"{told}, the newest first." if len(records) > 1 else f"{told}."
         return guarded(_some_turns, project, some, which, command="make loop")
 
     return [widgets.HTML(turn_pages.heading(title, anchor)), *_choice("Turns", names, draw)]
@@ -151,8 +152,8 @@ def _choice(
 
 
 def figure(project: Project, records: Sequence[dict[str, Any]]) -> bytes | None:
-    """The time line of some turns as an SVG; None if there are none."""
-    if not records:
+    """The time line of some turns as an SVG; None of a single one, which its row tells."""
+    if len(records) < LEAST_TURNS:
         return None
     told = (
         turn_records.verdicts(records),

@@ -40,7 +40,7 @@ def page(rows: pl.DataFrame, contract: Contract, refused: str = "") -> str:
     """The nearest rows below an answer."""
     inputs = [name for name in rows.columns if name not in ("far", "observed")]
     labels = [contract.label(name) for name in inputs]
-    names = [f"what {contract.label(contract.target.name)} was", "how far", *labels]
+    names = [f"observed {contract.label(contract.target.name)}", "how far", *labels]
     told = [
         (
             asked(row["observed"]),

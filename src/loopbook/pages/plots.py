@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from loopbook.models.measures import amount
-from loopbook.pages import figures
+from loopbook.pages import figures, histograms
 from loopbook.pages.figures import (
     CHALLENGER,
     CURRENT,
@@ -73,47 +73,11 @@ def distribution(
     """
     arrays = {name: np.asarray(group) for name, group in values.items()}
     if all(group.dtype.kind in "fiub" for group in arrays.values()):
-        picture = _histograms({n: g.astype(float) for n, g in arrays.items()}, label, log=log)
+        picture = histograms.of({n: g.astype(float) for n, g in arrays.items()}, label, log=log)
         by_place = sorted((marks or {}).items(), key=lambda mark: mark[1])
         _mark(picture.axes[0], dict(by_place))
         return picture
     return _bars(arrays, label, order)
-
-
-def _histograms(groups: Mapping[str, np.ndarray], label: str, *, log: bool) -> Picture:
-    drawn, axis = figure()
-    whole = np.concatenate([v[np.isfinite(v)] for v in groups.values()])
-    if not whole.size:
-        return nothing("no row has a value")
-    low, high = np.quantile(whole, [0.001, 0.999])
-    if low == high:  # what is the same everywhere has one bar
-        low, high = low - abs(low) / 10 - 1e-6, high + abs(high) / 10 + 1e-6
-    log = log and bool(low > 0)
-    bins = np.geomspace(low, high, 50) if log else np.linspace(low, high, 50)
-    for (name, group), colour in zip(groups.items(), cycle(SEVERAL)):
-        weights = np.full(group.size, 1 / max(group.size, 1))
-        axis.hist(group, bins, weights=weights, histtype="step", color=colour, label=name, lw=1.6)
-    if log:
-        axis.set_xscale("log")
-        figures.log_ticks(axis.xaxis, low, high)
-    axis.xaxis.set_major_formatter(FuncFormatter(compact))
-    axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
-    axis.set(xlabel=words(label), ylabel="share of rows")
-    if len(groups) > 1:
-        legend(axis)
-    drawn.finding = _middles(groups)
-    return drawn
-
-
-def _middles(groups: Mapping[str, np.ndarray]) -> str:
-    """Where the middle eight tenths of each group lie."""
-    told = []
-    for name, group in groups.items():
-        known = group[np.isfinite(group)]
-        if known.size:
-            low, middle, high = (asked(v) for v in np.quantile(known, [0.1, 0.5, 0.9]))
-            told.append(f"{short(name)} {middle} ({low} to {high})")
-    return f"The median, and the middle eight tenths of the rows: {'; '.join(told)}."
 
 
 def _bars(

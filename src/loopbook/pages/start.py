@@ -84,7 +84,7 @@ def _how(known: Known) -> str:
     if known.champion is None:
         return f"A model was made, and none serves: {known.refused[0].rstrip('.')}."
     return (
-        f"Version {known.champion['number']} serves, and nobody has looked yet whether it is well."
+        f"Version {known.champion['number']} serves, and nobody has checked yet whether it is well."
     )
 
 
@@ -112,7 +112,7 @@ def _actions(known: Known) -> list[Action]:
         Action("An engineer", "should start the service", "make serve"),
         Action(
             "A data scientist",
-            "should look whether it is well, once it has been asked",
+            "should check whether it is well, once it has answered requests",
             "make monitor",
         ),
     ]

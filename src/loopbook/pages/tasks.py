@@ -117,7 +117,7 @@ def _sentence(graph: Graph, states: Mapping[str, str]) -> str:
         (graph.stale is None, f"{_all(len(states), 'has run', 'have run')}. {looking}".strip()),
         (
             graph.stale,
-            f"{len(graph.stale or {})} of {len(states)} tasks would run again: {graph.command}",
+            f"{_stale(len(graph.stale or {}), len(states))} would run again: {graph.command}",
         ),
     ]
     up_to_date = f"{_all(len(states), 'is', 'are')} up to date: nothing to do."
@@ -126,6 +126,10 @@ def _sentence(graph: Graph, states: Mapping[str, str]) -> str:
 
 def _all(count: int, one: str, more: str) -> str:
     return f"The one task {one}" if count == 1 else f"All {count:,} tasks {more}"
+
+
+def _stale(count: int, of: int) -> str:
+    return _all(count, "", "").strip() if count == of else f"{count} of {of} tasks"
 
 
 def _listed(names: Sequence[str]) -> str:

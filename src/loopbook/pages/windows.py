@@ -155,8 +155,8 @@ def _judgement(column: Record) -> str:
     return "moved" if column["has_drifted"] else "may differ by chance"
 
 
-def performance(record: Record, figures: Figures) -> str:
-    """How wrong, when, for whom; realized beside estimated."""
+def performance(record: Record, figures: Figures, unit: str | None = None) -> str:
+    """How wrong, when, for whom; realized beside estimated; `unit` is the target's where it is known."""
     measure, bias = of_record(record)
     by_class = metrics.by_class(record["metrics"])
     return render(
@@ -167,7 +167,7 @@ def performance(record: Record, figures: Figures) -> str:
         known=_known(record, measure, bias),
         metrics=metrics.rows(
             *(record["metrics"], record.get("loss"), (measure, bias)),
-            unit=bias.unit if bias.scale == 1 else None,  # only of a number as it is, its own
+            unit=unit or (bias.unit if bias.scale == 1 else None),
         ),
         by_class=by_class,
         shares=metrics.class_shares(record["columns"], [name for name, *_ in by_class]),
@@ -251,7 +251,7 @@ def answer(
         {
             "input": part["feature"],
             "value": asked(part["value"]),
-            "contribution": _signed(part["contribution"]),
+            "contribution": Amount(amount(part["contribution"], signed=True)),
             "bar": _bar(part["contribution"], largest),
             "place": places.get(part["feature"], ""),
         }
@@ -271,11 +271,6 @@ def answer(
         notes=notes,
         contributions=contributions,
     )
-
-
-def _signed(contribution: float) -> Amount:
-    """A contribution in three significant digits; none at all has no sign."""
-    return Amount(amount(contribution, signed=contribution != 0))
 
 
 def _bar(contribution: float, largest: float) -> tuple[float, float]:

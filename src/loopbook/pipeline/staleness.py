@@ -4,6 +4,7 @@ It decides from what a task's stamp holds and what the task is now. Stamps are
 Ploomber's, and `graph` reads them; whether a task is stale is decided there.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ CHANGED = {  # by the names of the digests
     "moment": "it reads the prediction log, which has no digest, so it always runs",
 }
 LONGEST = 40  # signs of a knob's value
+MIDNIGHT = re.compile(r"(?<=\d)T00:00:00\+00:00$")  # a day says as much
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _changed(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = "not there" if value is None else str(value)
+    text = "not there" if value is None else MIDNIGHT.sub("", str(value))
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
