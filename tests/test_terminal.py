@@ -11,6 +11,8 @@ from small_house import ROOT
 from test_help import COMMANDS, help_of
 
 from loopbook.cli import printed
+from loopbook.pipeline.progress import window_lines
+from loopbook.project.terminal import fitted, say
 
 CLI = ROOT / "src/loopbook/cli"
 NAMES = ("snapshot", "rows", "MB", "first event\nlast event", "used by")
@@ -44,7 +46,21 @@ def test_a_text_breaks_in_its_column_and_below_its_label_where_that_is_too_narro
     lines = printed.labelled("stale", told, hanging=30)
     assert max(map(len, lines)) <= 60
     assert all(line.startswith(" " * printed.LABEL) for line in lines[1:])
-    assert [part for line in lines for part in printed.fitted(line)] == lines
+    assert [part for line in lines for part in fitted(line)] == lines
+
+
+def test_a_verdict_and_its_reasons_fit_the_terminal(terminal, capsys):
+    """A reason had 168 columns on a terminal of 80."""
+    reason = "late_3d is missing in 82.4 % of the rows; it was in 0.2 % of the reference; see there"
+    record = {"current": ["2013-12-17", "2014-01-14"], "champion": None, "loss": "mae"}
+    record |= {"numbers": {"rows": 1496}, "target": {"unit": "USD", "is_log": False}}
+    record |= {"verdict": {"level": "investigate", "reasons": [reason, reason]}}
+    terminal(80)
+    say(*window_lines(record))
+    told = capsys.readouterr().out
+    assert max(map(len, told.splitlines())) <= 80
+    assert " ".join(told.split()).count(reason) == 2
+    assert re.search(r"^ {12}- late_3d.*\n {14}\S", told, re.MULTILINE)
 
 
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)

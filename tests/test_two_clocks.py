@@ -16,6 +16,7 @@ from small_house import ROOT
 
 from loopbook.cli import history, printed, status
 from loopbook.pages import windows
+from loopbook.project import terminal
 from loopbook.project.clock import both_clocks
 from loopbook.project.errors import RegistryError
 from loopbook.project.files import write_json
@@ -152,9 +153,9 @@ def test_a_long_line_of_a_report_breaks_between_words_on_a_terminal_alone(monkey
     assert max(len(first), len(second)) <= 60
     assert second.startswith(" " * len("  decided  ") + "word")
     assert last == "short"
-    assert len(printed.fitted("word " * 30, io.StringIO())) == 1  # an error that goes to a file
+    assert len(terminal.fitted("word " * 30, io.StringIO())) == 1  # an error that goes to a file
     digest = "  model.onnx (SHA-256)  " + 64 * "f"
-    assert printed.fitted(digest) == [digest]
+    assert terminal.fitted(digest) == [digest]
 
 
 def test_who_promoted_by_hand_and_why_is_in_the_status():

@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from loopbook.cli.printed import Json, only_json, report, say
+from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="The archive: .tar, or .tar.gz to compress it.")

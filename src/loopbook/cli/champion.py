@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report, say
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 Reason = Annotated[
     str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")

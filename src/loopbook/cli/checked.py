@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from loopbook.cli.printed import say
 from loopbook.pipeline import graph
 from loopbook.project import waits
 from loopbook.project.counts import counted
+from loopbook.project.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import say
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 
 def dossier(

@@ -10,9 +10,9 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.loop import Changes, changes_of
-from loopbook.cli.printed import say
 from loopbook.project import paths
 from loopbook.project.counts import counted
+from loopbook.project.terminal import say
 
 
 def plan(

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from loopbook.project.paths import Project
     from loopbook.proposal.placing import Placed
     from loopbook.proposal.proposals import Proposal
-from loopbook.cli.printed import say
 from loopbook.project import waits
 from loopbook.project.counts import counted
+from loopbook.project.terminal import say
 from loopbook.proposal.wishes import Wishes
 
 Target = Annotated[

@@ -9,9 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, only_json, report, say
+from loopbook.cli.printed import Json, only_json, report
 from loopbook.project import paths, waits
 from loopbook.project.counts import counted
+from loopbook.project.terminal import say
 
 Changes = Annotated[
     list[str] | None,

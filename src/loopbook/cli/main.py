@@ -24,11 +24,12 @@ from loopbook.cli import tune as tune_commands
 from loopbook.cli import verify as verify_commands
 from loopbook.cli import why as why_commands
 from loopbook.cli.loop import Changes, Scheduler, changes_of
-from loopbook.cli.printed import Json, as_text, only_json, report, say
+from loopbook.cli.printed import Json, as_text, only_json, report
 from loopbook.cli.usage import App
 from loopbook.project import paths, volumes, waits
 from loopbook.project.counts import counted
 from loopbook.project.errors import LoopbookError
+from loopbook.project.terminal import say
 
 app = App(
     help="Turn notebooks into a pipeline that trains, serves, monitors and retrains a model.",

@@ -1,28 +1,25 @@
 """Printed: what a command reports, as a table that fits the terminal or as JSON.
 
-It decides the form alone: how wide a table is, where a cell breaks, what an
-instant or a number that is none becomes in JSON. What is reported is the
+It decides the form alone: how a table fits, what an instant or a number that is
+none becomes in JSON. What is reported is the
 command's.
 """
 
 import io
-import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from typing import Annotated, Any, TextIO
+from typing import Annotated, Any
 
 import typer
 
-UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stays one line
-LEAST_WIDTH = 60
+from loopbook.project.terminal import say, width
+
 LABEL = 12  # columns before what a label is for
 LEAST_TEXT = 30  # columns in which a text still reads well
 LEAST_LAST = 16  # and those of a table's last column
 GAP = 3  # columns between two of a table
-LABELLED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # a label, before the text that it is for
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -32,29 +29,6 @@ def report(record: Any, lines: Callable[[], Iterable[str]], *, as_json: bool) ->
         print(as_text(record))
     else:
         say(*lines())
-
-
-def say(*lines: str, stream: TextIO | None = None) -> None:
-    """Print lines for people, each in the width of the terminal; without a stream on stdout."""
-    single = [one for line in lines for one in line.splitlines() or [""]]
-    parts = [part for line in single for part in fitted(line, stream)]
-    print("\n".join(parts), file=stream, flush=True)
-
-
-def fitted(line: str, stream: TextIO | None = None) -> list[str]:
-    """A line in the width of the terminal: what is longer breaks between words, after its label.
-
-    `stream` is where it is written; without one, stdout.
-    """
-    if not (stream or sys.stdout).isatty() or len(line) <= width():
-        return [line]
-    label = LABELLED.match(line)
-    place = label.end() if label else len(line) - len(line.lstrip()) + 4
-    indent = " " * min(place, width() // 2)
-    options = {"break_on_hyphens": False, "break_long_words": False}
-    parts = textwrap.wrap(line, width(), subsequent_indent=indent, **options)
-    # a digest that is longer than its column stays beside its label
-    return [line] if label and len(parts[0]) <= label.end() else parts
 
 
 def as_text(record: Any) -> str:
@@ -99,11 +73,6 @@ def labelled(label: str, text: str, hanging: int = 0) -> list[str]:
         for part in parts
         for line in textwrap.wrap(part, width(), subsequent_indent=" " * place, **options) or [""]
     ]
-
-
-def width() -> int:
-    """The columns of the variable COLUMNS or of the terminal; in a pipe nothing is broken."""
-    return max(LEAST_WIDTH, shutil.get_terminal_size((UNBROKEN, 24)).columns)
 
 
 def table(

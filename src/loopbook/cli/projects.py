@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, describe, looked_at
-from loopbook.cli.printed import say
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 
 def new(  # noqa: PLR0913, PLR0917 - the options of a command

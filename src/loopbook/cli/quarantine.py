@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from loopbook.cli.printed import Json, report, say
+from loopbook.cli.printed import Json, report
 from loopbook.cli.usage import App
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths
 from loopbook.project.counts import counted
+from loopbook.project.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

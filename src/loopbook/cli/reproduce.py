@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report, say
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 if TYPE_CHECKING:
     from loopbook.provenance.recipes import Recipe

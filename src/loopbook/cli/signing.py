@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from loopbook.cli.printed import Json, report, say
+from loopbook.cli.printed import Json, report
 from loopbook.project import paths
+from loopbook.project.terminal import say
 
 
 def sign(

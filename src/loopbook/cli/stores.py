@@ -10,10 +10,11 @@ import typer
 
 from loopbook.cli import completion
 from loopbook.cli.loop import Scheduler
-from loopbook.cli.printed import Json, report, say, table
+from loopbook.cli.printed import Json, report, table
 from loopbook.cli.signing import sign
 from loopbook.cli.usage import App
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 keys_app = App(
     help="API keys of the service; the key that signs versions.",

@@ -16,9 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from loopbook.cli.printed import say
 from loopbook.pipeline import settings
 from loopbook.project.paths import find_root
+from loopbook.project.terminal import say
 
 FILE = "warm.sock"  # below var/
 COLD = "LOOPBOOK_COLD"  # set: a build runs where it was typed

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report, say
+from loopbook.cli.printed import Json, report
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -46,6 +46,7 @@ from loopbook.project.files import read_json
 from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.loggers import silent
 from loopbook.project.paths import Project, current, tracking_address
+from loopbook.project.terminal import say
 from loopbook.records import seals
 from loopbook.records.builds import remember
 from loopbook.registry.owners import refuse_anothers
@@ -165,7 +166,7 @@ def _renew_prose(dag: DAG, project: Project) -> None:
         for name, (notebook, document) in behind.items():
             prose.renew(notebook, document)
             seals.keep(document.resolve(), why=f"new prose in the document of task {name}")
-    print(f"New prose, and nothing to run: the documents of {', '.join(behind)} have it now.")
+    say(f"New prose, and nothing to run: the documents of {', '.join(behind)} have it now.")
 
 
 def _build_task(task, progress: Progress, run: lineage_events.Run):
@@ -277,13 +278,13 @@ def tell_outcome(dag: DAG, report) -> None:
     ran = {name for name, did in zip(report["name"], report["Ran?"], strict=True) if did}
     rows = [(name, seconds[name] if name in ran else None) for name in dag]
     decision = Path(str(dag["promote"].product["decision"]))
-    print("\n".join(outcome_lines(rows, read_json(decision))))
+    say(*outcome_lines(rows, read_json(decision)))
 
 
 def tell_verdict(dag: DAG) -> None:
     """Ploomber's `on_finish` of the monitoring graph: the verdict and where to look."""
     record = read_json(Path(str(dag["decide"].product["record"])))
-    print("\n".join([*window_lines(record), "next        make reports"]))
+    say(*window_lines(record), "next        make reports")
 
 
 def stale_tasks(project: Project, changes: Mapping[str, Any] | None = None) -> list[str]:
