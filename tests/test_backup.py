@@ -13,7 +13,7 @@ import pytest
 from conftest import new_database, new_prefix
 from made_once import MANY_SIGNS, copied
 from out_of_date import inside
-from small_house import FULL, give, loopbook, make_project
+from small_house import FULL, ROOT, give, loopbook, make_project
 
 from loopbook.backups import restoring, taking
 from loopbook.data import prediction_log, quarantine
@@ -295,3 +295,10 @@ def test_a_database_that_is_away_is_told_and_leaves_no_file(
     with pytest.raises(LoopbookError, match=rf"{variable}.*127.0.0.1:9"):
         taking.take(project, tmp_path / "kept.tar")
     assert [path.name for path in tmp_path.iterdir()] == ["house"]
+
+
+def test_a_backup_is_named_as_what_it_is(tmp_path):
+    """`backup x.zip` wrote a tar file of that name."""
+    with pytest.raises(BackupError, match=r"x\.zip: expected a name that ends in \.tar or"):
+        taking.take(Project(ROOT), tmp_path / "x.zip")
+    assert not list(tmp_path.glob("*.zip"))

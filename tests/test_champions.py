@@ -111,7 +111,7 @@ def test_a_move_outside_loopbook_is_seen_and_said_to_be_one(client):
 def test_the_commands_say_who_serves_and_refuse_what_cannot_be(client, house):
     wrong = loopbook(house, "promote", "7", "--reason", "x")
     assert wrong.returncode == 1
-    assert "found no version '7', there are v1, v2" in wrong.stderr
+    assert "it has no version '7'; there are v2, v1." in wrong.stderr
     assert loopbook(house, "promote", "1", "--reason", "x").returncode == 1
     done = loopbook(house, "promote", "2", "--reason", "a try", "--as-of", "2015-03-01")
     assert done.returncode == 0, done.stderr

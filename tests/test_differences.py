@@ -248,7 +248,7 @@ def test_a_commit_that_is_not_here_is_named_and_the_notebooks_that_ran_are_compa
 @pytest.mark.parametrize(
     ("called", "said"),
     [
-        ("99", r"it has no version '99'; there are 11, 10, .* and 1 more. Name one of these"),
+        ("99", r"it has no version '99'; there are v11, v10, .* and 1 more\. Or name champion"),
         ("champion", r"nobody is its champion"),
         ("-1", r"it has no version '-1'"),
     ],

@@ -7,6 +7,7 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -15,7 +16,7 @@ from typer.testing import CliRunner
 
 from loopbook.cli import main
 from loopbook.data import sources, validation
-from loopbook.features import history
+from loopbook.features import history, materialize
 from loopbook.features import store as feature_store
 from loopbook.project import clock
 from loopbook.project.contract import Contract, read_contract
@@ -296,3 +297,15 @@ def test_people_see_what_was_known_about_an_entity(tmp_path, monkeypatch):
     assert line.split()[1] == line.split()[2]
     unknown = run.invoke(main.app, ["features", "show", "1", "--as-of", "2014-12-01"]).output
     assert "No fact about it was known" in unknown
+
+
+def test_features_are_of_an_entity_where_the_contract_names_one_and_of_all_rows_elsewhere():
+    """`features show 1` of a table without entity was headed *None 1*, and knew no fact."""
+    with_one = SimpleNamespace(name="flats", entity="zipcode")
+    without = SimpleNamespace(name="rentals", entity=None)
+    assert materialize._entity_named("98115.0", with_one) == "98115"
+    assert materialize._entity_named("", without) is None
+    with pytest.raises(FeatureStoreError, match="of each zipcode"):
+        materialize._entity_named("", with_one)
+    with pytest.raises(FeatureStoreError, match=r"Leave '4' out: loopbook features show"):
+        materialize._entity_named("4", without)

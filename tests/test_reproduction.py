@@ -189,7 +189,7 @@ def test_a_changed_file_of_its_origin_is_no_origin(project):
 
 
 def test_an_unknown_version_is_told_with_those_that_there_are(project):
-    with pytest.raises(ProvenanceError, match=r"version '7' of penguins is not registered.*: v1\."):
+    with pytest.raises(ProvenanceError, match=r"penguins: it has no version '7'; there are v1\."):
         reproduction.reproduce(project, "7", How())
 
 

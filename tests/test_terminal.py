@@ -10,9 +10,12 @@ import pytest
 from small_house import ROOT
 from test_help import COMMANDS, help_of
 
-from loopbook.cli import printed
+from loopbook.cli import main as cli
+from loopbook.cli import printed, why
 from loopbook.pipeline.progress import window_lines
 from loopbook.project.terminal import fitted, say
+from loopbook.provenance.told import Section
+from loopbook.registry.reader import Version, no_version
 
 CLI = ROOT / "src/loopbook/cli"
 NAMES = ("snapshot", "rows", "MB", "first event\nlast event", "used by")
@@ -139,3 +142,36 @@ def test_what_a_command_prints_is_fitted_to_the_terminal():
         "stores.py",  # a key
         "warm.py",  # names for the process that asked
     }
+
+
+NO_VERSION = r"penguins: it has no version 'v9'; there are v11, v10, .* and 1 more\."
+
+
+def test_a_version_that_there_is_not_is_told_in_one_form():
+    """Three commands said it in three forms, and `reproduce v9` waited for *vv9*."""
+    there = [Version("penguins", str(n), "run", {}) for n in range(1, 12)]
+    assert re.search(NO_VERSION, no_version("penguins", "v9", there))
+    assert no_version("penguins", "9", []).endswith("Build one: loopbook build")
+    assert "nobody is its challenger" in no_version("p", "challenger", there, is_role=True)
+
+
+@pytest.mark.parametrize("words", [["history", "--from"], ["champion", "--at"]])
+def test_newest_is_no_instant_where_no_table_is_asked(words, capsys, monkeypatch):
+    """`history --from newest` printed everything, as if nothing had been typed."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["loopbook", *words, "newest"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    told = capsys.readouterr().err
+    assert f"{words[1]} newest: expected a day such as 2014-10-01." in told
+
+
+def test_a_label_and_its_text_keep_their_columns_and_named_columns_are_a_table(terminal):
+    terminal(80)
+    labels = Section("Which run?", "", ("", ""), [("commit", "a" * 40), ("run", "b")])
+    assert why._table(labels) == [f"  commit  {'a' * 40}", "  run     b"]
+    names = ("feature", "as used", "from", "which is", "same")
+    row = ("level_30d", "354.70587", "earlier facts", "354.70588235294116", "yes")
+    lines = why._table(Section("Which features?", "", names, [row] * 2))
+    assert len(lines) == 4
+    assert max(map(len, lines)) <= 80

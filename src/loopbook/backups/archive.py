@@ -23,6 +23,7 @@ from loopbook.project.files import replacing
 
 MANIFEST = "backup.json"
 COMPRESSED = (".gz", ".tgz")
+NAMES = (".tar", ".tar.gz", ".tgz")  # how a backup's name may end
 BLOCK = 2**20
 
 

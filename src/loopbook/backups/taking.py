@@ -7,6 +7,7 @@ sealed during the last two steps they are done again. Nobody waits for it.
 """
 
 import re
+import shlex
 import sqlite3
 import tempfile
 import time
@@ -59,7 +60,8 @@ class Taken:
         said = (
             f"Wrote {self.path}: {counted(self.files, 'file')}, {self.size / 1e6:,.1f} MB{others}."
         )
-        return [said, *(f"Not in it: {what}." for what in self.left_out)]
+        trial = f"Try it: loopbook restore --check {shlex.quote(str(self.path))}"
+        return [said, *(f"Not in it: {what}." for what in self.left_out), trial]
 
 
 def take(project: Project, path: Path) -> Taken:
@@ -73,6 +75,10 @@ def take(project: Project, path: Path) -> Taken:
         file is left then.
     """
     path, contract = path.absolute(), read_contract(project.contract)
+    if not path.name.endswith(archive.NAMES):
+        raise BackupError(
+            f"{path}: expected a name that ends in {' or '.join(archive.NAMES)}. Name it so."
+        )
     if path.exists():
         raise BackupError(f"{path}: is there already, and no backup is written over. Name another.")
     if path.is_relative_to(project.var):

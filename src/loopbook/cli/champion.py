@@ -47,10 +47,9 @@ def _calibrated(as_of: str | None) -> None:
 
 
 def _as_of(text: str) -> str | None:
-    from loopbook.project.knobs import read_moment
+    from loopbook.project.knobs import read_instant
 
-    moment = read_moment(text, "--as-of") if text else None
-    return moment.isoformat() if moment else None
+    return read_instant(text, "--as-of").isoformat() if text else None
 
 
 def promote(
@@ -121,9 +120,9 @@ def champion(
     on the wall (done at). They differ in a replay of the past.
     """
     from loopbook.project.clock import utc_now
-    from loopbook.project.knobs import read_moment
+    from loopbook.project.knobs import read_instant
 
-    moment = read_moment(at, "--at") if at else None
+    moment = read_instant(at, "--at") if at else None
     with waits.waiting("champion"):  # its imports take seconds
         from loopbook.cli import history as happened
         from loopbook.registry import champions, reigns

@@ -13,6 +13,7 @@ from loopbook.cli import completion
 from loopbook.cli.printed import Json, as_text
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths, waits
+from loopbook.project.terminal import say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -100,11 +101,14 @@ def _print(found: Differences) -> None:
     from loopbook.proposal.shown import console as console_of
 
     console: Console = console_of()
+    if (label := found.before.label) == found.after.label and found.is_identical:
+        say(f"Both are {label}. Two others: loopbook diff A B; which there are: loopbook history")
+        return
     for section in differences.sections(found):
         console.print(Text(section.title, style="bold"))
-        console.print(Text(in_terminal(section.sentence)), soft_wrap=True)
+        say(in_terminal(section.sentence))
         for note in section.notes:
-            console.print(Text(f"  {in_terminal(note)}."), soft_wrap=True)
+            say(f"  {in_terminal(note)}.")
         for table in section.tables:
             _print_table(table, console)
         for code in section.code:

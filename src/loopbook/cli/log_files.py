@@ -10,7 +10,7 @@ from loopbook.project.contract import read_contract
 from loopbook.project.counts import counted
 from loopbook.project.errors import KnobError, PredictionLogError
 from loopbook.project.files import replacing
-from loopbook.project.knobs import read_moment
+from loopbook.project.knobs import read_instant
 from loopbook.project.paths import Project
 from loopbook.provenance import kept_rows
 
@@ -19,8 +19,8 @@ def export(project: Project, path: str, since: str, until: str) -> list[str]:
     """Write the log to Parquet, some thousand rows at a time, whole or not at all."""
     log = prediction_log.connect(project, read_contract(project.contract))
     window = {
-        "since": read_moment(since, "--since") if since else None,
-        "until": read_moment(until, "--until") if until else None,
+        "since": read_instant(since, "--since") if since else None,
+        "until": read_instant(until, "--until") if until else None,
     }
     count, writer = 0, None
     try:
@@ -47,9 +47,12 @@ def prune(project: Project, older_than: str) -> list[str]:
     if older_than.isdigit():
         before = datetime.now(UTC) - timedelta(days=int(older_than))
     else:
-        before = read_moment(older_than, "--older-than")
-    if before is None:
-        raise KnobError("--older-than: expected days such as 90, or a day such as 2025-01-01.")
+        try:
+            before = read_instant(older_than, "--older-than")
+        except KnobError:
+            raise KnobError(
+                f"--older-than {older_than}: expected days such as 90, or a day such as 2025-01-01."
+            ) from None
     log = prediction_log.connect(project, read_contract(project.contract))
     try:
         count = kept_rows.prune(project, log, before)

@@ -185,15 +185,15 @@ def replay(  # noqa: PLR0913 - the options of a command
 
     An interrupted replay goes on when the same command is typed again.
     """
-    from loopbook.project.knobs import read_moment
+    from loopbook.project.knobs import read_instant
 
     with waits.waiting("replay"):  # the import takes seconds
         from loopbook.loop import replay as replay_module
     options = replay_module.Options(
         scenario=scenario or None,
         step=step,
-        start=read_moment(start, "--start") if start else None,
-        until=read_moment(until, "--until") if until else None,
+        start=read_instant(start, "--start") if start else None,
+        until=read_instant(until, "--until") if until else None,
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
         on_servers=on_servers,
     )
@@ -219,10 +219,10 @@ def history(since: From = "", to: To = "", as_json: Json = False) -> None:
     the promotions in it that no turn made. Where env.yaml says what a
     retraining costs: what each one paid.
     """
-    from loopbook.project.knobs import read_moment
+    from loopbook.project.knobs import read_instant
 
     ends = [
-        read_moment(text, option) if text else None
+        read_instant(text, option) if text else None
         for text, option in ((since, "--from"), (to, "--to"))
     ]
     with waits.waiting("history"):  # its imports take seconds

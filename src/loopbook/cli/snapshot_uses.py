@@ -85,9 +85,10 @@ def restore(project: Project, beginning: str) -> list[str]:
     }
     matching = [sha256 for sha256 in pointers if sha256.startswith(beginning)]
     if len(matching) != 1:
+        some = ", ".join(sha256[:12] for sha256 in matching or pointers) or "none"
         raise SourceError(
-            f"snapshot {beginning}: {len(matching)} snapshots of registered versions begin with "
-            "it, expected one. Give more characters; make mlflow shows every version's."
+            f"snapshot {beginning}: {len(matching)} snapshots of registered versions begin so, "
+            f"expected one. There are: {some}."
         )
     (sha256,) = matching
     if not pointers[sha256]:

@@ -164,8 +164,11 @@ def materialize(
 def show(
     entity: Annotated[
         str,
-        typer.Argument(metavar="ENTITY", help="The entity: a value of the contract's entity."),
-    ],
+        typer.Argument(
+            metavar="ENTITY",
+            help="A value of the contract's entity; none where it names no entity.",
+        ),
+    ] = "",
     as_of: AsOf = "newest",
     as_json: Json = False,
 ) -> None:
@@ -174,7 +177,13 @@ def show(
 
     with waits.waiting("features"):
         shown = feature_table.show(paths.current(), entity, as_of)
-    report(shown, shown.lines, as_json=as_json)
+
+    def lines() -> list[str]:
+        names = ("feature", "computed", "in the store", "meaning")
+        features = table(names, shown.rows(), numbers=(1, 2))
+        return [*shown.heading(), *features, *shown.about_the_store()]
+
+    report(shown, lines, as_json=as_json)
 
 
 @snapshots_app.callback()

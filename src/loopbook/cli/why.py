@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from loopbook.cli import completion
-from loopbook.cli.printed import Json, report
+from loopbook.cli.printed import Json, report, table
 from loopbook.pages.formats import in_terminal
 from loopbook.project import paths, waits
 from loopbook.project.terminal import say
@@ -95,16 +95,13 @@ def lines(told: Told) -> list[str]:
 
 
 def _table(section: Section) -> list[str]:
-    """A section's rows under each other; the last column is as long as it likes."""
-    rows = [section.names, *section.rows] if any(section.names) else section.rows
-    if not rows:
+    """A section's rows under each other; labels and their texts where its columns have no names."""
+    if not section.rows:
         return []
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]) - 1)]
-    cut = [min(width, WIDEST) for width in widths]
-    return [
-        "  " + "  ".join([f"{cell:{w}}" for cell, w in zip(row, cut, strict=False)] + [row[-1]])
-        for row in rows
-    ]
+    if any(section.names):
+        return table(section.names, section.rows)
+    label = min(max(len(name) for name, _ in section.rows), WIDEST)
+    return [f"  {name:{label}}  {text}" for name, text in section.rows]
 
 
 def _given(pairs: Sequence[str]) -> dict[str, str]:

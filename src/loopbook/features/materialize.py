@@ -21,6 +21,7 @@ from loopbook.features.change_points import Spread
 from loopbook.project import clock, waits, workers
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.counts import counted
+from loopbook.project.errors import FeatureStoreError
 from loopbook.project.knobs import read_knobs, read_moment
 from loopbook.project.paths import Project
 from loopbook.records import seals
@@ -85,11 +86,12 @@ def _materialized(
             seals.put(project, {name: Seal(digest)}, why=f"features as of {moment}")
     finally:
         store.close()
+    whose = counted(done.entities, "entity", "entities") if contract.entity else "all rows"
     before = f"{done.since:%Y-%m-%d %H:%M}" if done.since else "nothing"
     return [
         f"feature store  {contract.name}: from {before} to {done.as_of:%Y-%m-%d %H:%M} UTC "
         f"({done.reason})",
-        f"written        {counted(done.points, 'change point')} of {counted(done.entities, 'entity', 'entities')}, "
+        f"written        {counted(done.points, 'change point')} of {whose}, "
         f"from {counted(facts.height, 'fact')}",
         f"good until     {done.as_of + feature_store.AHEAD:%Y-%m-%d}; materialize again before",
     ]
@@ -97,7 +99,7 @@ def _materialized(
 
 @dataclass(frozen=True)
 class Shown:
-    """An entity's trailing features at a moment.
+    """An entity's trailing features at a moment, or those of all rows where there is no entity.
 
     Attributes
     ----------
@@ -108,7 +110,7 @@ class Shown:
     """
 
     entity_name: str | None
-    entity: str
+    entity: str | None
     as_of: datetime
     facts: int
     newest: datetime | None
@@ -116,25 +118,32 @@ class Shown:
     is_asked: bool
     features: dict[str, dict[str, Any]]
 
-    def lines(self) -> list[str]:
-        """For people."""
-        lines = [f"{self.entity_name} {self.entity} as of {self.as_of:%Y-%m-%d %H:%M} UTC"]
+    def heading(self) -> list[str]:
+        """For people, what stands above the features."""
+        whose = f"{self.entity_name} {self.entity}" if self.entity_name else "all rows"
+        lines = [f"{whose} as of {self.as_of:%Y-%m-%d %H:%M} UTC"]
         if not self.newest:
             lines.append("No fact about it was known; a count is 0 and the rest is imputed.")
         else:
             lines.append(
                 f"{counted(self.facts, 'fact was', 'facts were')} known, the newest of {self.newest:%Y-%m-%d}."
             )
-        width = max(map(len, self.features))
-        lines.append(f"{'':{width}}  {'computed':>12}  {'in the store':>12}")
-        for name, told in self.features.items():
-            stored = _shown(told["stored"]) if self.is_asked else "not asked"
-            lines.append(
-                f"{name:{width}}  {_shown(told['computed']):>12}  {stored:>12}  {told['meaning']}"
-            )
-        return [*lines, *self._about_the_store()]
+        return lines
 
-    def _about_the_store(self) -> list[str]:
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """For people, each feature: its name, computed, in the store, and its meaning."""
+        return [
+            (
+                name,
+                _shown(told["computed"]),
+                _shown(told["stored"]) if self.is_asked else "not asked",
+                told["meaning"],
+            )
+            for name, told in self.features.items()
+        ]
+
+    def about_the_store(self) -> list[str]:
+        """For people, what stands below the features."""
         at = self.store_as_of
         if at is None:
             return ["The store is empty: loopbook features materialize"]
@@ -148,9 +157,16 @@ class Shown:
         ]
 
 
-def show(project: Project, entity: str, as_of: str) -> Shown:
-    """An entity's trailing features at a moment, computed from the source and as stored."""
-    contract, entity = read_contract(project.contract), category(entity)
+def show(project: Project, named: str, as_of: str) -> Shown:
+    """An entity's trailing features at a moment, computed from the source and as stored.
+
+    Raises
+    ------
+    FeatureStoreError
+        If no entity is named and the contract has one, or the other way round.
+    """
+    contract = read_contract(project.contract)
+    entity = _entity_named(named, contract)
     store = feature_store.connect(project, contract)
     try:
         facts, moment = known_facts(project, contract, read_moment(as_of, "--as-of"))
@@ -164,7 +180,7 @@ def show(project: Project, entity: str, as_of: str) -> Shown:
         stored = store.get(entity, moment).values if comparable else {}
     finally:
         store.close()
-    whose = facts.filter(pl.col(history.ENTITY) == entity)
+    whose = facts if entity is None else facts.filter(pl.col(history.ENTITY) == entity)
     return Shown(
         *(contract.entity, entity, moment),
         facts=whose.height,
@@ -175,6 +191,18 @@ def show(project: Project, entity: str, as_of: str) -> Shown:
             name: {"computed": computed[name], "stored": stored.get(name), "meaning": about.meaning}
             for name, about in contract.trailing.items()
         },
+    )
+
+
+def _entity_named(named: str, contract: Contract) -> str | None:
+    if bool(named) == bool(contract.entity):
+        return category(named) if named else None
+    raise FeatureStoreError(
+        f"contract '{contract.name}': its features are of each {contract.entity}. Name one: loopbook "
+        "features show ENTITY"
+        if contract.entity
+        else f"contract '{contract.name}': names no entity, so its features are of all rows. Leave "
+        f"{named!r} out: loopbook features show"
     )
 
 

@@ -117,6 +117,20 @@ def read_moment(text: str, option: str) -> datetime | None:
         raise KnobError(f"{option} {text}: expected {reason}, or newest.") from None
 
 
+def read_instant(text: str, option: str) -> datetime:
+    """The instant that a person gave to a command, where no table says which is the newest.
+
+    Raises
+    ------
+    KnobError
+        If it is no day and no instant.
+    """
+    try:
+        return parse_moment(text)
+    except ValueError as reason:
+        raise KnobError(f"{option} {text}: expected {reason}.") from None
+
+
 def read_knobs(path: Path, changes: Mapping[str, Any] | None = None) -> Knobs:
     """Read env.yaml, with `changes` for this run on top.
 

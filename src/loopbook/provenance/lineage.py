@@ -21,7 +21,7 @@ from loopbook.project.git import git
 from loopbook.project.paths import Project
 from loopbook.provenance.findings import CHANGED, MISSING, UNREPRODUCIBLE, Finding
 from loopbook.registry import artifacts, notes, reigns
-from loopbook.registry.reader import CARD, ONNX, Registry, Version
+from loopbook.registry.reader import CARD, ONNX, Registry, Version, no_version
 from loopbook.registry.reigns import Reign
 from loopbook.registry.service_files import DIGEST_TAGS, digest_mismatch, most_bytes
 
@@ -149,10 +149,9 @@ def find(registry: Registry, name: str, number: str) -> Version:
     for version in registered:
         if version.number == number.removeprefix("v"):
             return version
-    known = ", ".join(f"v{version.number}" for version in reversed(registered)) or "none"
     raise ProvenanceError(
-        f"{name}: found no version {number!r}, there are {known}. A version that was deleted "
-        "comes back with a backup of the registry's database."
+        f"{no_version(name, number, registered)} A version that was deleted comes back with a "
+        "backup of the registry's database."
     )
 
 

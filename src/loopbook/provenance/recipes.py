@@ -87,10 +87,7 @@ def of_version(project: Project, number: str) -> Recipe:
     versions = {version.number: version for version in registry.versions(name)}
     version = versions.get(number.removeprefix("v"))
     if version is None:
-        there = ", ".join(f"v{n}" for n in sorted(versions, key=int)) or "none; build one first"
-        raise ProvenanceError(
-            f"version {number[:40]!r} of {name} is not registered. There are: {there}."
-        )
+        raise ProvenanceError(reader.no_version(name, number, list(versions.values())))
     client = tracking.connect(project)
     run = tracking.run_of(client, version)
     doubts: list[Reason] = []

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from loopbook.project.clock import from_micros
 from loopbook.project.counts import counted
 from loopbook.provenance.explained_answers import (
@@ -135,7 +137,7 @@ def _features(explained: ExplainedAnswer) -> Section:
     rows = [
         (
             feature.name,
-            _number(feature.value),
+            NO_VALUE if feature.value is None else str(np.float32(feature.value)),
             feature.source,
             "" if feature.said is None else _plain(feature.said),
             {True: "yes", False: f"no: {_number(feature.computed)}", None: "not told"}[
@@ -144,8 +146,11 @@ def _features(explained: ExplainedAnswer) -> Section:
         )
         for feature in explained.features
     ]
-    names = ("feature", "as used", "from", "which is", "computed again the same")
-    sentence = "As the graph took them: float32, a category as its place in the card's list."
+    names = ("feature", "as used", "from", "which is", "same")
+    sentence = (
+        "As the graph took them: float32, a category as its place in the card's list. Each was "
+        "computed again; the last column says whether it is the same."
+    )
     return Section("Which features were used?", sentence if rows else "", names, rows)
 
 

@@ -22,7 +22,6 @@ from loopbook.registry.reader import Registry, Version
 
 NEWEST, HERE = "newest", "here"
 CALLED = (CHAMPION, PREVIOUS, CHALLENGER, SHADOW)
-LISTED = 10
 
 
 def compare(project: Project, before: str, after: str, *, base: str = "") -> Differences:
@@ -124,13 +123,6 @@ def find(registry: Registry, name: str, called: str) -> Version:
 
 
 def _unknown(name: str, called: str, there: list[Version]) -> str:
-    if not there:
-        return f"{name}: the registry has no version of it yet. Build one: loopbook build"
-    numbers = [version.number for version in there]
-    listed = ", ".join(numbers[:LISTED])
-    more = f" and {len(numbers) - LISTED:,} more" if len(numbers) > LISTED else ""
-    what = f"nobody is its {called}" if called in CALLED else f"it has no version {called!r}"
-    return (
-        f"{name}: {what}; there are {listed}{more}. Name one of these, or champion, previous, "
-        "challenger or newest: loopbook history"
-    )
+    told = reader.no_version(name, called, there, is_role=called in CALLED)
+    others = " Or name champion, previous, challenger or newest: loopbook history"
+    return f"{told}{others if there else ''}"

@@ -16,7 +16,7 @@ from loopbook.project.errors import TrackingError
 from loopbook.project.people import who
 from loopbook.records.roles import SHADOW
 from loopbook.registry import descriptions, tracking
-from loopbook.registry.reader import BARRED
+from loopbook.registry.reader import BARRED, no_version
 from loopbook.registry.reigns import ENTRY, Reign, of_tags
 from loopbook.registry.tracking import CHAMPION, PREVIOUS, Version
 
@@ -187,8 +187,7 @@ def _version(client, name: str, number: str) -> Version:
     for version in registered:
         if version.number == str(number).removeprefix("v"):
             return version
-    numbers = ", ".join(f"v{version.number}" for version in reversed(registered)) or "none"
-    raise TrackingError(f"{name}: found no version {number!r}, there are {numbers}.")
+    raise TrackingError(no_version(name, str(number), registered))
 
 
 def _write(client, name: str, ledger: Sequence[Reign], entry: Reign) -> None:

@@ -7,7 +7,7 @@ read-only (three tables; a test holds the answers against MLflow's own). It
 never writes.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -18,6 +18,7 @@ from loopbook.project.errors import RegistryError
 from loopbook.registry import artifacts
 
 T = TypeVar("T")
+LISTED = 10  # versions, where a person named one that there is not
 TIMEOUT_S = 5
 ANSWER_BYTES = 2**24  # of what a tracking server says
 MOST_BYTES = 2**30  # of a file, unless the caller knows better
@@ -41,6 +42,16 @@ class Version:
     @property
     def label(self) -> str:
         return f"{self.name} v{self.number}"
+
+
+def no_version(name: str, called: str, there: Sequence[Version], *, is_role: bool = False) -> str:
+    """What a person is told who named a version that there is not, or a role that nobody has."""
+    if not there:
+        return f"{name}: the registry has no version of it yet. Build one: loopbook build"
+    labels = [f"v{one.number}" for one in sorted(there, key=lambda one: -int(one.number))]
+    more = f" and {len(labels) - LISTED:,} more" if len(labels) > LISTED else ""
+    what = f"nobody is its {called}" if is_role else f"it has no version {called[:40]!r}"
+    return f"{name}: {what}; there are {', '.join(labels[:LISTED])}{more}."
 
 
 @dataclass(frozen=True)
