@@ -361,7 +361,7 @@ def test_a_dossier_that_was_changed_is_not_given_out(house):
 
 
 def test_an_unknown_version_is_said_with_those_that_there_are(house):
-    with pytest.raises(RegistryError, match="has no version '9'; there are 1"):
+    with pytest.raises(RegistryError, match="has no version '9'; there are v1"):
         dossiers.keep(house, "9", dossier.page, now=utc_now())
 
 
