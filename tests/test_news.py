@@ -360,6 +360,12 @@ def test_the_time_line_has_what_happened_with_its_day_the_newest_first():
         ("1 February 2025", "Version 1 went into service, the first: it had to be better than the simplest rule."),
     ]  # fmt: skip
     assert len(happened.happened([], [first] * 40, [], TABLE)) == happened.MOST
+    third = Reign("3", some[1]["as_of"][:16], "none", "gate", "loop", "better")
+    led = happened.happened(some[1:2], [first, third], [], TABLE)
+    assert [event.what[:21] for event in led[:2]] == [
+        "Version 3 went into s",
+        "It had to learn again",
+    ]
 
 
 def text(known: start.Known) -> str:

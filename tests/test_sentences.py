@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from loopbook.models.measures import Measure, amount
-from loopbook.pages import plots, reading, sentences
+from loopbook.pages import formats, plots, reading, sentences
 from loopbook.project.counts import counted
 
 HOSTILE = "<img src=x onerror=alert(1)> $a$ *b* [c](http://d)"
@@ -29,6 +29,15 @@ def weeks(values: list, name: str = "value", skip: tuple[int, ...] = ()) -> pl.D
 def test_one_of_something_is_no_several(number, told):
     assert counted(number, "row") == told
     assert counted(number, "row has", "rows have").startswith(told)
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "told"),
+    [(0.0, 1, "0.0 %"), (0.0003, 1, "under 0.1 %"), (0.0005, 1, "0.1 %"), (0.004, 0, "under 1 %"),
+     (0.128, 1, "12.8 %"), (1.0, 0, "100 %")],
+)  # fmt: skip
+def test_a_share_that_is_not_none_is_never_told_as_none(value, digits, told):
+    assert formats.share(value, digits) == told
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,23 @@ def test_what_happened_is_a_list_whose_reasons_wrap_on_a_phone():
     assert "as of 2025-01-06 00:00 v3 refused" in shown
 
 
+def test_of_one_instant_the_verdict_stands_below_what_it_led_to():
+    retrain = record() | {"as_of": "2025-02-01T00:00", "decided_at": "2025-02-01T08:00"}
+    retrain |= {"verdict": {"level": "retrain", "reasons": ["the error has grown"]}}
+    at = {"promoted_as_of": "2025-02-01T00:00", "promoted_at": "2025-02-01T08:05"}
+    versions = [at | {"number": "3"}, at | {"number": "2"}]  # the newest first
+    told = [what for _, _, what, _ in window_pages.happenings([retrain], versions)]
+    assert told == ["v3 promoted", "v2 promoted", "verdict: retrain"]
+    assert len(window_pages.happenings([retrain], versions, most=2)) == 2
+
+
+def test_a_window_without_a_report_says_which_knob_makes_one():
+    columns = [{"column": "size", "distance": 0.1, "threshold": 0.2, "is_judged": False}]
+    page = window_pages.drift(record() | {"columns": columns}, {}, "<p>It is off.</p>", str)
+    assert "It was not made for this window" in page
+    assert "<iframe" not in page
+
+
 def test_a_column_is_told_by_what_was_judged_of_it():
     columns = [
         {"column": name, "distance": 0.1234, "threshold": 0.1, "is_judged": judged}
@@ -109,7 +126,9 @@ def test_a_column_is_told_by_what_was_judged_of_it():
         (("zone", True, True), ("observed", True, False), ("level_30d", False, True))
     ]  # fmt: skip
     named = partial(plain.column_called, contract=read_contract(ROOT / "contract.yaml"))
-    page = text(window_pages.drift(record() | {"columns": columns}, {}, "<p>report</p>", named))
+    page = text(
+        window_pages.drift(record() | {"columns": columns}, {}, "<script>report</script>", named)
+    )
     assert "zone 0.123 0.100 moved" in page
     assert "the ground truth 0.123 0.100 may differ by chance" in page
     assert (

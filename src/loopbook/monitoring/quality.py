@@ -16,6 +16,7 @@ from scipy.stats import beta
 from loopbook.data.units import mistaken_for
 from loopbook.models.measures import decimal
 from loopbook.project.contract import Contract
+from loopbook.project.counts import per_cent
 
 RARE = 0.0005  # of the reference's rows lie beyond each end of the plausible range
 NEW_SHARE = 0.2  # of rows with categories never seen: not a new entity, but another coding
@@ -94,7 +95,7 @@ def _missing(name: str, before: pl.Series, now: pl.Series, margin: float) -> lis
     if least_share(count, now.len()) <= usual + margin:
         return []
     share = count / now.len()
-    sentence = f"{name} is missing in {100 * share:.1f} % of the rows; it was in {100 * usual:.1f} % of the reference"
+    sentence = f"{name} is missing in {per_cent(share)} of the rows; it was in {per_cent(usual)} of the reference"
     return [Fault(name, MISSING, share, usual, sentence, is_broken=True)]
 
 
@@ -113,7 +114,7 @@ def _new(name: str, before: pl.Series, now: pl.Series) -> list[Fault]:
     share = strange.len() / now.len()
     first = strange.value_counts(sort=True).row(0)[0]
     is_broken = least_share(strange.len(), now.len()) > NEW_SHARE
-    sentence = f"in {100 * share:.1f} % of the rows {name} is one that training has not seen, most often {first}"
+    sentence = f"in {per_cent(share)} of the rows {name} is one that training has not seen, most often {first}"
     return [Fault(name, NEW, share, 0.0, sentence, is_broken)]
 
 
@@ -131,7 +132,7 @@ def _implausible(
         return []
     share = strange.size / now.len()
     sentence = (
-        f"{name} lies outside {decimal(low)} to {decimal(high)} in {100 * share:.1f} % of the rows, where nearly "
+        f"{name} lies outside {decimal(low)} to {decimal(high)} in {per_cent(share)} of the rows, where nearly "
         f"all of the reference was{_mixed_up(strange, was, _unit_of(name, contract))}"
     )
     return [Fault(name, IMPLAUSIBLE, share, usual, sentence, is_broken=True)]

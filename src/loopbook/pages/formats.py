@@ -7,6 +7,8 @@ from datetime import datetime
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
 
+from loopbook.project.counts import per_cent
+
 if TYPE_CHECKING:  # NumPy: only a page with errors waits for it
     from loopbook.models.measures import Measure
 
@@ -54,7 +56,7 @@ def distance(value: float | None) -> Amount:
 
 def share(value: float | None, digits: int = 1) -> str:
     """A share as per cent."""
-    return "not known" if value is None else f"{value * 100:.{digits}f} %"
+    return "not known" if value is None else per_cent(value, digits)
 
 
 def count(value: float) -> str:

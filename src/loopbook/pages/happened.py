@@ -18,6 +18,7 @@ from loopbook.registry.reigns import Reign
 
 Record = Mapping[str, Any]
 MOST = 12
+MINUTE = 16  # letters of an instant to its minute
 BECAME = {
     HEALTHY: "It was well",
     WATCH: "It was under watch",
@@ -42,8 +43,9 @@ def happened(
     contract: Contract,
 ) -> list[Event]:
     """What happened lately, the newest first; at most twelve things."""
+    # at one instant a verdict comes first, and what it led to after it
     events = [*_verdicts(records, contract), *_reigns(ledger), *_turns(turns)]
-    return sorted(events, key=lambda event: event.at, reverse=True)[:MOST]
+    return sorted(events, key=lambda event: event.at[:MINUTE])[::-1][:MOST]
 
 
 def _event(at: str, what: str) -> Event:

@@ -83,15 +83,17 @@ def happenings(
             why = record["verdict"]["reasons"][0]
             events.append((record["as_of"], record["decided_at"], f"verdict: {level}", why))
         last = level
-    for version in versions:
+    for version in reversed(versions):
         when = version.get("promoted_as_of", version.get("as_of", ""))
         what = "promoted" if version.get("promoted_at") else "refused"
         why = version.get("promoted_reason") or version.get("gate_reason", "")
         events.append((when, version.get("promoted_at"), f"v{version['number']} {what}", why))
-    events.sort(key=lambda event: event[0], reverse=True)
+    events.sort(
+        key=lambda event: instant(event[0])
+    )  # at one instant a verdict led to what comes after
     return [
         (instant(of), instant(done_at) if done_at else "", what, why)
-        for of, done_at, what, why in events[:most]
+        for of, done_at, what, why in events[: -most - 1 : -1]
     ]
 
 
@@ -134,6 +136,7 @@ def drift(
         record=record,
         figures=figures,
         report=report,
+        is_drawn="<script" in (report or ""),  # else a sentence stands in its file
         columns=columns,
         is_trailing=is_trailing,
         faults=faults,

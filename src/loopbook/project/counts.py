@@ -1,4 +1,4 @@
-"""Counts: how many of something, with its word in the right number, and which."""
+"""Counts: how many of something, with its word in the right number, which, and what share."""
 
 from collections.abc import Iterable
 from numbers import Integral
@@ -16,6 +16,14 @@ def counted(number: float, one: str, many: str | None = None) -> str:
     """
     size = f"{number:,}" if isinstance(number, Integral) else f"{number:g}"
     return f"{size} {one if number == 1 else many or f'{one}s'}"
+
+
+def per_cent(share: float, digits: int = 1) -> str:
+    """A share as per cent: 2.0 %; what is more than none is never 0.0 %."""
+    least = 10.0**-digits
+    if 0 < 100 * share < least / 2:
+        return f"under {least:g} %"
+    return f"{100 * share:.{digits}f} %"
 
 
 def listed(names: Iterable[str], most: int = SOME) -> str:
