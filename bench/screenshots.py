@@ -149,6 +149,7 @@ def take(folder: Path, pages: Mapping[str, Path]) -> None:
             resize(chrome, MOST_HEIGHT)
             chrome.get(f"{address}/voila/render/{page}.ipynb")
             wait_for(lambda: chrome.execute_script(IS_DRAWN), page)
+            wait_for(lambda: chrome.execute_script(IS_COMPLETE), f"the rest of {page}")
             time.sleep(2)  # widgets that a page adds after its first HTML
             resize(chrome, min(MOST_HEIGHT, int(chrome.execute_script(HEIGHT)) + 24))
             time.sleep(1)

@@ -81,6 +81,20 @@ def test_a_stale_task_has_its_reason_and_the_page_says_what_to_type():
 
 
 @pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (None, ""),
+        (59.94, "59.9 s"),
+        (59.96, "1 min 00 s"),
+        (179.9, "3 min 00 s"),
+        (75.2, "1 min 15 s"),
+    ],
+)
+def test_a_time_has_no_sixty_seconds(seconds, told):
+    assert task_pages.took(seconds) == told
+
+
+@pytest.mark.parametrize(
     ("states", "told"),
     [
         ((DONE, FAILED), "train failed. Correct the notebook, then: make build"),

@@ -17,6 +17,7 @@ from loopbook.pipeline.task_states import DONE, FAILED, NEVER, STALE, UNFINISHED
 from loopbook.project.clock import parse_instant
 
 PAGE = "8_pipeline"
+LEAST_MINUTE_S = 59.95  # what would be told as 60.0 s is a minute
 MOST_AND = 3  # names, from which on commas stand between them
 LOOKING = "Whether anything has changed since is being looked up …"
 LOOKS = {  # a colour of the colour-blind safe ones, and a sign: nothing is told by colour alone
@@ -158,6 +159,7 @@ def took(seconds: float | None) -> Amount:
     """How long a run took."""
     if seconds is None:
         return Amount("")
-    if seconds < 60:
+    if seconds < LEAST_MINUTE_S:
         return Amount(f"{seconds:.1f} s")
-    return Amount(f"{seconds // 60:.0f} min {seconds % 60:02.0f} s")
+    minutes, rest = divmod(round(seconds), 60)
+    return Amount(f"{minutes} min {rest:02} s")
