@@ -78,7 +78,7 @@ def test_a_row_of_the_confusion_says_how_often_each_class_was_answered_to_one():
     assert "yes (n = 2)" in texts(figure)
     careful = error_plots.errors(BINARY, observed, OF_YES, {"threshold": 0.2})["confusion"]
     assert careful.axes[0].images[0].get_array().tolist() == [[0.5, 0.5], [0.0, 1.0]]
-    assert "`yes` is answered from a probability of 0.2 on" in careful.reading
+    assert "`yes` is answered from a probability of 20.0 % on" in careful.reading
 
 
 def test_the_rarest_of_many_classes_share_a_row_of_the_confusion():

@@ -139,7 +139,9 @@ def test_the_last_group_is_held_against_the_first():
     )
     words = {"train": pl.Series(["a", "b"]), "test": pl.Series(["b", "b", None])}
     told = sentences.of_groups(words, order=["a", "b"])
-    assert told == "a differs most: it is 50.0 % of the rows of train, and 0.0 % of those of test."
+    assert (
+        told == "“a” differs most: it is 50.0 % of the rows of train, and 0.0 % of those of test."
+    )
     assert sentences.of_groups({"all": pl.Series([], dtype=pl.String)}) == "No row has a value."
 
 
@@ -160,7 +162,7 @@ def test_a_candidate_that_may_not_challenge_is_told_though_its_error_is_less():
 def test_a_name_that_is_below_zero_is_among_those_with_no_more_than_zero():
     """A feature that lowers the error when it is shuffled does not raise it."""
     told = sentences.of_ranking(["a", "b", "c", "d"], [2, 1, 0, -0.5], str, little=0)
-    assert told == "Of 4, the largest: a (2), b (1) and d (-0.5). 2 have 0 or less."
+    assert told == "The largest of 4: a 2, b 1 and d -0.5. 2 have 0 or less."
 
 
 def test_a_figure_stands_between_how_it_is_read_and_what_it_shows():

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.ticker import FuncFormatter
 
-from loopbook.pages import figures
+from loopbook.pages import axes, figures
 from loopbook.pages.figures import (
     CHALLENGER,
     CURRENT,
@@ -22,11 +21,11 @@ from loopbook.pages.figures import (
     Picture,
     figure,
     legend,
-    per_cent,
     plain,
     short,
     sized,
 )
+from loopbook.pages.formats import share
 
 if TYPE_CHECKING:
     from loopbook.models.classes import Classes
@@ -95,8 +94,8 @@ def _worst_mistake(classes: Sequence[str], counts: np.ndarray) -> str:
         return f"{told}."
     row, column = np.unravel_index(int(np.argmax(wrong)), wrong.shape)
     return (
-        f"{told}; the most frequent mistake is {short(classes[column])} where "
-        f"{short(classes[row])} was observed ({wrong[row, column]:,.0f} of "
+        f"{told}; the most frequent mistake is “{short(classes[column])}” where "
+        f"“{short(classes[row])}” was observed ({wrong[row, column]:,.0f} of "
         f"{counts[row].sum():,.0f} such rows)."
     )
 
@@ -150,15 +149,15 @@ def _of_yes(task: Classes, observed: np.ndarray, answers: np.ndarray, decision: 
     if threshold is not None:
         axis.axvline(threshold, color=CURRENT, ls="--", lw=1.2, label="threshold")
     yes = task.classes[task.positive]
-    axis.yaxis.set_major_formatter(FuncFormatter(per_cent))
+    axes.as_per_cent(axis.xaxis, axis.yaxis)
     axis.set(xlabel=f"probability of {plain(yes)}", ylabel="share of these rows")
     legend(axis)
     medians = [
-        f"{100 * float(np.median(group)):.0f} % where {short(task.classes[place])} was observed"
+        f"{100 * float(np.median(group)):.0f} % where “{short(task.classes[place])}” was observed"
         for place in (task.positive, 1 - task.positive)
         if (group := answers[observed == place, task.positive]).size
     ]
-    drawn.finding = f"The median probability of {short(yes)} is {', '.join(medians)}."
+    drawn.finding = f"The median probability of “{short(yes)}” is {', '.join(medians)}."
     drawn.reading = (
         "The farther the two lines are apart, the better the model tells the classes apart."
         + _threshold_words(task, decision)
@@ -173,7 +172,7 @@ def _threshold_words(task: Classes, decision: Mapping[str, Any] | None) -> str:
     yes = task.classes[task.positive]
     if threshold > 1:
         return f" `{yes}` is never answered: it costs too much where it is wrong."
-    return f" `{yes}` is answered from a probability of {threshold:.3g} on."
+    return f" `{yes}` is answered from a probability of {share(threshold)} on."
 
 
 @sized
@@ -193,13 +192,14 @@ def _of_what_happened(
         axis.plot([low, high], [line, line], color=CHALLENGER, lw=2)
         axis.plot(middle, line, "o", color=CHALLENGER, ms=5)
         medians[task.classes[place]] = middle
-        told = f"{task.classes[place]}: {middle:.3g} ({low:.3g} to {high:.3g})"
+        told = f"{task.classes[place]}: {share(middle)} ({share(low)} to {share(high)})"
         drawn.tell(axis, (low, high), line, told)
+    axes.as_per_cent(axis.xaxis)
     axis.set(xlim=(-0.02, 1.02), xlabel="probability that was given to what was observed")
     least = min(medians, key=lambda name: (medians[name], name))
     drawn.finding = (
-        f"{short(least)} was given the least probability where it was observed: "
-        f"{medians[least]:.3g} in the median."
+        f"“{short(least)}” was given the least probability where it was observed: "
+        f"{share(medians[least])} in the median."
     )
     drawn.reading = (
         "Each line is a class: the dot is the median of the probabilities that it was given where "

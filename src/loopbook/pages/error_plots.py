@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopbook.pages import error_words, figures
+from loopbook.pages import axes, error_words, figures
 from loopbook.pages.class_plots import of_classes
 from loopbook.pages.figures import (
     CHALLENGER,
@@ -99,6 +99,8 @@ def calibration(
             told = f"{role}: predicted {form(predicted)}, observed {form(outcome)} (n = {n:,})"
             drawn.tell(axis, predicted, outcome, told)
     figures.compactly(axis)
+    if form is share:
+        axes.as_per_cent(axis.xaxis, axis.yaxis)
     axis.set(xlabel=words(said), ylabel=words(was))
     legend(axis)
     drawn.reading = reading

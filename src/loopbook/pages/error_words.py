@@ -95,7 +95,8 @@ def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
     shown = list(rows.items())[: len(rows) if len(rows) <= FEW else 1]
     told = "; ".join(f"{short(name)}: {reach(i, measure.said_change)}" for name, i in shown)
     if len(rows) == 1:
-        return f"{told}."
+        beyond = "better beyond doubt" if better else "worse beyond doubt" if worse else ""
+        return f"{told}; {beyond or 'that may be chance'}."
     return (
         f"Beyond doubt, {counted(better, f'of {len(rows):,} lines is', f'of {len(rows):,} lines are')} "
         f"better and {counted(worse, 'is', 'are')} worse; {told}."

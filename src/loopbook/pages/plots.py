@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter
 
 from loopbook.models.measures import amount
-from loopbook.pages import figures, histograms
+from loopbook.pages import axes, figures, histograms
 from loopbook.pages.figures import (
     CHALLENGER,
     CURRENT,
@@ -37,7 +37,7 @@ from loopbook.pages.figures import (
     sized,
     words,
 )
-from loopbook.pages.formats import asked, distance
+from loopbook.pages.formats import asked, distance, share
 
 if TYPE_CHECKING:  # a dashboard draws too, and does not wait for SciPy and Polars
     import polars as pl
@@ -134,7 +134,7 @@ def over_time(
             periods["period"], periods[name], color=colour, marker="o", ms=3, label=plain(name)
         )
     _mark(axis, marks or {})
-    axis.yaxis.set_major_formatter(FuncFormatter(compact))
+    axis.yaxis.set_major_formatter(FuncFormatter(per_cent if label in axes.SHARES else compact))
     axis.set(xlabel=time, ylabel=words(label))
     whens = [*periods["period"], *(marks or {}).values()]
     if whens and all(isinstance(when, datetime) for when in whens):
@@ -185,13 +185,16 @@ def ranking(names: Sequence[str], values: Sequence[float], label: str, best: str
         return nothing("no column of numbers")
     drawn, axis, places = lines([words(name) for name in names])
     colours = [CHALLENGER if name == best else REFERENCE for name in names]
+    said = share if label in axes.SHARES else amount
     axis.barh(places, values, color=colours, height=0.35 if figures.is_narrow() else 0.65)
     for place, name, value in zip(places, names, values, strict=True):
         told = (min(0.0, float(value)), max(0.0, float(value)))
-        drawn.tell(axis, told, (place - 0.3, place + 0.3), f"{name}: {amount(value)}")
+        drawn.tell(axis, told, (place - 0.3, place + 0.3), f"{name}: {said(value)}")
+    if label in axes.SHARES:
+        axes.as_per_cent(axis.xaxis)
     axis.set(xlabel=words(label))
-    drawn.finding = f"{short(names[0])} comes first with {amount(values[0])}" + (
-        f", {short(names[-1])} last with {amount(values[-1])}." if len(names) > 1 else "."
+    drawn.finding = f"{short(names[0])} comes first with {said(values[0])}" + (
+        f", {short(names[-1])} last with {said(values[-1])}." if len(names) > 1 else "."
     )
     return drawn
 
@@ -219,11 +222,11 @@ def _moved(columns: Sequence[ColumnDrift]) -> str:
     moved = [short(c.column) for c in columns if c.has_drifted]
     if not moved:
         far = max(columns, key=lambda c: c.distance / max(c.threshold, 1e-12))
-        share = far.distance / max(far.threshold, 1e-12)
+        part = far.distance / max(far.threshold, 1e-12)
         none = f"None of {len(columns):,} columns" if len(columns) > 1 else "The one column has not"
         return (
             f"{none} moved beyond chance; the distance of {short(far.column)} is nearest to its "
-            f"threshold, at {100 * share:.0f} % of it."
+            f"threshold, at {100 * part:.0f} % of it."
         )
     named = ", ".join(moved[:3]) + (f" and {len(moved) - 3:,} more" if len(moved) > 3 else "")
     return f"{len(moved):,} of {len(columns):,} columns moved beyond chance: {named}."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
+from loopbook.models.measures import amount
 from loopbook.pages import formats
 from loopbook.pages.reading import Sentence, in_unit, per_cent
 from loopbook.project.counts import counted, listed
@@ -136,7 +137,7 @@ def _of_words(groups: Mapping[str, np.ndarray], order: Sequence[str] | None) -> 
     if first == last:
         often = max(known, key=lambda word: now.get(word, 0.0))
         return Sentence(
-            f"{often} is the most frequent of {counted(len(known), 'value')}, with "
+            f"“{often}” is the most frequent of {counted(len(known), 'value')}, with "
             f"{per_cent(now[often])} of the rows."
         )
     moved = max(known, key=lambda word: abs(now.get(word, 0.0) - before.get(word, 0.0)))
@@ -144,7 +145,7 @@ def _of_words(groups: Mapping[str, np.ndarray], order: Sequence[str] | None) -> 
     if one == other:
         return Sentence(f"No value is more frequent in {last} than in {first}.")
     return Sentence(
-        f"{moved} differs most: it is {one} of the rows of {first}, and {other} of those of {last}."
+        f"“{moved}” differs most: it is {one} of the rows of {first}, and {other} of those of {last}."
     )
 
 
@@ -159,12 +160,29 @@ def of_ranking(
     order = sorted(range(len(names)), key=lambda k: -abs(values[k]))
     if not order:
         return Sentence("There is no column of numbers.")
-    lead = listed([f"{names[k]} ({say(values[k])})" for k in order[:3]])
-    told = f"Of {len(names):,}, the largest: {lead}." if len(names) > 3 else f"{lead}."
+    lead = listed([f"{names[k]} {say(values[k])}" for k in order[:3]])
+    told = f"The largest of {len(names):,}: {lead}." if len(names) > 3 else f"{lead}."
     if little is not None:
         low = sum((abs(value) if little else value) <= little for value in values)
         told += f" {counted(low, 'has', 'have')} {say(little).lstrip('+')} or less." if low else ""
     return Sentence(told)
+
+
+def of_decision(decision: Mapping[str, Any], yes: str) -> Sentence:
+    """From which probability on the yes is answered, and what that saves on the rows that chose it."""
+    cost, at_half, of_no, of_yes = (
+        amount(decision[name]) for name in ("cost", "cost_at_half", "cost_of_no", "cost_of_yes")
+    )
+    from_where = (
+        f"“{yes}” is never answered"
+        if decision["threshold"] > 1
+        else f"“{yes}” is answered from a probability of {per_cent(decision['threshold'])} on"
+    )
+    return Sentence(
+        f"Chosen on {counted(decision['rows'], 'row')}: {from_where}, and a row then costs {cost} on "
+        f"average. From 50 % on it would cost {at_half}, with “{yes}” never answered {of_no}, always "
+        f"answered {of_yes}."
+    )
 
 
 def of_best(names: Sequence[str], values: Sequence[float], say: Callable, best: str) -> Sentence:
