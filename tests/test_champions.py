@@ -1,11 +1,13 @@
 """Who serves, who served, and why: the ledger, by hand, back, and after a kill."""
 
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from made_once import copied
 from small_house import give, loopbook
 
+from loopbook.cli import main
 from loopbook.project import paths
 from loopbook.project.errors import TrackingError
 from loopbook.records.roles import SHADOW
@@ -121,3 +123,12 @@ def test_the_commands_say_who_serves_and_refuse_what_cannot_be(client, house):
     assert f"{NAME} v2" in then.stdout
     assert "a try" in then.stdout
     assert "no good" in loopbook(house, "champion").stdout
+
+
+@pytest.mark.parametrize("words", [["promote", "1"], ["rollback"]])
+def test_a_reason_says_something(words, monkeypatch, capsys):
+    """`--reason ""` moved the champion, and nobody could say why."""
+    monkeypatch.setattr(sys, "argv", ["loopbook", *words, "--reason", " "])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "--reason: say why, so that it stays known" in capsys.readouterr().err

@@ -1,6 +1,8 @@
 """`loopbook init`: what is proposed for tables that nobody described, and what is refused."""
 
+import io
 import random
+import re
 import sqlite3
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +14,7 @@ from threading import Thread
 
 import polars as pl
 import pytest
+from rich.console import Console
 
 from loopbook.data import queries, sources
 from loopbook.project.contract import read_contract
@@ -26,6 +29,7 @@ from loopbook.proposal import (
     opened,
     placing,
     proposals,
+    shown,
     texts,
     twins,
     wording,
@@ -700,3 +704,16 @@ def test_an_address_that_answers_a_web_page_is_refused(tmp_path):
         with pytest.raises(SourceError, match="web page"):
             opened.opened(address, tmp_path)
         server.shutdown()
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_what_is_proposed_breaks_no_word_however_narrow_the_terminal(width):
+    """At 60 columns it read *catego ry* and *missin g*, and the year 2,007."""
+    source = ROOT / "examples/penguins/data/penguins.csv"
+    written = io.StringIO()
+    shown.show(proposal_of(source, ROOT, target="species"), Console(file=written, width=width))
+    told = written.getvalue().split(" columns", 1)[1]  # after the file's path
+    assert max(map(len, told.splitlines())) <= width
+    for word in ("flipper_length_mm", "category", "feature", "Chinstrap", "missing"):
+        assert word in told
+    assert re.search(r"\b20\d\d\b", told)

@@ -74,14 +74,14 @@ def take(project: Project, path: Path) -> Taken:
         the disk is full, or a build wrote during each of several attempts. No
         file is left then.
     """
-    path, contract = path.absolute(), read_contract(project.contract)
+    path, contract = path.resolve(), read_contract(project.contract)
     if not path.name.endswith(archive.NAMES):
         raise BackupError(
             f"{path}: expected a name that ends in {' or '.join(archive.NAMES)}. Name it so."
         )
     if path.exists():
         raise BackupError(f"{path}: is there already, and no backup is written over. Name another.")
-    if path.is_relative_to(project.var):
+    if path.is_relative_to(project.var.resolve()):
         raise BackupError(
             f"{path}: lies in {project.var}, which it would be a copy of. Name a file elsewhere, "
             "best on another disk."

@@ -46,6 +46,14 @@ def _calibrated(as_of: str | None) -> None:
     say(*calibration.told(here, contract, rule, moment))
 
 
+def _stated(reason: str) -> str:
+    from loopbook.project.errors import TrackingError
+
+    if not reason.strip():
+        raise TrackingError("--reason: say why, so that it stays known: --reason WHY")
+    return reason
+
+
 def _as_of(text: str) -> str | None:
     from loopbook.project.knobs import read_instant
 
@@ -71,7 +79,7 @@ def promote(
     """
     from loopbook.project.clock import utc_now
 
-    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
+    entry = {"reason": _stated(reason), "at": utc_now(), "as_of": _as_of(as_of)}
     with waits.waiting("promote"):  # its imports take seconds
         from loopbook.registry import champions
 
@@ -93,7 +101,7 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
     """
     from loopbook.project.clock import utc_now
 
-    entry = {"reason": reason, "at": utc_now(), "as_of": _as_of(as_of)}
+    entry = {"reason": _stated(reason), "at": utc_now(), "as_of": _as_of(as_of)}
     with waits.waiting("rollback"):  # its imports take seconds
         from loopbook.registry import champions
 

@@ -22,7 +22,7 @@ from loopbook.registry.reigns import Reign
 
 AS_TURNS_DO = ("gate", "rollback")
 CLOCKS = "as of (data)\ndone (wall)"  # a column with both, one below the other
-BOTH = "Times are UTC: as of, by the clock of the data; below it done, by the wall's."
+BOTH = "UTC. Above: as of, by the clock of the data. Below: done, by that on the wall."
 
 
 def record(project: Project, since: datetime | None, to: datetime | None) -> dict[str, Any]:

@@ -53,14 +53,16 @@ def from_table(folder: Path, source: str, name: str, options: Options) -> None:
     """Make a project and describe a table in it; a table that cannot be read leaves none behind."""
     import tempfile
 
-    from loopbook.project.new import make_project
+    from loopbook.project.new import check_place, make_project
     from loopbook.project.paths import Project
 
+    name = name or folder.absolute().name
+    check_place(folder, name)  # a table may take long to read
     is_file = "://" not in source and not source.startswith("${")
     place = str(Path(source).expanduser().absolute()) if is_file else source
     with tempfile.TemporaryDirectory() as spare:
         proposal = looked_at(place, Path(spare), options)
-        made = make_project(folder, name=name or folder.absolute().name, example="empty")
+        made = make_project(folder, name=name, example="empty")
         say(f"{made}: a project with a git history of one commit.")
         describe(Project(made), proposal, options, f"cd {shlex.quote(str(folder))} && make build")
 

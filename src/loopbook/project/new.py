@@ -34,6 +34,27 @@ def make_project(folder: Path, *, name: str, example: str) -> Path:
         If the name cannot be used, the folder is not empty, git is not here or
         the disk is full; nothing is left behind.
     """
+    check_place(folder, name)
+    folder = folder.absolute()
+    git(Path.cwd(), "--version")
+    try:
+        return _made(folder, Facts(name, uuid.uuid4().hex), example)
+    except OSError as error:
+        room = "Free space" if error.errno == errno.ENOSPC else "Correct the folder's rights"
+        raise TemplateError(
+            f"{folder}: cannot be written ({error.strerror}). Nothing is left there. "
+            f"{room}, then try again."
+        ) from None
+
+
+def check_place(folder: Path, name: str) -> None:
+    """Refuse a name that cannot be used, or a folder that is not empty.
+
+    Raises
+    ------
+    LoopbookError
+        What is wrong with either, and what to type.
+    """
     if not NAME.match(name):
         raise TemplateError(
             f"name {name!r}: expected lower case letters, digits and hyphens. "
@@ -46,15 +67,6 @@ def make_project(folder: Path, *, name: str, example: str) -> Path:
             f"{folder}: exists and is not empty, and nothing in it was touched. "
             "Choose another folder, or empty this one."
         )
-    git(Path.cwd(), "--version")
-    try:
-        return _made(folder, Facts(name, uuid.uuid4().hex), example)
-    except OSError as error:
-        room = "Free space" if error.errno == errno.ENOSPC else "Correct the folder's rights"
-        raise TemplateError(
-            f"{folder}: cannot be written ({error.strerror}). Nothing is left there. "
-            f"{room}, then try again."
-        ) from None
 
 
 def _made(folder: Path, facts: Facts, example: str) -> Path:
