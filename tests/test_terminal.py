@@ -52,6 +52,14 @@ def test_a_text_breaks_in_its_column_and_below_its_label_where_that_is_too_narro
     assert [part for line in lines for part in fitted(line)] == lines
 
 
+def test_a_number_is_not_parted_from_its_sign(terminal):
+    terminal(60)
+    line = "verdict     " + "word " * 8 + "in 82.4 % of the rows and 0.2 % of the reference"
+    for lines in (fitted(line), printed.labelled("verdict", line[12:])):
+        assert len(lines) > 1
+        assert not any(re.search(r"\d$", part) or part.lstrip().startswith("%") for part in lines)
+
+
 def test_a_verdict_and_its_reasons_fit_the_terminal(terminal, capsys):
     """A reason had 168 columns on a terminal of 80."""
     reason = "late_3d is missing in 82.4 % of the rows; it was in 0.2 % of the reference; see there"

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from loopbook.project.terminal import say, width
+from loopbook.project.terminal import say, width, wrapped
 
 LABEL = 12  # columns before what a label is for
 LEAST_TEXT = 30  # columns in which a text still reads well
@@ -67,12 +67,7 @@ def labelled(label: str, text: str, hanging: int = 0) -> list[str]:
     place = LABEL + hanging
     if width() - place < LEAST_TEXT:
         place = LABEL + 2  # below its label
-    options = {"break_on_hyphens": False, "break_long_words": False}
-    return [
-        line
-        for part in parts
-        for line in textwrap.wrap(part, width(), subsequent_indent=" " * place, **options) or [""]
-    ]
+    return [line for part in parts for line in wrapped(part, rest=" " * place) or [""]]
 
 
 def table(

@@ -14,6 +14,9 @@ UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stay
 LEAST_WIDTH = 60
 LABELLED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # a label, before the text that it is for
 
+PER_CENT = re.compile(r"(?<=\d) (?=%)")
+HARD_SPACE = "\N{NO-BREAK SPACE}"
+
 
 def say(*lines: str, stream: TextIO | None = None) -> None:
     """Print lines for people, each in the width of the terminal; without a stream on stdout."""
@@ -33,10 +36,23 @@ def fitted(line: str, stream: TextIO | None = None) -> list[str]:
     begins = len(line) - len(text)
     place = label.end() if label else begins + (2 if text.startswith("- ") else 4)
     first, rest = (" " * min(columns, width() // 2) for columns in (begins, place))
-    options = {"break_on_hyphens": False, "break_long_words": False}
-    parts = textwrap.wrap(text, width(), initial_indent=first, subsequent_indent=rest, **options)
+    parts = wrapped(text, first, rest)
     # a digest that is longer than its column stays beside its label
     return [line] if label and len(parts[0]) <= label.end() else parts
+
+
+def wrapped(text: str, first: str = "", rest: str = "") -> list[str]:
+    """A text in lines of the terminal's width, with an indent each; a number stays with its sign."""
+    kept = PER_CENT.sub(HARD_SPACE, text)
+    lines = textwrap.wrap(
+        kept,
+        width(),
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
+    return [line.replace(HARD_SPACE, " ") for line in lines]
 
 
 def width() -> int:
