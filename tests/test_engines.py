@@ -214,3 +214,12 @@ def without_ploomber(folder: Path, scratch: Path) -> dict[str, str]:
     variables = environment(folder)
     path = f"{Path(sys.executable).parent}:{variables['PATH']}"
     return variables | {"PATH": path, "PYTHONPATH": f"{blocked.parent}:{ROOT / 'src'}"}
+
+
+@pytest.mark.parametrize("name", known.ENGINES)
+def test_what_to_type_next_names_the_folder_that_was_written_to(name):
+    """After `export airflow --to ../dags` it said to give deploy/airflow to Airflow."""
+    engine = known.ENGINES[name]
+    assert "'../my dags'" in engine.next_in("../my dags")
+    assert engine.folder in engine.next_in("")
+    assert "{" not in engine.next_in("")

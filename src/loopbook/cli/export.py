@@ -107,7 +107,7 @@ def export(
         say(f"Wrote {path}.")
     if chosen.lacks:
         say(chosen.lacks)
-    say(f"Next: {chosen.following}")
+    say(f"Next: {chosen.next_in(to)}")
 
 
 COMMANDS = {

@@ -4,6 +4,7 @@ It decides names, the folder that a file goes to unless somebody says another,
 and the command that runs it. How a file looks is the engine's own module's.
 """
 
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -20,8 +21,12 @@ class Engine:
 
     write: Callable[[Plan, Path], list[Path]]
     folder: str  # from the project's folder
-    following: str  # what to type next
+    following: str  # what to type next; {folder} is where the file was written
     extra: str = ""  # of loopbook, that brings the engine into this environment
+
+    def next_in(self, folder: str) -> str:
+        """What to type next, where the file was written to this folder; empty: the engine's own."""
+        return self.following.format(folder=shlex.quote(folder or self.folder))
 
     @property
     def lacks(self) -> str:
@@ -34,12 +39,17 @@ ENGINES = {
     "airflow": Engine(
         airflow.write,
         "deploy/airflow",
-        "give deploy/airflow to Airflow as a folder of DAGs: AIRFLOW__CORE__DAGS_FOLDER",
+        "give {folder} to Airflow as a folder of DAGs: AIRFLOW__CORE__DAGS_FOLDER",
     ),
-    "argo": Engine(argo.write, "deploy/argo", "argo submit --watch deploy/argo/workflow.yaml"),
-    "dvc": Engine(dvc.write, ".", "dvc init (once; without git: --no-scm), then dvc repro", "dvc"),
+    "argo": Engine(argo.write, "deploy/argo", "argo submit --watch {folder}/workflow.yaml"),
+    "dvc": Engine(
+        dvc.write,
+        ".",
+        "dvc init (once; without git: --no-scm), then dvc repro {folder}/dvc.yaml",
+        "dvc",
+    ),
     "kubeflow": Engine(
-        kubeflow.write, "deploy/kubeflow", "python deploy/kubeflow/pipeline.py (where kfp is)"
+        kubeflow.write, "deploy/kubeflow", "python {folder}/pipeline.py (where kfp is)"
     ),
 }
 
