@@ -143,6 +143,8 @@ def test_the_turns_that_changed_something_stand_beside_their_figure():
     assert [outcome for _, outcome, _, _ in acted].count("promoted") == 4
     assert "nothing" not in {outcome for _, outcome, _, _ in acted}
     assert acted[0][0] > acted[-1][0]
+    failed = turned.turns(1)[0] | {"outcome": "error", "reason": "decide failed, line 10:\n\n  x()"}
+    assert turn_pages.acted([failed])[0][3] == "decide failed, line 10"
     page = text(turn_pages.turns(turned.turns(1), None, "One turn."))
     assert "Which turns changed something" not in page
 

@@ -124,8 +124,14 @@ def acted(records: Sequence[Record]) -> list[tuple[str, str, str, str]]:
     """The newest turns that did not end with nothing: as of, outcome, champion, why."""
     some = [record for record in reversed(records) if record["outcome"] != "nothing"][:MOST_ACTED]
     return [
-        (instant(r["as_of"]), r["outcome"], r.get("champion") or "none", r["reason"]) for r in some
+        (instant(r["as_of"]), r["outcome"], r.get("champion") or "none", _in_short(r["reason"]))
+        for r in some
     ]
+
+
+def _in_short(reason: str) -> str:
+    """The first line of a reason; of a failed cell the turn's record has the others."""
+    return reason.partition("\n")[0].rstrip(":")
 
 
 def listed(
