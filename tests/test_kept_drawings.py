@@ -23,11 +23,19 @@ def test_other_code_that_draws_draws_anew(tmp_path, monkeypatch):
     assert kept_drawings.drawn(project, "turns", 1, lambda: b"new") == b"new"
 
 
-def test_a_figure_that_cannot_be_kept_is_shown_and_what_is_nothing_is_not_kept(tmp_path):
-    (tmp_path / "var").write_text("a file where a folder should be")
+def test_that_there_is_nothing_to_draw_is_looked_up_once(tmp_path):
+    asked = []
+
+    def draw():
+        asked.append(1)
+
+    shown = [kept_drawings.drawn(Project(tmp_path), "versions", ["v1"], draw) for _ in range(3)]
+    assert (shown, len(asked)) == ([None] * 3, 1)
+
+
+def test_a_figure_that_cannot_be_kept_is_shown(tmp_path):
+    (tmp_path / "var").write_text("a file where the folder would be")
     assert kept_drawings.drawn(Project(tmp_path), "turns", 1, lambda: b"x") == b"x"
-    assert kept_drawings.drawn(Project(tmp_path / "none"), "turns", 1, lambda: None) is None
-    assert not (tmp_path / "none").exists()
 
 
 def test_no_more_than_some_figures_of_a_name_are_kept(tmp_path):

@@ -23,6 +23,8 @@ def drawn(
 ) -> bytes | None:
     """The file of a figure, or None if `draw` gives none; `facts` is all that it depends on.
 
+    That there is nothing to draw is kept too, as an empty file.
+
     Parameters
     ----------
     facts : what JSON can hold
@@ -30,11 +32,10 @@ def drawn(
     digest = sha256(json.dumps([_code(), facts], sort_keys=True, default=str).encode())
     path = project.var / "pages" / f"{name}-{digest[:16]}.svg"
     with suppress(OSError):
-        return path.read_bytes()
+        return path.read_bytes() or None
     content = draw()
-    if content is not None:
-        with suppress(OSError):
-            _keep(path, name, content)
+    with suppress(OSError):
+        _keep(path, name, content or b"")
     return content
 
 
