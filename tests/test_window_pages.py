@@ -43,7 +43,7 @@ def test_many_reasons_are_folded_and_none_is_left_out(count, folded):
     body = page.rsplit("</style>", maxsplit=1)[-1]
     told = [f"reason {place}" for place in map(int, re.findall(r"reason (\d+)", body))]
     assert told == reasons
-    assert ("<details>" in body) == bool(folded)
+    assert ('<details class="rest">' in body) == bool(folded)
     assert not folded or f"<summary>{folded} more reasons</summary>" in body
 
 
@@ -206,3 +206,17 @@ def test_an_error_in_the_unit_of_the_target_says_so():
     measures = {"measure": asdict(NUMBER.measure), "bias_measure": asdict(NUMBER.bias_measure)}
     told = record() | measures | {"metrics": {"rmse": 10.86}, "loss": "absolute_error"}
     assert "squared error 10.9 minutes" in text(window_pages.performance(told, {}))
+
+
+@pytest.mark.slow
+def test_on_paper_no_reason_is_folded(chrome, tmp_path):
+    judged = {"level": "watch", "reasons": [f"reason {place}" for place in range(9)]}
+    page = tmp_path / "page.html"
+    page.write_text(window_pages.performance(record() | {"verdict": judged}, {}))
+    is_shown = "return document.querySelector('.rest ul').checkVisibility()"
+    chrome.get(page.as_uri())
+    on_screen = chrome.execute_script(is_shown)
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    on_paper = chrome.execute_script(is_shown)
+    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert (on_screen, on_paper) == (False, True)
