@@ -15,10 +15,10 @@ from loopbook.pages.rendering import render
 from loopbook.pipeline import picture
 from loopbook.pipeline.task_states import DONE, FAILED, NEVER, STALE, UNFINISHED, TaskState
 from loopbook.project.clock import parse_instant
+from loopbook.project.counts import listed
 
 PAGE = "8_pipeline"
 LEAST_MINUTE_S = 59.95  # what would be told as 60.0 s is a minute
-MOST_AND = 3  # names, from which on commas stand between them
 LOOKING = "Whether anything has changed since is being looked up …"
 LOOKS = {  # a colour of the colour-blind safe ones, and a sign: nothing is told by colour alone
     DONE: ("#00634a", "✔"),
@@ -105,7 +105,7 @@ def _shown(graph: Graph) -> dict[str, Any]:
 def _sentence(graph: Graph, states: Mapping[str, str]) -> str:
     """What is to be done, first the worst."""
     by_state = {kind: [n for n, state in states.items() if state == kind] for kind in LOOKS}
-    failed, absent, left = (_listed(by_state[kind]) for kind in (FAILED, NEVER, UNFINISHED))
+    failed, absent, left = (listed(by_state[kind]) for kind in (FAILED, NEVER, UNFINISHED))
     is_first, looking = len(by_state[NEVER]) == len(states), LOOKING if graph.is_asked else ""
     told = [
         (failed, f"{failed} failed. Correct the notebook, then: {graph.command}"),
@@ -131,12 +131,6 @@ def _all(count: int, one: str, more: str) -> str:
 
 def _stale(count: int, of: int) -> str:
     return _all(count, "", "").strip() if count == of else f"{count} of {of} tasks"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return (
-        " and ".join(names) if len(names) < MOST_AND else f"{', '.join(names[:-1])} and {names[-1]}"
-    )
 
 
 def _why(task: TaskState, stale: Mapping[str, Sequence[str]] | None) -> str:
