@@ -1,8 +1,7 @@
 """Printed: what a command reports, as a table that fits the terminal or as JSON.
 
 It decides the form alone: how a table fits, what an instant or a number that is
-none becomes in JSON. What is reported is the
-command's.
+none becomes in JSON. What is reported is the command's.
 """
 
 import io

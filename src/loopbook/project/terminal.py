@@ -13,7 +13,6 @@ from typing import TextIO
 UNBROKEN = 100_000  # columns, where no terminal says how wide it is: a row stays one line
 LEAST_WIDTH = 60
 LABELLED = re.compile(r" *\S+(?: \S+)* {2,}(?=\S)")  # a label, before the text that it is for
-
 PER_CENT = re.compile(r"(?<=\d) (?=%)")
 HARD_SPACE = "\N{NO-BREAK SPACE}"
 
