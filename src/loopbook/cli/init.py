@@ -11,6 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from loopbook.project import waits
+from loopbook.project.counts import counted
+from loopbook.project.terminal import say
+from loopbook.proposal.wishes import Wishes
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -18,10 +23,6 @@ if TYPE_CHECKING:
     from loopbook.project.paths import Project
     from loopbook.proposal.placing import Placed
     from loopbook.proposal.proposals import Proposal
-from loopbook.project import waits
-from loopbook.project.counts import counted
-from loopbook.project.terminal import say
-from loopbook.proposal.wishes import Wishes
 
 Target = Annotated[
     str,

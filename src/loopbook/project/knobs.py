@@ -111,10 +111,7 @@ def read_moment(text: str, option: str) -> datetime | None:
     KnobError
         If it is no day and no instant.
     """
-    try:
-        return read_as_of(text)
-    except ValueError as reason:
-        raise KnobError(f"{option} {text}: expected {reason}, or newest.") from None
+    return None if text == NEWEST else _instant(text, option, ", or newest")
 
 
 def read_instant(text: str, option: str) -> datetime:
@@ -125,10 +122,14 @@ def read_instant(text: str, option: str) -> datetime:
     KnobError
         If it is no day and no instant.
     """
+    return _instant(text, option)
+
+
+def _instant(text: str, option: str, other: str = "") -> datetime:
     try:
         return parse_moment(text)
     except ValueError as reason:
-        raise KnobError(f"{option} {text}: expected {reason}.") from None
+        raise KnobError(f"{option} {text}: expected {reason}{other}.") from None
 
 
 def read_knobs(path: Path, changes: Mapping[str, Any] | None = None) -> Knobs:
