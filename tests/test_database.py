@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from loopbook.project.database import Busy, Database, connect_database
-from loopbook.project.errors import PredictionLogError
+from loopbook.project.errors import FeatureStoreError, PredictionLogError
 
 PAIRS = 1_500
 PUT = "INSERT INTO pairs VALUES (?, ?)"
@@ -57,6 +57,15 @@ def test_what_is_written_is_whole_while_threads_read_and_another_program_writes(
         for work in beside:
             work.result()
     assert log.read("SELECT count(*) FROM pairs") == [(2 * PAIRS,)]
+
+
+def test_whoever_waits_for_no_other_program_waits_for_a_thread_of_this_one(tmp_path):
+    """A service's lookup met its own look at the store's state, and took the store for away."""
+    with closing(connect_database(f"sqlite:///{tmp_path / 'a.db'}", "A", FeatureStoreError)) as one:
+        one.wait_s = 0.0
+        with ThreadPoolExecutor(4) as threads:
+            told = [threads.submit(one.read, "SELECT ?", (number,)) for number in range(4_000)]
+            assert [read.result() for read in told] == [[(number,)] for number in range(4_000)]
 
 
 def test_whoever_opens_it_again_ends_no_lock_of_this_process(tmp_path):

@@ -72,7 +72,7 @@ class Database:
     that a beginning that was refused would be taken for one that went well. PostgreSQL
     has one connection, renewed when a server was restarted; SQLite has another one that
     is read from, so that reading keeps no writer waiting. A locked SQLite database is
-    waited for `wait_s` seconds.
+    waited for `wait_s` seconds; a read of another thread, which waits for nobody, in any case.
     """
 
     def __init__(self, address: str, variable: str, error: type[LoopbookError]):
@@ -143,9 +143,9 @@ class Database:
 
     def read(self, statement: str, values: Sequence[Any] = ()) -> list[tuple]:
         """Rows that are committed; not to be asked for within a transaction."""
-        until = time.monotonic() + self.wait_s
+        until, least_s = time.monotonic() + self.wait_s, WAIT_S if self._reader else 0.0
         with self._refusing():
-            while self._reading.acquire(timeout=max(until - time.monotonic(), 0)):
+            while self._reading.acquire(timeout=max(until - time.monotonic(), least_s)):
                 try:
                     return self._found(statement, values)
                 except sqlite3.OperationalError as reason:
