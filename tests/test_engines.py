@@ -134,6 +134,7 @@ def _strict(schema):
     return [_strict(one) for one in schema] if isinstance(schema, list) else schema
 
 
+@pytest.mark.medium
 def test_argos_workflow_is_what_its_schema_wants_and_nothing_else(side):
     code = "from hera.workflows.models import Workflow; import json; print(json.dumps(Workflow.model_json_schema()))"
     words = [engines_python(), "-W", "ignore", "-c", code]

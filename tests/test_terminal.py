@@ -125,6 +125,7 @@ SLOW_TO_IMPORT = [
 ]  # fmt: skip
 
 
+@pytest.mark.medium
 def test_a_command_says_that_it_works_before_it_imports_for_seconds():
     done = subprocess.run(
         [sys.executable, "-c", GUARD, json.dumps(SLOW_TO_IMPORT)],

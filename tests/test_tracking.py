@@ -190,6 +190,7 @@ def test_what_was_logged_to_a_registry_that_is_gone_is_logged_again(decided, lin
     assert stamps(decided) == {"split"}
 
 
+@pytest.mark.medium
 def test_a_look_at_another_registry_forgets_nothing(decided, line, monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/another.db")
     digests._forget_what_the_registry_lost(decided, digests.read_contract(line / "contract.yaml"))
