@@ -6,6 +6,7 @@ to install. With `LOOPBOOK_NO_SKIPS`, as in CI, a skipped test fails.
 
 import contextlib
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -27,9 +28,10 @@ from loopbook.project import wheels
 settings.register_profile("loopbook", deadline=None)
 settings.load_profile("loopbook")
 
-# `make check VENV=…` would hand its own variables to every `make` that a test types,
+# `make test PART=fast` would hand what it was told to every `make` that a test types,
 # and a CI machine the width of a terminal that is none to every command
-for inherited in ("MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "COLUMNS", "LINES"):
+told_to_make = re.findall(r"(\w+)=", os.environ.get("MAKEFLAGS", ""))
+for inherited in (*told_to_make, "MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "COLUMNS", "LINES"):
     os.environ.pop(inherited, None)
 
 

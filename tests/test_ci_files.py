@@ -212,6 +212,17 @@ def test_no_test_is_run_twice_by_the_jobs_of_one_change(tmp_path):
     }
 
 
+@pytest.mark.medium
+def test_what_make_was_told_reaches_no_make_that_a_test_types(tmp_path):
+    """`.ci/run` types `make test PART=fast`, and a test under it asks what `make test` runs."""
+    asks = "tests/test_ci_files.py::test_no_test_is_run_twice_by_the_jobs_of_one_change"
+    line = f"'{sys.executable}' -m pytest -q -p no:cacheprovider {asks}"
+    (tmp_path / "Makefile").write_text(f"test:\n\tcd '{ROOT}' && {line}\n")
+    words = ["make", "-C", str(tmp_path), "test", "PART=fast", "ALL=1"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+
+
 def test_a_turn_fails_only_where_a_person_has_to_look(tmp_path):
     """The recipe of `make turn`, with a loop that ends with each outcome."""
     shutil.copy(ROOT / "Makefile", tmp_path)
