@@ -116,9 +116,16 @@ def test_a_turn_that_stopped_early_is_told_too():
 
 def test_a_replay_shows_errors_retrainings_and_failed_requests():
     page = Reads(replay_pages.replay(turned.result(), b"<svg/>"))
-    for told in ("the year, a turn a week", "never retrain: error, %", "14,321", "2015-05", "72"):
+    for told in ("the year, a turn a week", "14,321", "2015-05", "72"):
         assert told in page.text, told
     assert [a["src"][:19] for tag, a in page.elements if tag == "img"] == ["data:image/svg+xml;"]
+    policies = [a["colspan"] for tag, a in page.elements if tag == "th" and "colspan" in a]
+    assert policies == ["2", "2", "2"]
+    numbers = [a for tag, a in page.elements if tag == "td" and a.get("class") == "n"]
+    assert len(numbers) == 8 * 7  # a click on a heading sorts them as numbers
+    assert re.search(
+        r"never retrain\s+every four weeks\s+the loop\s+month\s+answers\s+error, %", page.text
+    )
     assert "-0.00" not in page.text
     assert re.search(r"2014-10\s+900\s+13\.1\s+0\s+12\.7\s+0\s+12\.2\s+0", page.text)
 

@@ -256,7 +256,7 @@ def test_a_turn_and_a_replay_are_told_in_their_measure():
     ):
         assert told in page, told
     replay = text(replay_pages.replay(of(LATE, turned.result()), None))
-    assert "never retrain: error never retrain: bias, %" not in replay
+    assert "month answers error bias, points error bias, points" in replay
     assert "2014-10 900 0.131 0" in replay
     assert "The error is the log loss. Bias of the probability below 0" in replay
 

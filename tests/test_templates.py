@@ -39,7 +39,7 @@ OURS = {
 }
 ATTRIBUTES = {"class", "style", "id", "href", "src", "alt", "title", "srcdoc", "sandbox"}
 ATTRIBUTES |= {"lang", "charset", "name", "content", "value", "data-from", "download", "open"}
-ATTRIBUTES |= {"role", "tabindex", "aria-label", "aria-current", "scope"}
+ATTRIBUTES |= {"role", "tabindex", "aria-label", "aria-current", "scope", "colspan"}
 ATTRIBUTES |= {"media", "srcset", "loading"}
 ATTRIBUTES |= {"points", "x1", "x2", "y1", "y2", "cx", "cy", "r"}
 ATTRIBUTES |= {"textlength", "lengthadjust", "viewbox", "d", "x", "y", "width", "height", "rx"}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from loopbook.models.measures import Measure, amount, of_record
+from loopbook.pages.formats import Amount
 from loopbook.pages.rendering import render
 from loopbook.pages.turns import acted, listed
 from loopbook.project.counts import counted
@@ -56,7 +57,8 @@ def replay(
         result=result,
         numbers=_replay_numbers(result),
         policies=policies,
-        policy_names=_policy_names(result),
+        columns=_columns(result),
+        groups=[("", 2), *((POLICIES[policy], 2) for policy in _policies_of(result))],
         months=_months(result),
         measure=of_record(result)[0],
         bias=of_record(result)[1],
@@ -90,12 +92,11 @@ def _policies_of(result: Record) -> list[str]:
     return [policy for policy in POLICIES if policy in there]
 
 
-def _policy_names(result: Record) -> list[str]:
-    """Two columns a policy."""
+def _columns(result: Record) -> list[str]:
+    """Two columns a policy, below its name."""
     measures = of_record(result)
-    names = [POLICIES[policy] for policy in _policies_of(result)]
-    columns = [_with_unit(m) for m in zip(("error", "bias"), measures, strict=True)]
-    return [f"{name}: {what}" for name in names for what in columns]
+    pair = [_with_unit(m) for m in zip(("error", "bias"), measures, strict=True)]
+    return ["month", "answers", *(pair * len(_policies_of(result)))]
 
 
 def _with_unit(named: tuple[str, Measure]) -> str:
@@ -121,4 +122,4 @@ def _errors(cell: Record | None, measures: tuple[Measure, Measure]) -> tuple[Any
     if not cell:
         return None, None
     error, bias = (m.shown(cell[name]) for name, m in zip(("error", "bias"), measures, strict=True))
-    return amount(error), amount(bias, signed=True)
+    return Amount(amount(error)), Amount(amount(bias, signed=True))
