@@ -311,6 +311,12 @@ def test_the_same_model_again_is_neither_promoted_nor_refused():
     assert late.sentence.endswith("it would be refused: one row takes 11.000 ms, allowed 10 ms.")
 
 
+def test_the_reason_of_a_first_champion_is_true_also_when_it_is_read_later():
+    decision = promotion.decide(evidence(against_champion=None), GATE, TASK)
+    told = "Promoted: no other version served, so it had to beat the baseline alone"
+    assert (decision.promoted, decision.sentence) == (True, told)
+
+
 def test_a_champion_that_cannot_be_compared_is_replaced_only_when_a_person_says_so():
     gate = dataclasses.replace(GATE, incomparable_champion="replace")
     assert promotion.decide(evidence(champion_obstacle="another target"), gate, TASK).promoted

@@ -15,6 +15,8 @@ from loopbook.models.task import Task
 from loopbook.project.counts import counted
 
 PROMOTED, REFUSED, UNCHANGED = "promoted", "refused", "unchanged"
+# read later too, when one serves
+FIRST = "no other version served, so it had to beat the baseline alone"
 BETTER, NOT_WORSE, MAY_BE_WORSE, WORSE = "better", "not worse", "may be worse", "worse"
 
 
@@ -210,11 +212,7 @@ def _champion(e: Evidence, gate: Gate, task: Task) -> list[Check]:
     if e.champion_obstacle:
         return [_incomparable(e.champion_obstacle, gate)]
     if e.against_champion is None:
-        return [
-            Check(
-                "champion", True, "there is no champion yet, so the baseline is what it had to beat"
-            )
-        ]
+        return [Check("champion", True, FIRST)]
     overall, said = e.against_champion[ALL], task.measure.said_change
     margin = gate.margin * e.scale.loss
     word = compared(overall, margin)
