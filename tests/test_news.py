@@ -2,7 +2,7 @@
 
 import math
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
@@ -201,6 +201,24 @@ def test_inputs_of_which_the_same_is_said_share_a_sentence_and_a_task():
     some = record(8, "investigate", *[f["sentence"] for f in faults], faults=faults)
     (todo,) = news.actions(some, TABLE, Loop(1440), NOW)
     assert todo.what.endswith(f"“bill length” and “sex” are missing {gone}")
+
+
+def test_inputs_of_which_something_else_is_said_share_a_task_too():
+    """There is one thing to do about all of them: a page to open, or a command to type."""
+    other = replace(MISSING, column="sex", share=0.4, sentence="sex is missing")
+    far = replace(MISSING, kind="implausible", sentence="bill_mm is far outside")
+    faults = [asdict(fault) for fault in (MISSING, other, far)]
+    some = record(8, "investigate", *[f["sentence"] for f in faults], faults=faults)
+    (todo,) = news.actions(some, TABLE, Loop(1440), NOW)
+    assert todo.what == (
+        "should look at its inputs: “bill length” is missing in 25.0 % of the requests, and was in "
+        "1.0 % before; “sex” is missing in 40.0 % of the requests, and was in 1.0 % before; and 1 "
+        "more reason"
+    )
+    later = [asdict(replace(STALE, share=n / 9, sentence=f"{n}")) for n in (1, 2)]
+    both = record(8, "investigate", "1", "2", faults=later)
+    (todo,) = news.actions(both, TABLE, Loop(1440), NOW)
+    assert todo.command == "loopbook features materialize"
 
 
 def test_a_slice_of_a_truth_value_is_yes_or_no():

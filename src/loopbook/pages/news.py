@@ -29,6 +29,7 @@ STATES = {
 NOT_JUDGED = ("has not been judged", "it could not be judged")
 STALE = timedelta(days=7)  # after which a verdict is no news any more
 LEFT_BEHIND = timedelta(days=1)  # when the loop too closes an open turn as killed
+REASONS = 2  # of a task that are told whole
 LATE = 2  # intervals between two turns after which no loop runs
 
 
@@ -156,13 +157,16 @@ def _about_inputs(record: Record, contract: Contract) -> list[Action]:
     for fault in (fault for fault in record.get("faults", []) if fault["is_broken"]):
         is_old = fault["column"] in contract.trailing and fault["kind"] == "missing"
         kinds.setdefault(is_old, []).append(told.get(fault["sentence"], fault["sentence"]))
-    todo = [_looks(why, is_old=k) for k, all_of in kinds.items() for why in plain.together(all_of)]
-    if not todo:
-        todo.append(_looks(plain.causes(record, contract)[0], is_old=False))
-    return todo
+    if not kinds:
+        return [_looks(plain.causes(record, contract)[:1], is_old=False)]
+    return [_looks(plain.together(all_of), is_old=is_old) for is_old, all_of in kinds.items()]
 
 
-def _looks(why: str, *, is_old: bool) -> Action:
+def _looks(whys: Sequence[str], *, is_old: bool) -> Action:
+    """One task for all its reasons: the first two whole, the rest counted, as the page lists them."""
+    left = len(whys) - REASONS
+    more = [f"and {counted(left, 'more reason')}"] if left > 0 else []
+    why = "; ".join([*whys[:REASONS], *more])
     if is_old:
         what = f"should bring what the model knows of earlier rows up to date: {why}"
         return Action("A data engineer", what, "loopbook features materialize")
