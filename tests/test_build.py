@@ -539,7 +539,7 @@ def test_a_second_build_is_refused_and_ctrl_c_ends_the_first_with_its_kernels(of
     running.send_signal(signal.SIGINT)
     _, said = running.communicate(timeout=60)
     assert running.returncode == 130
-    assert "build again to resume" in said
+    assert "finished tasks are reused. Type the same command again." in said
     assert kernels
     assert gone(kernels)
     assert would_run(of_two)

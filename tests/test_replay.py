@@ -581,16 +581,6 @@ def late(lane: subprocess.Popen, timeout: float):
     raise subprocess.TimeoutExpired(lane.args, timeout)
 
 
-def test_an_interrupted_replay_says_how_it_is_resumed(tmp_path, capsys, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(replay_processes._Told, "beginning", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        replay_processes._wait_for({}, tmp_path, 3)
-    assert "type it again to resume" in capsys.readouterr().err
-
-
 def test_a_control_without_a_level_begins_without_states_and_makes_none(tmp_path):
     first = tmp_path / "first"
     (first / "var").mkdir(parents=True)

@@ -101,7 +101,7 @@ def test_a_build_in_the_warm_process_ends_with_the_command_and_so_do_its_kernels
     running.send_signal(number)
     said = "".join(running.communicate(timeout=120))
     assert running.returncode == (130 if number == signal.SIGINT else -9)
-    assert number == signal.SIGKILL or "build again to resume" in said
+    assert number == signal.SIGKILL or "finished tasks are reused" in said
     wait_for(lambda: not builds(server), "the end of all that it forked")
 
 

@@ -7,7 +7,17 @@ import sys
 
 
 def main() -> None:
-    """Run the command that was typed."""
+    """Run the command that was typed; Ctrl-C while its modules are imported is told as well."""
+    try:
+        _run()
+    except KeyboardInterrupt:
+        from loopbook.project import waits
+
+        waits.tell_interrupted()
+        sys.exit(waits.INTERRUPTED)
+
+
+def _run() -> None:
     if sys.argv[1:2] == ["build"]:
         from loopbook.cli.warm_client import hand_over
 

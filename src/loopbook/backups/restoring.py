@@ -17,6 +17,7 @@ from loopbook.backups.stores import FEATURES, KEYS, LOG, POSTGRESQL, REDIS, REGI
 from loopbook.backups.taking import FORM, PASSING
 from loopbook.data import prediction_log
 from loopbook.features import store as feature_store
+from loopbook.project import waits
 from loopbook.project.addresses import sqlite_address
 from loopbook.project.contract import Contract, read_contract
 from loopbook.project.counts import counted
@@ -140,6 +141,13 @@ class _Restoring:
         places = self._places()
         for file in (self.folder / "var").rglob("*.db"):
             registry_addresses.move(registry_addresses.engine(sqlite_address(file)), places)
+        with waits.leaving(
+            "a part of the backup was put back. Empty var/ and the databases that the environment "
+            "names, then type the same command again."
+        ):
+            self._put_back(places)
+
+    def _put_back(self, places: Mapping[Path, Path]) -> None:
         servers = sorted(self._of(POSTGRESQL), key=lambda store: store.address)
         columns = {name: said["tables"] for name, said in self.about["stores"].items()}
         for _, together in groupby(servers, lambda store: store.address):

@@ -25,7 +25,8 @@ def backup(path: File, as_json: Json = False) -> None:
     """
     from loopbook.backups import taking
 
-    with only_json(as_json), waits.waiting("backup"):
+    leaving = waits.leaving("no file was written. Type the same command again.")
+    with only_json(as_json), leaving, waits.waiting("backup"):
         taken = taking.take(paths.current(), path)
     report(taken, taken.lines, as_json=as_json)
 
@@ -43,7 +44,8 @@ def restore(
     """
     from loopbook.backups import restoring
 
-    with waits.waiting("restore"):
+    leaving = waits.leaving("nothing was put back. Type the same command again.")
+    with leaving, waits.waiting("restore"):
         done = restoring.look(path) if check else restoring.restore(paths.current(), path)
     say(*done)
 

@@ -15,6 +15,7 @@ from loopbook.project.terminal import say
 Reason = Annotated[
     str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")
 ]
+INTERRUPTED = "see who serves: loopbook champion. Then type the same command again if it has to be."
 Moment = Annotated[
     str,
     typer.Option(
@@ -43,7 +44,10 @@ def _calibrated(as_of: str | None) -> None:
     contract, moment = read_contract(here.contract), parse_instant(as_of) if as_of else None
     rule = calibration.rule_of_knobs(contract, read_knobs(here.knobs))
     waits.at("making the calibration states")
-    say(*calibration.told(here, contract, rule, moment))
+    with waits.leaving(
+        "not all calibration states were made. Make them: loopbook features materialize"
+    ):
+        say(*calibration.told(here, contract, rule, moment))
 
 
 def _stated(reason: str) -> str:
@@ -80,7 +84,7 @@ def promote(
     from loopbook.project.clock import utc_now
 
     entry = {"reason": _stated(reason), "at": utc_now(), "as_of": _as_of(as_of)}
-    with waits.waiting("promote"):  # its imports take seconds
+    with waits.leaving(INTERRUPTED), waits.waiting("promote"):  # its imports take seconds
         from loopbook.registry import champions
 
         client, name = _registry()
@@ -102,7 +106,7 @@ def rollback(reason: Reason, as_of: Moment = "") -> None:
     from loopbook.project.clock import utc_now
 
     entry = {"reason": _stated(reason), "at": utc_now(), "as_of": _as_of(as_of)}
-    with waits.waiting("rollback"):  # its imports take seconds
+    with waits.leaving(INTERRUPTED), waits.waiting("rollback"):  # its imports take seconds
         from loopbook.registry import champions
 
         client, name = _registry()

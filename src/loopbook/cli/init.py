@@ -95,7 +95,8 @@ def looked_at(source: str, root: "Path", options: Options) -> "Proposal":
             "loopbook init asks what it cannot know, and there is no terminal to ask in. Type it in "
             "one, or take the proposals: --yes"
         )
-    with waits.waiting("init"):  # its imports take seconds
+    leaving = waits.leaving("nothing was written. Type the same command again.")
+    with leaving, waits.waiting("init"):  # its imports take seconds
         from loopbook.proposal import opened
         from loopbook.proposal.columns import read_table
         from loopbook.proposal.proposals import proposed

@@ -3,7 +3,9 @@
 It decides words and exit codes, as `cli` does for the rest.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -87,7 +89,7 @@ def loop(
         raise KnobError("--json is for one turn: loopbook loop --once --json")
     if once:
         moment = read_moment(as_of, "--as-of") if as_of else None
-        with only_json(as_json):
+        with only_json(as_json), _leaving_a_turn(here):
             record = loops.turn(here, as_of=moment, changes=knobs)
         report(record, lambda: ["", *_summary(record)], as_json=as_json)
         raise typer.Exit(EXIT_CODES[record["outcome"]])
@@ -95,12 +97,32 @@ def loop(
     say(
         f"A turn every {counted(minutes, 'minute')}, and when somebody asks for one. Ctrl-C ends it."
     )
-    loops.run(
-        here,
-        interval_s=minutes * 60,
-        changes=knobs,
-        told=lambda record: say("", *_summary(record)),
-    )
+    with _leaving_a_turn(here):
+        loops.run(
+            here,
+            interval_s=minutes * 60,
+            changes=knobs,
+            told=lambda record: say("", *_summary(record)),
+        )
+
+
+@contextmanager
+def _leaving_a_turn(here: paths.Project) -> Iterator[None]:
+    """If Ctrl-C ends the block, say where the turn stands, also where a build said what it leaves."""
+    from loopbook.records import turns
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        left = turns.open_turn(here)
+        sentence = (
+            f"Turn {left['turn']} stopped at {left['stage']}, and the next one goes on there: "
+            "loopbook loop"
+            if left
+            else "The loop ended between two turns. Start it again: loopbook loop"
+        )
+        say("", sentence, stream=sys.stderr)
+        raise waits.Interrupted from None
 
 
 def _summary(record: Mapping[str, Any]) -> list[str]:
@@ -197,7 +219,8 @@ def replay(  # noqa: PLR0913 - the options of a command
         candidates=[name.strip() for name in candidates.split(",") if name.strip()],
         on_servers=on_servers,
     )
-    with only_json(as_json), waits.waiting("replay"):
+    leaving = waits.leaving("what is done stays. Type the same command again to go on.")
+    with only_json(as_json), leaving, waits.waiting("replay"):
         result, lines = replay_module.run(paths.current(), options, afresh=afresh)
     report(result, lambda: ["", *lines], as_json=as_json)
 

@@ -149,7 +149,8 @@ def score(
     moment = read_moment(as_of, "--as-of") if as_of else None
     contract = read_contract(here.contract)
     how = scoring.How(scheduler or None, prediction_set)
-    with only_json(as_json), waits.waiting("score"):
+    leaving = waits.leaving("finished parts are kept. Type the same command again to go on.")
+    with only_json(as_json), leaving, waits.waiting("score"):
         done = scoring.score(here, contract, Path(rows), Path(target), as_of=moment, how=how)
 
     def lines() -> list[str]:
@@ -235,5 +236,6 @@ def main() -> None:
             "workbench image, or in the project's environment (make env)."
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except KeyboardInterrupt:  # before or after the command itself
+        waits.tell_interrupted()
+        sys.exit(waits.INTERRUPTED)

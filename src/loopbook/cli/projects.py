@@ -13,6 +13,8 @@ from loopbook.cli.init import Entity, Key, Options, Query, Target, Time, Yes, de
 from loopbook.project import paths, waits
 from loopbook.project.terminal import say
 
+NOT_MADE = "no project was made. Type the same command again."
+
 
 def new(  # noqa: PLR0913, PLR0917 - the options of a command
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder.")],
@@ -42,7 +44,8 @@ def new(  # noqa: PLR0913, PLR0917 - the options of a command
     if source:
         from_table(folder, source, name, Options(target, time, entity, key, query, yes))
         return
-    made = make_project(folder, name=name or folder.absolute().name, example=example)
+    with waits.leaving(NOT_MADE), waits.waiting("new"):
+        made = make_project(folder, name=name or folder.absolute().name, example=example)
     say(f"{made}: a project with a git history of one commit.")
     fill = ["  edit contract.yaml  it says what your table is"] if example == "empty" else []
     build = "  make build          its environment, then a champion"
@@ -62,7 +65,8 @@ def from_table(folder: Path, source: str, name: str, options: Options) -> None:
     place = str(Path(source).expanduser().absolute()) if is_file else source
     with tempfile.TemporaryDirectory() as spare:
         proposal = looked_at(place, Path(spare), options)
-        made = make_project(folder, name=name, example="empty")
+        with waits.leaving(NOT_MADE), waits.waiting("new"):
+            made = make_project(folder, name=name, example="empty")
         say(f"{made}: a project with a git history of one commit.")
         describe(Project(made), proposal, options, f"cd {shlex.quote(str(folder))} && make build")
 
@@ -78,7 +82,8 @@ def upgrade(
     """Merge a newer loopbook's files into this project."""
     from loopbook.project.upgrade import upgrade as merge
 
-    with waits.waiting("upgrade"):
+    leaving = waits.leaving("nothing was changed. Type the same command again.")
+    with leaving, waits.waiting("upgrade"):
         told = merge(paths.current().root, to, dry_run=dry_run)
     say(*told)
 

@@ -57,7 +57,11 @@ def reproduce(
     import sys
 
     here = paths.current()
-    with waits.waiting(f"reproduce v{version.removeprefix('v')}"):  # its imports take seconds
+    leaving = waits.leaving(_interrupted(into))
+    with (
+        leaving,
+        waits.waiting(f"reproduce v{version.removeprefix('v')}"),
+    ):  # its imports take seconds
         from loopbook.provenance import compared, reproduction
 
         tell = partial(say, stream=sys.stderr if as_json else None)
@@ -66,6 +70,15 @@ def reproduce(
     codes = {compared.EQUAL: EQUAL, compared.DIFFERENT: DIFFERENT}
     codes |= {reproduction.IMPOSSIBLE: IMPOSSIBLE}
     raise typer.Exit(codes.get(done.outcome, 0))
+
+
+def _interrupted(into: Path | None) -> str:
+    again = (
+        f"Delete {into} or name another folder, then type the same command again."
+        if into
+        else "Type the same command again: it begins anew."
+    )
+    return f"the version was not built again; what is registered stays as it is. {again}"
 
 
 def lines(done: Reproduction) -> list[str]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 
 ROWS_COME_FROM = {"ingest", "validate", "build_features", "split"}
 SHOWN = 5
+INTERRUPTED = (
+    "no trial was kept, and candidates.py stays as it is. Fewer trials take less time: --trials "
+    "COUNT"
+)
 
 
 def tune(
@@ -44,8 +48,8 @@ def tune(
     that teach and compared on validation; no test row is seen. The best become a
     function of candidates.py, which a build and the gate treat like any other.
     """
-    waiting = waits.waiting(f"tune {candidate}")
-    with only_json(as_json), waiting:  # its imports take seconds
+    waiting = waits.waiting(f"tune {candidate}")  # its imports take seconds
+    with only_json(as_json), waits.leaving(INTERRUPTED), waiting:
         found, name = _tuned(candidate, trials, scheduler, changes_of(changes))
     following = [
         f"candidates.py has {name} now.",

@@ -1,13 +1,17 @@
-"""Usage: how a command and its arguments are written in `--help`.
+"""Usage: how a command and its arguments are written in `--help`, and what Ctrl-C says.
 
 It decides that an argument stands there as the README types it: `VERSION`, `[TASK]`,
-`ID...`. Typer would write `{VERSION}` and name a Python type beside it.
+`ID...`. Typer would write `{VERSION}` and name a Python type beside it. And that
+Ctrl-C ends no command without a word: what it leaves is said by whoever knows it
+(`waits.leaving`), and of the other commands a sentence that is true of all.
 """
 
 from typing import Any
 
 import typer
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
+
+from loopbook.project import waits
 
 
 class Command(TyperCommand):
@@ -36,8 +40,24 @@ def _typed(argument: TyperArgument) -> str:
     return name if argument.required else f"[{name}]"
 
 
+class Group(TyperGroup):
+    """Commands of which each that Ctrl-C ends says so, with exit code 130."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except waits.Interrupted:
+            pass
+        except KeyboardInterrupt:
+            waits.tell_interrupted()
+        raise typer.Exit(waits.INTERRUPTED)
+
+
 class App(typer.Typer):
     """An application, or a group of commands, that is told so."""
+
+    def __init__(self, *, cls: type = Group, **options: Any) -> None:
+        super().__init__(cls=cls, **options)
 
     def command(self, name: str | None = None, *, cls: type = Command, **options: Any) -> Any:
         return super().command(name, cls=cls, **options)

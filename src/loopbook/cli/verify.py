@@ -11,6 +11,9 @@ from loopbook.cli.printed import Json, report
 from loopbook.project import paths, waits
 
 SOMETHING_FOUND = 3
+INTERRUPTED = (
+    "not everything was verified, and verifying changes nothing. Quicker: loopbook verify --quick"
+)
 
 
 def verify(
@@ -56,7 +59,9 @@ def verify(
         done += verification.accept(here, accept, reason, who())
     if seal:
         done += verification.seal_rest(here)
-    with waits.waiting("verify"):
+    sealed = "what was sealed or accepted stays so; " if done else ""
+    leaving = waits.leaving(f"{sealed}{INTERRUPTED}")
+    with leaving, waits.waiting("verify"):
         found = verification.verify(here, quick=quick)
     report(found.as_json(), lambda: [*done, *found.lines()], as_json=as_json)
     raise typer.Exit(SOMETHING_FOUND if found.findings else 0)

@@ -21,7 +21,6 @@ from loopbook.project import waits
 from loopbook.project.errors import ReplayError
 
 LOOKED_S, PATIENCE_S, BAR = 0.5, 2.0, 20
-INTERRUPTED = "interrupted: type it again to resume; what is done stays"
 
 
 def run_lanes(
@@ -84,9 +83,6 @@ def _wait_for(
                 waits.follow(log, since)
             time.sleep(LOOKED_S)
         told.news(lanes)
-    except KeyboardInterrupt:
-        print(f"\n{INTERRUPTED}", file=sys.stderr, flush=True)
-        raise
     finally:
         _end(lanes.values())
     stopped = [policy for policy, lane in lanes.items() if lane.returncode]

@@ -47,6 +47,7 @@ from loopbook.project.knobs import check_knobs, read_knobs
 from loopbook.project.loggers import silent
 from loopbook.project.paths import Project, current, tracking_address
 from loopbook.project.terminal import say
+from loopbook.project.waits import Interrupted
 from loopbook.records import seals
 from loopbook.records.builds import remember
 from loopbook.registry.owners import refuse_anothers
@@ -131,7 +132,7 @@ class NotebookExecutor(Executor):
                 while wait(running, timeout=0.2).not_done:  # one may have been about to start
                     end_kernels()
                 progress.interrupted()
-                raise
+                raise Interrupted from None
         if failures:
             raise DAGBuildError("\n\n".join(failures))
         return reports

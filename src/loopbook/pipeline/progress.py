@@ -4,6 +4,7 @@ On a terminal the running notebooks move in place; elsewhere (a log, CI) each
 start and end is a line.
 """
 
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,7 @@ from loopbook.models.measures import of_record
 from loopbook.pipeline.commands import NEXT_COMMANDS
 from loopbook.project.counts import counted
 from loopbook.project.files import read_json
+from loopbook.project.terminal import say
 from loopbook.project.waits import spoken
 
 
@@ -77,7 +79,12 @@ class Progress:
             self.console.print(line, markup=False)
 
     def interrupted(self) -> None:
-        self.console.print("Interrupted: notebooks and kernels were ended; build again to resume.")
+        say(
+            "",
+            "Interrupted: the running notebooks were ended; finished tasks are reused. Type the same "
+            "command again.",
+            stream=sys.stderr,
+        )
 
     def _end(self, name: str, word: str) -> None:
         with self.lock:

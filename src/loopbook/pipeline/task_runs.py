@@ -24,6 +24,7 @@ from loopbook.project.contract import read_contract
 from loopbook.project.errors import BuildFailed, KnobError
 from loopbook.project.git import answer
 from loopbook.project.paths import Project, tracking_address
+from loopbook.project.waits import Interrupted
 from loopbook.records import seals
 from loopbook.records.builds import remember
 from loopbook.registry.owners import refuse_anothers
@@ -123,7 +124,7 @@ def _run(project: Project, task: Task) -> None:
         except KeyboardInterrupt:
             end_kernels()
             progress.interrupted()
-            raise
+            raise Interrupted from None
         except Exception as error:
             progress.failed(task.name)
             raise BuildFailed(describe_failure(task, error)) from error

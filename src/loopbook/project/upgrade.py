@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from loopbook.project import waits
 from loopbook.project.counts import counted
 from loopbook.project.errors import TemplateError
 from loopbook.project.git import AUTHOR, git
@@ -167,7 +168,12 @@ def _commit(root: Path, tree: str, *parents: str) -> str:
 
 def _write(root: Path, merge: Merge) -> None:
     """The merged files into work tree and index; the files in conflict as git has them."""
-    git(root, "read-tree", "-m", "-u", "HEAD", merge.tree)
+    with waits.leaving("some files were merged. Undo it: git reset --hard"):
+        git(root, "read-tree", "-m", "-u", "HEAD", merge.tree)
+        _mark_conflicts(root, merge)
+
+
+def _mark_conflicts(root: Path, merge: Merge) -> None:
     if merge.conflicts:
         gone = b"".join(b"0 " + b"0" * 40 + b"\t" + p.encode() + b"\0" for p in merge.conflicts)
         git(root, "update-index", "-z", "--index-info", given=gone + merge.stages)

@@ -1,9 +1,10 @@
 """Waits: what a person sees of a command that takes longer than a few seconds.
 
-It decides how a wait is told: what is done now, how much of it, and how long the
-rest may take. A command opens a wait; whatever does the work says how far it is,
-and where nobody opened one nothing is said. All of it goes to stderr: in place on
-a terminal, as a line now and then elsewhere, and never with a control character.
+It decides how a wait is told: what is done now, how much of it, how long the rest
+may take, and what Ctrl-C leaves of it. A command opens a wait; whatever does the work
+says how far it is, and where nobody opened one nothing is said. All of it goes to
+stderr: in place on a terminal, as a line now and then elsewhere, and never with a
+control character.
 """
 
 import re
@@ -15,10 +16,22 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from loopbook.project.terminal import say
+
 FIRST_S = 2.0  # before it nothing is said where there is no terminal
 SHARE = 0.1  # of the time that went by: lines become rarer
 TASK = re.compile(r"^ *(\d+)/(\d+) (\S+)", re.MULTILINE)  # a line of a build's progress
 TAIL = 4096  # bytes of a log
+INTERRUPTED = 130  # the exit code of a command that Ctrl-C ended, as shells have it
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C, after a person was told what it left."""
+
+
+def tell_interrupted() -> None:
+    """Say of a command that Ctrl-C ended what is true of every one."""
+    say("", "Interrupted before it was done. Type the same command again.", stream=sys.stderr)
 
 
 class Wait:
@@ -96,6 +109,18 @@ def waiting(what: str) -> Iterator[None]:
             yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def leaving(sentence: str) -> Iterator[None]:
+    """If Ctrl-C ends the block, say what it leaves and what to type, unless that was said within."""
+    try:
+        yield
+    except Interrupted:
+        raise
+    except KeyboardInterrupt:
+        say("", f"Interrupted: {sentence}", stream=sys.stderr)
+        raise Interrupted from None
 
 
 def at(doing: str) -> None:
