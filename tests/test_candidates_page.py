@@ -66,6 +66,14 @@ def test_the_figure_says_of_each_other_candidate_how_far_behind_it_was():
     assert drawing.narrow
 
 
+def test_the_candidates_of_the_figure_are_in_the_order_of_their_table():
+    far, near = Interval(2.0, 1.5, 2.5, 100), Interval(0.25, 0.05, 0.45, 100)
+    record = decision(behind={"baseline": asdict(far), "forest": asdict(near)})
+    spots = drawings.read(build_plots.behind(record)).wide.spots
+    by_height = [spot.text.split(":")[0] for spot in sorted(spots, key=lambda spot: spot.top)]
+    assert by_height == ["forest", "baseline"]
+
+
 def test_settings_of_the_runs_stand_side_by_side():
     settings = {"ridge": {"alpha": "1.0", "candidate": "ridge"}, "forest": {"trees": "200"}}
     page = text(candidate_pages.candidates({"number": "2"}, decision(), settings=settings))

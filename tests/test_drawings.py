@@ -7,6 +7,7 @@ from io import BytesIO
 from itertools import pairwise
 
 import pytest
+from matplotlib.colors import to_hex
 from reading import Reads
 from test_error_plots import NUMBER
 
@@ -15,6 +16,11 @@ from loopbook.pages import drawings, error_plots, figures, plots, reading, rende
 from loopbook.pages.drawings import Drawing, Form, Spot
 
 ROWS = {"all rows": Interval(29, 28, 31, 90), "zone: $a_$ <b>": Interval(35, 33, 37, 20)}
+
+
+def style_of_a_dark_page() -> str:
+    page = rendering.environment().get_template("style.css").render()
+    return page.split("prefers-color-scheme: dark", 1)[1].split("@media", 1)[0]
 
 
 def file_of(figure) -> bytes:
@@ -123,6 +129,21 @@ def test_a_dark_page_has_light_ink():
     assert '[style*="stroke: #0072b2"] {stroke: #56b4e9 !important}' in dark
     assert 'text:not([style*="fill"]) {fill: #e6e6e6}' in dark
     assert "background" not in content
+
+
+def test_no_line_is_seen_through_a_name_that_stands_above_its_interval():
+    """On a phone the line at nought ran through the first letters of every name."""
+    figure = error_plots.changes(ROWS, NUMBER.measure).phone()
+    figure.draw_without_rendering()
+    (axis,) = figure.axes
+    assert len(axis.texts) == len(ROWS)
+    for name in axis.texts:
+        under = name.get_bbox_patch()
+        assert to_hex(under.get_facecolor()) == figures.PAPER
+        assert name.get_zorder() > max(line.get_zorder() for line in axis.lines)
+        ends, letters = under.get_window_extent(), name.get_window_extent()
+        assert ends.x0 <= letters.x0 < letters.x1 <= ends.x1
+    assert drawings.DARK[figures.PAPER] in style_of_a_dark_page()
 
 
 @pytest.mark.medium

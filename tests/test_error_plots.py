@@ -148,17 +148,35 @@ def test_a_name_is_whole_in_a_sentence():
     assert told.startswith(f"{name}: +0.100 minutes")
 
 
-def test_lines_are_counted_as_better_and_worse_beyond_doubt():
-    rows = {
-        "all rows": Interval(-2, -3, -1, 9),
-        "a": Interval(2, 1, 3, 9),
-        "b": Interval(0, -1, 1, 9),
-    }
-    told = error_plots.changes(rows, NUMBER.measure).finding
-    assert told == (
-        "Beyond doubt, 1 of 3 lines is better and 1 is worse; all rows: -2.00 minutes "
-        "(-3.00 minutes to -1.00 minutes, n = 9)."
+BETTER, WORSE, NEITHER = Interval(-2, -3, -1, 9), Interval(2, 1, 3, 9), Interval(0, -1, 1, 9)
+
+
+@pytest.mark.parametrize(
+    ("others", "told"),
+    [
+        ([WORSE, NEITHER], "1 of 3 is better beyond doubt and 1 is worse"),
+        ([BETTER, NEITHER], "2 of 3 are better beyond doubt and none is worse"),
+        ([BETTER, BETTER], "All 3 are better beyond doubt"),
+    ],
+)
+def test_several_are_counted_as_better_and_worse_beyond_doubt(others, told):
+    rows = dict(zip(("all rows", "a", "b"), [BETTER, *others], strict=True))
+    assert error_plots.changes(rows, NUMBER.measure).finding == (
+        f"{told}; all rows: -2.00 minutes (-3.00 minutes to -1.00 minutes, n = 9)."
     )
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([WORSE] * 6, "All 6 are worse beyond doubt; a: +2.00 minutes"),
+        ([WORSE, NEITHER, NEITHER], "1 of 3 is worse beyond doubt and none is better; a: "),
+        ([NEITHER] * 3, "None of 3 differs beyond doubt; a: 0 minutes"),
+    ],
+)
+def test_that_none_is_better_is_no_count_of_none(rows, told):
+    named = dict(zip("abcdef", rows, strict=False))
+    assert error_plots.changes(named, NUMBER.measure).finding.startswith(told)
 
 
 def test_of_two_lines_both_are_told():

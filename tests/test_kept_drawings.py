@@ -23,6 +23,16 @@ def test_other_code_that_draws_draws_anew(tmp_path, monkeypatch):
     assert kept_drawings.drawn(project, "turns", 1, lambda: b"new") == b"new"
 
 
+def test_a_figure_whose_sentence_has_new_words_is_drawn_anew(tmp_path, monkeypatch):
+    """A figure's file holds its sentence, which another module words."""
+    monkeypatch.setattr(kept_drawings, "__file__", str(tmp_path / "kept_drawings.py"))
+    words = tmp_path / "error_words.py"
+    words.write_text("one")
+    before = kept_drawings._code()
+    words.write_text("two")
+    assert kept_drawings._code() != before
+
+
 def test_that_there_is_nothing_to_draw_is_looked_up_once(tmp_path):
     asked = []
 

@@ -20,9 +20,10 @@ LEAST = 2  # versions that make a line
 
 def behind(decision: Mapping[str, Any]) -> bytes | None:
     """How much more each candidate erred than the chosen one; None where no record says it."""
-    rows = {name: Interval(**i) for name, i in (decision.get("behind") or {}).items()}
-    if not rows:
+    known = {name: Interval(**i) for name, i in (decision.get("behind") or {}).items()}
+    if not known:
         return None
+    rows = dict(sorted(known.items(), key=lambda pair: pair[1].mean))  # as the table beside it
     measure, _ = of_record(decision)
     chosen = decision["challenger"]["candidate"]
     return _file(error_plots.changes(rows, measure, f"{measure.change_axis}, against {chosen}"))

@@ -97,10 +97,20 @@ def changed(rows: Mapping[str, Interval], measure: Measure) -> str:
     if len(rows) == 1:
         beyond = "better beyond doubt" if better else "worse beyond doubt" if worse else ""
         return f"{told}; {beyond or 'that may be chance'}."
-    return (
-        f"Beyond doubt, {counted(better, f'of {len(rows):,} lines is', f'of {len(rows):,} lines are')} "
-        f"better and {counted(worse, 'is', 'are')} worse; {told}."
-    )
+    return f"{_beyond_doubt(len(rows), better, worse)}; {told}."
+
+
+def _beyond_doubt(count: int, better: int, worse: int) -> str:
+    """How many of several are better and worse, as a person says it."""
+    if not better and not worse:
+        return f"None of {count:,} differs beyond doubt"
+    if count in (better, worse):
+        return f"All {count:,} are {'better' if better else 'worse'} beyond doubt"
+    of = f"of {count:,} is", f"of {count:,} are"
+    if better and worse:
+        return f"{counted(better, *of)} better beyond doubt and {counted(worse, 'is', 'are')} worse"
+    some, other = ("better", "worse") if better else ("worse", "better")
+    return f"{counted(better or worse, *of)} {some} beyond doubt and none is {other}"
 
 
 def biased(rows: Mapping[str, Interval], measure: Measure) -> str:

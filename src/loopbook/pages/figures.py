@@ -31,6 +31,7 @@ from loopbook.pages.drawings import Drawing, Form, Spot
 
 REFERENCE, CURRENT, CHAMPION, CHALLENGER = "#7f7f7f", "#0072b2", "#009e73", "#e69f00"
 INK = "#000000"
+PAPER = "#fefefe"  # a page's own colour behind a letter; white stays white on a dark page
 ROLES = {"champion": CHAMPION, "challenger": CHALLENGER, "baseline": REFERENCE}
 SEVERAL = (REFERENCE, CURRENT, CHALLENGER, CHAMPION, "#cc79a7", "#56b4e9")
 WIDE, NARROW = 640, 350  # CSS pixels: half of a desk's page, and a phone's whole
@@ -209,7 +210,8 @@ def lines(names: Sequence[str], each: float = 26):
     for place, name in zip(places, names, strict=True):
         shown = name if len(name) <= most else f"{name[: most - 1]}…"
         where = {"transform": axis.get_yaxis_transform(), "va": "center", "size": 11.5}
-        axis.text(0, place + 0.45, shown, **where)
+        under = {"facecolor": PAPER, "edgecolor": "none", "pad": 1}  # no line crosses a name
+        axis.text(0, place + 0.45, shown, bbox=under, **where)
     return drawn, axis, places - 0.1
 
 

@@ -15,7 +15,6 @@ from loopbook.project.files import replacing, sha256
 from loopbook.project.paths import Project
 
 MOST = 20  # of one name; the oldest go first
-DRAWS = ("*plots.py", "figures.py", "drawings.py")
 
 
 def drawn(
@@ -40,9 +39,8 @@ def drawn(
 
 
 def _code() -> list[str]:
-    """The digests of the modules that draw: an upgrade draws anew."""
-    here = Path(__file__).parent
-    return [sha256(path.read_bytes()) for some in DRAWS for path in sorted(here.glob(some))]
+    """The digests of the pages' modules: an upgrade draws anew, and says it in its own words."""
+    return [sha256(path.read_bytes()) for path in sorted(Path(__file__).parent.glob("*.py"))]
 
 
 def _keep(path: Path, name: str, content: bytes) -> None:
