@@ -10,6 +10,7 @@ import onnx
 import polars as pl
 import pytest
 from onnx import helper
+from reading import with_spaces
 from small_classes import (
     NUMBER,
     ROW,
@@ -400,7 +401,7 @@ def test_the_page_that_asks_a_version_shows_its_answer_and_every_probability(tas
     assert target.classes is None or said[1] in target.classes
     assert "add up to the difference" in shown.value
     assert f">{size.description}</td>" in shown.value  # as its slider is called
-    rule = "yes is answered where its probability is 20.0 % or more" in shown.value
+    rule = "yes is answered where its probability is 20.0 % or more" in with_spaces(shown.value)
     assert rule == (task == YES_OR_NO)
 
 

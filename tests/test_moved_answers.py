@@ -14,6 +14,7 @@ import onnx
 import polars as pl
 import pytest
 from onnx import helper
+from reading import with_spaces
 from small_classes import (
     NUMBER,
     ROW,
@@ -516,7 +517,7 @@ def test_the_page_that_asks_a_version_shows_the_answer_in_its_interval_or_set(ta
     store.add(table(task).name, "1", state(task, FIRST + 30 * DAY))
     (tmp_path / "contract.yaml").write_text(as_yaml(table(task)), encoding="utf-8")
     page = what_if.sliders(Project(tmp_path), shelf, shelf.held("", CHAMPION))
-    shown = page.children[-1].value
+    shown = with_spaces(page.children[-1].value)
     assert "as of 2025-02-19" in shown
     assert "Calibration: the level of 80 truths, 1.0." in shown
     assert ("Such intervals hold the true value in 90 % of cases." in shown) == (task == NUMBER)

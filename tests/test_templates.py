@@ -9,7 +9,7 @@ import pytest
 import turned
 from hatchling.builders.wheel import WheelBuilder
 from jinja2 import StrictUndefined
-from reading import Reads
+from reading import Reads, with_spaces
 from test_task import BARE
 
 from loopbook.pages import candidates as candidate_pages
@@ -297,6 +297,21 @@ def test_a_page_is_escaped_always_and_misses_nothing_in_silence():
         rendering.render("overview", figures={})
 
 
+def test_no_line_breaks_between_a_number_and_its_unit():
+    """On a phone `100` stood at the end of a line and `%` at the start of the next."""
+    notes = ["5 % of 1,046 USD", "after 2 min 03 s", "in 22 days", "with 3 mines"]
+    nothing = {"base": 1.0, "contributions": []}
+    sure = window_pages.HowSure(interval=(0.0, 9.0))
+    page = window_pages.answer(1.0, "price", nothing, {}, notes, sure)
+    for held in ("5~% of 1,046~USD", "after 2~min 03~s", "in 90~% of cases", *notes[2:]):
+        assert held.replace("~", "\N{NO-BREAK SPACE}") in page
+
+
+def test_what_is_there_to_be_copied_keeps_its_spaces():
+    page = rendering.environment().from_string('<a title="5 %">5 %</a><pre>5 %</pre>').render()
+    assert rendering._unbroken(page) == '<a title="5 %">5\xa0%</a><pre>5 %</pre>'
+
+
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_has_no_way_around_the_escaping(name):
     text = (files("loopbook.pages") / "templates" / name).read_text()
@@ -307,7 +322,7 @@ def test_a_template_has_no_way_around_the_escaping(name):
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(1975, "1975"), (2008.0, "2008"), (63_400, "63,400"), (0.37991, "0.3799"), (True, "yes"),
-     ("1,0", "1,0"), (None, "")],
+     ("1,0", "1,0"), (None, ""), (9_999.7, "10,000"), (1234.5, "1234")],
 )  # fmt: skip
 def test_an_input_is_shown_as_people_write_it_and_a_year_has_no_comma(value, shown):
     assert formats.asked(value) == shown
@@ -365,7 +380,7 @@ def test_a_text_keeps_some_width_in_a_table_that_scrolls():
         {"a": "above 25 to 50 % of them"},
         [],
     )
-    assert '<td class="long">above 25 to 50 % of them</td>' in answer
+    assert '<td class="long">above 25 to 50 % of them</td>' in with_spaces(answer)
 
 
 def test_the_navigation_marks_the_page_that_is_shown():
@@ -391,7 +406,8 @@ def test_an_answer_is_a_mark_in_its_interval_which_is_told_with_its_level():
     sure = window_pages.HowSure(interval=(4.0, 8.0), level=0.8, why="the level of 90 truths.")
     page = window_pages.answer(5.0, "target, unit", explanation, {}, [], sure)
     assert '<div class="interval"><i style="left: 25.0%"></i></div>' in page
-    assert "Its interval is 4 to 8. Such intervals hold the true value in 80 % of cases." in page
+    told = "Its interval is 4 to 8. Such intervals hold the true value in 80 % of cases."
+    assert told in with_spaces(page)
     assert "Calibration: the level of 90 truths." in page
     without = window_pages.answer(5.0, "target, unit", explanation, {}, [])
     assert "interval" not in without.split("</style>")[-1]
@@ -429,7 +445,7 @@ def test_a_class_is_shown_with_bars_of_the_most_probable_and_what_adds_up():
     )
     assert "<b>class 39</b>kind, class" in page
     assert "In log odds of class 39 a usual row has 1 and this one 3.25;" in page
-    assert page.count('%"></div>') == page.count(" %</td>") == 12
+    assert page.count('%"></div>') == with_spaces(page).count(" %</td>") == 12
     assert page.index("class 39</td>") < page.index("class 28</td>")
     assert "class 27" not in page
     assert '<td class="n">+2.25</td>' in page

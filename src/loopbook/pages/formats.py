@@ -3,6 +3,7 @@
 It decides the one form of each, as plain text; a template escapes it.
 """
 
+import re
 from datetime import datetime
 from math import floor, log10
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,10 @@ if TYPE_CHECKING:  # NumPy: only a page with errors waits for it
 MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
+)
+# a unit that is a sign or a few letters; a word, such as days, may stand in the next line
+SHORT_UNIT = re.compile(
+    r"(?<=\d) (?=(?:%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{3})(?!\w))"
 )
 
 
@@ -84,7 +89,8 @@ def asked(value: Any) -> Amount | str:
         return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return cell(value)
-    return Amount(f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}")
+    told = number(value)
+    return Amount(told if abs(value) >= 9_999.5 else told.replace(",", ""))
 
 
 def range_end(value: float) -> Amount:
@@ -104,6 +110,11 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return count(value)
     return "" if value is None else str(value)
+
+
+def unbroken(text: str) -> str:
+    """A text that no line breaks between a number and its short unit."""
+    return SHORT_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def in_terminal(text: str) -> str:

@@ -1,11 +1,12 @@
 """Rendering: a template of the pages, filled.
 
 It decides that a value stays text: every template is escaped, without a way
-around it. The only module that knows Jinja2, and it imports it when the first
+around it; and that no line breaks between a number and its unit. The only module that knows Jinja2, and it imports it when the first
 page is made, because the notebooks import the pages too.
 """
 
 import base64
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ PAGES = {
     "8_pipeline": "Notebooks",
 }
 LONG = 8  # rows of a table from which on a reader sorts it
+# what no reader sees as prose: a tag with its attributes, and what is there to be copied
+NO_PROSE = re.compile(r"(<(pre|code|style)\b.*?</\2>|<[^>]*>)", re.DOTALL)
 FORMS = (
     *(formats.instant, formats.day, formats.share, formats.count, formats.cell),
     *(formats.said, formats.changed, formats.distance, formats.date, counted),
@@ -46,9 +49,19 @@ def render(template: str, **content: Any) -> str:
     from jinja2 import UndefinedError
 
     try:
-        return environment().get_template(f"{template}.html.j2").render(content).strip()
+        page = environment().get_template(f"{template}.html.j2").render(content).strip()
     except UndefinedError as error:
         raise LookupError(f"page {template}: {error}") from error
+    return _unbroken(page)
+
+
+def _unbroken(page: str) -> str:
+    """A page whose prose and tables have every number in one line with its unit."""
+    parts, place = [], 0
+    for match in NO_PROSE.finditer(page):
+        parts += [formats.unbroken(page[place : match.start()]), match[0]]
+        place = match.end()
+    return "".join([*parts, formats.unbroken(page[place:])])
 
 
 @lru_cache(maxsize=1)
