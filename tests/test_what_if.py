@@ -6,6 +6,7 @@ import ipywidgets as widgets
 import polars as pl
 import pytest
 import small_classes
+from reading import Reads
 from small_classes import NUMBER, SEVERAL, as_yaml
 from small_house import ROOT
 
@@ -95,7 +96,7 @@ def test_no_row_is_shown_where_the_contract_marks_a_sensitive_input():
     features[name] = features[name].model_copy(update={"sensitive": "personal"})
     about = ABOUT.model_copy(update={"features": features})
     assert nearest.refusal(ABOUT) == ""
-    assert "none is shown" in nearest.page(pl.DataFrame(), about, nearest.refusal(about))
+    assert "none is shown" in nearest.page(pl.DataFrame(), about, refused=nearest.refusal(about))
 
 
 def test_the_inputs_stand_before_the_model_that_answers_is_loaded(tmp_path, monkeypatch):
@@ -136,6 +137,28 @@ def test_a_share_of_earlier_rows_is_told_as_per_cent_and_no_other_value_is():
 def test_the_nearest_rows_say_what_was_observed():
     rows = pl.DataFrame({"far": [0.1], "observed": [1.0]})
     assert "observed weight (kg)" in nearest.page(rows, ABOUT)
+
+
+def test_each_of_the_nearest_rows_is_a_column_beside_what_was_asked():
+    """A row each was wider than a desk where a table has twenty columns."""
+    rows = pl.DataFrame({"far": [0.1, 0.2], "observed": [1.0, 2.0], "size": [11.5, 12.0]})
+    page = nearest.page(rows, ABOUT, {"size": 11.0})
+    told = " ".join(Reads(page.rsplit("</style>", maxsplit=1)[-1]).text.split())
+    assert "asked nearest second observed weight (kg) 1 2 how far 10.0 % 20.0 % " in told
+    assert f"{ABOUT.label('size')} 11 11.5 12" in told
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "digits"),
+    [(1.0, 3.5, 3), (47.1, 47.8, 5), (-0.2, 0.3, 4), (500.0, 200_000.0, 6), (0.0, 1e-4, 8)],
+)
+def test_a_slider_reads_a_whole_number_without_noughts_and_tells_each_step(low, high, digits):
+    """Without a letter, d3 leaves out the noughts; a comma would be read back as an end."""
+    step = (high - low) / inputs_of.STEPS
+    assert inputs_of._readout(low, high, step) == f".{digits}"
+    slider = widgets.FloatSlider(readout_format=f".{digits}")  # ipywidgets takes it
+    assert float(f"{low + step:.{digits}g}") != float(f"{low:.{digits}g}")
+    assert slider.readout_format == f".{digits}"
 
 
 def test_an_answer_of_a_table_without_a_time_has_no_day():

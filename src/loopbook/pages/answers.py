@@ -51,13 +51,13 @@ def _like(store: Registry, held: Version, servable: Servable, record: Mapping[st
     """The nearest real rows, or why none is shown."""
     contract = servable.contract
     if refused := nearest.refusal(contract):
-        return nearest.page(pl.DataFrame(), contract, refused)
+        return nearest.page(pl.DataFrame(), contract, refused=refused)
     try:
         frozen = reference.thaw(store, held, contract)
     except LoopbookError as error:
-        return nearest.page(pl.DataFrame(), contract, str(error))
+        return nearest.page(pl.DataFrame(), contract, refused=str(error))
     rows = nearest.nearest(frozen, record, servable.card, contract)
-    return nearest.page(rows, contract)
+    return nearest.page(rows, contract, record)
 
 
 def _answer(

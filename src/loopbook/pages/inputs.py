@@ -15,6 +15,7 @@ from loopbook.registry.card_file import read_card
 from loopbook.registry.reader import CARD, Registry, Version
 from loopbook.registry.service_files import verified
 
+STEPS = 200  # of a slider
 SAID = {"true": True, "false": False}
 
 
@@ -104,5 +105,20 @@ def _slider(
     if feature.type == "integer":
         ends = {"min": int(low), "max": int(high) + (int(high) < high)}
         return widgets.IntSlider(value=round(middle), continuous_update=False, **ends, **looks)
-    ends = {"min": low, "max": high, "step": (high - low) / 200, "readout_format": ".4g"}
+    step = (high - low) / STEPS
+    ends = {"min": low, "max": high, "step": step, "readout_format": _readout(low, high, step)}
     return widgets.FloatSlider(value=middle, continuous_update=False, **ends, **looks)
+
+
+def _readout(low: float, high: float, step: float) -> str:
+    """As many digits as a step has, and no nought at the end: 1 and 2.25.
+
+    No comma: a person types into it, and of 12,345 the browser would read 12.
+    """
+    before, after = _digits(max(abs(low), abs(high))), max(0, 1 - _digits(step))
+    return f".{max(before, 1) + after}"  # without a letter: d3's `~g`, which ipywidgets refuses
+
+
+def _digits(size: float) -> int:
+    """How many digits a number has before its point; of 0.05 they are -1."""
+    return math.floor(math.log10(size)) + 1

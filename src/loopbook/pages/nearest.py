@@ -16,7 +16,8 @@ from loopbook.pages.rendering import render
 from loopbook.project.contract import Contract
 from loopbook.registry.reference import monitored
 
-MOST = 5
+PLACES = ("nearest", "second", "third", "fourth", "fifth")
+MOST = len(PLACES)
 PERSONAL = "The contract marks sensitive inputs, so a row may be somebody's and none is shown."
 
 
@@ -36,20 +37,38 @@ def nearest(
     return told.sort("far", maintain_order=True).head(MOST).select("far", "observed", *names)
 
 
-def page(rows: pl.DataFrame, contract: Contract, refused: str = "") -> str:
-    """The nearest rows below an answer."""
-    inputs = [name for name in rows.columns if name not in ("far", "observed")]
-    labels = [contract.label(name) for name in inputs]
-    names = [f"observed {contract.label(contract.target.name)}", "how far", *labels]
+def page(
+    rows: pl.DataFrame,
+    contract: Contract,
+    record: Mapping[str, Any] | None = None,
+    *,
+    refused: str = "",
+) -> str:
+    """The nearest rows below an answer, a column each, beside what was asked.
+
+    Parameters
+    ----------
+    rows : what `nearest` gives
+    record : the inputs that a person asks about
+    """
+    if refused:
+        return render("nearest", names=[], rows=[], refused=refused)
+    observed = f"observed {contract.label(contract.target.name)}"
     told = [
-        (
-            asked(row["observed"]),
-            Amount(share(row["far"], 1)),
-            *(asked(row[name]) for name in inputs),
-        )
-        for row in rows.iter_rows(named=True)
+        (observed, Amount(""), *map(_cell, rows["observed"])),
+        ("how far", Amount(""), *(Amount(share(far, 1)) for far in rows["far"])),
     ]
-    return render("nearest", names=names, rows=told, refused=refused)
+    asked_for = record or {}
+    for name in rows.columns:
+        if name not in ("far", "observed"):
+            values = map(_cell, rows[name])
+            told.append((contract.label(name), _cell(asked_for.get(name)), *values))
+    return render("nearest", names=["", "asked", *PLACES[: rows.height]], rows=told, refused="")
+
+
+def _cell(value: Any) -> Amount:
+    """A value in its column, at the right be it a number or a word."""
+    return Amount(asked(value))
 
 
 def _far(name: str, value: Any, card: Mapping[str, Any]) -> pl.Expr:
