@@ -1,10 +1,13 @@
 """A wait says what is done, what is left and how long it may take, on stderr and never on stdout."""
 
 import io
+import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from rich.console import Console
 
+from loopbook.pipeline import progress as progress_lines
 from loopbook.pipeline.progress import Progress
 from loopbook.project import waits
 
@@ -104,6 +107,41 @@ def test_a_build_says_how_long_its_other_tasks_took_when_they_last_ran(capsys):
     assert "1/3 one" in said.err
     assert "about 40 s left" in said.err
     assert "about 20 s left" in said.err
+
+
+def on_screen(text: str) -> list[str]:
+    """The lines that a terminal shows after a text with Rich's movements of its cursor."""
+    lines, row = [""], 0
+    for part in re.findall(r"\x1b\[\d*[AK]|\x1b\[[\d;?]*[a-zA-Z]|\r|\n|[^\x1b\r\n]+", text):
+        if part == "\n":
+            row += 1
+            lines += [""] * (row == len(lines))
+        elif part.endswith("A") and part.startswith("\x1b"):
+            row -= int(part[2:-1])
+        elif part == "\x1b[2K":
+            lines[row] = ""
+        elif not part.startswith("\x1b") and part != "\r":
+            lines[row] += part
+    return lines
+
+
+def test_the_line_of_a_task_stays_while_the_bars_below_it_move(capsys, monkeypatch):
+    """Two threads print and a third draws: none may write over the line of another."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "1")
+    monkeypatch.setattr(progress_lines, "REFRESHED_S", 0.0005, raising=False)
+    names = [f"task-{number}" for number in range(100)]
+
+    def run(name: str) -> None:
+        progress.started(name)
+        progress.cell(name, 1, 2)
+        progress.finished(name)
+
+    with Progress(names, workers=2) as progress, ThreadPoolExecutor(2) as pool:
+        list(pool.map(run, names))
+    shown = [
+        words[1] for line in on_screen(capsys.readouterr().err) if len(words := line.split()) > 2
+    ]
+    assert sorted(shown) == sorted(names)
 
 
 def test_a_build_whose_tasks_never_ran_promises_nothing(capsys):

@@ -23,6 +23,8 @@ from loopbook.project.files import read_json
 from loopbook.project.terminal import say
 from loopbook.project.waits import spoken
 
+REFRESHED_S = 0.1  # between two drawings of the bars
+
 
 class Progress:
     """Which notebooks run, at which cell, and how many are left."""
@@ -47,14 +49,27 @@ class Progress:
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
+            # Rich's own thread would draw between a line and the bars below it, over a line
+            # that another thread just printed (Textualize/rich#1530)
+            auto_refresh=False,
         )
+        self.is_over = threading.Event()
 
     def __enter__(self) -> "Progress":
         self.live.start()
+        threading.Thread(target=self._move, daemon=True).start()
         return self
 
     def __exit__(self, *_error) -> None:
-        self.live.stop()
+        self.is_over.set()
+        with self.lock:
+            self.live.stop()
+
+    def _move(self) -> None:
+        """Let the bars move until all is over."""
+        while not self.is_over.wait(REFRESHED_S):
+            with self.lock:
+                self.live.refresh()
 
     def started(self, name: str) -> None:
         with self.lock:
@@ -79,12 +94,12 @@ class Progress:
             self.console.print(line, markup=False)
 
     def interrupted(self) -> None:
-        say(
-            "",
+        told = (
             "Interrupted: the running notebooks were ended; finished tasks are reused. Type the same "
-            "command again.",
-            stream=sys.stderr,
+            "command again."
         )
+        with self.lock:
+            say("", told, stream=sys.stderr)
 
     def _end(self, name: str, word: str) -> None:
         with self.lock:
