@@ -81,6 +81,32 @@ def test_everything_comes_back_at_another_place_and_verify_finds_nothing(name, p
         assert verification.verify(other).findings == []
 
 
+def test_a_lock_of_packages_and_what_a_run_logged_are_no_locks_of_a_process(project, tmp_path):
+    """The lock that a version was built with was left out: it could not be reproduced from a backup."""
+    kept = [
+        "var/mlflow/artifacts/1/artifacts/origin/requirements.lock",
+        "var/mlflow/artifacts/1/artifacts/uv.lock",
+        "var/replay/year-week/loop/requirements.lock",
+    ]
+    passing = ["var/build.lock", "var/mlflow/mlflow.lock", "var/kept/train.kernel.json"]
+    for name in kept + passing:
+        (project.root / name).parent.mkdir(parents=True, exist_ok=True)
+        (project.root / name).touch()
+    taking.take(project, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as tar:
+        names = set(tar.getnames())
+    assert names >= set(kept)
+    assert not names & set(passing)
+
+
+def test_a_restore_ends_with_what_to_type_and_its_trial_with_the_restore(project, tmp_path):
+    file = tmp_path / "b.tar"
+    taking.take(project, file)
+    assert restoring.look(file)[-1].endswith(f"nothing yet: loopbook restore {file}")
+    with inside(clone(project, tmp_path / "clone")) as other:
+        assert restoring.restore(other, file)[-1].endswith("Next: loopbook verify, then make serve")
+
+
 def on_servers(folder: Path, server: str, redis: str) -> dict[str, str]:
     """The variables that put every store of a project elsewhere, in new places of two servers."""
     tracking, database = new_database(server), new_database(server)

@@ -5,6 +5,7 @@ was read and held against its digests. The files come to their places last, so t
 a restore that failed leaves no half of a `var/`.
 """
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,7 @@ from typing import Any
 
 from loopbook.backups import archive, postgresql_tables, redis_keys, registry_addresses, stores
 from loopbook.backups.stores import FEATURES, KEYS, LOG, POSTGRESQL, REDIS, REGISTRY, SQLITE, Store
-from loopbook.backups.taking import FORM, PASSING
+from loopbook.backups.taking import FORM, is_passing
 from loopbook.data import prediction_log
 from loopbook.features import store as feature_store
 from loopbook.project import waits
@@ -34,7 +35,10 @@ OF_A_NEW_ONE = ("experiments", "workspaces", "log_form")
 def look(path: Path) -> list[str]:
     """Read a whole backup and write nothing; what it is, for people."""
     about = archive.unpacked(path, None)
-    return _lines(path, about)
+    following = (
+        f"Put it into a clone that keeps nothing yet: loopbook restore {shlex.quote(str(path))}"
+    )
+    return [*_lines(path, about), f"Nothing was put back. {following}"]
 
 
 def restore(project: Project, path: Path) -> list[str]:
@@ -63,7 +67,10 @@ def restore(project: Project, path: Path) -> list[str]:
             f"{project.var}: cannot be written ({reason.strerror or reason}), so no file was put "
             "back. Free space, or correct the folder's rights."
         ) from None
-    return [*_lines(path, about), f"All of it is in {project.root} now."]
+    return [
+        *_lines(path, about),
+        f"All of it is in {project.root} now. Next: loopbook verify, then make serve",
+    ]
 
 
 def _lines(path: Path, about: Mapping[str, Any]) -> list[str]:
@@ -71,7 +78,7 @@ def _lines(path: Path, about: Mapping[str, Any]) -> list[str]:
     taken = about["taken_at"][:16].replace("T", " ")
     lines = [
         f"{path}: {about['contract']} as of {taken} UTC by loopbook {about['loopbook']}, "
-        f"{counted(len(about['files']), 'file')}, {size / 1e6:,.1f} MB; each is as it was taken."
+        f"{counted(len(about['files']), 'file')}, {size / 1e6:,.1f} MB unpacked; each is as it was taken."
     ]
     return [*lines, *(f"Not in it: {what}." for what in about["left_out"])]
 
@@ -80,7 +87,7 @@ def _refuse_filled_var(project: Project) -> None:
     there = [
         path.relative_to(project.root).as_posix()
         for path in project.var.rglob("*")
-        if path.is_file() and not PASSING.fullmatch(path.name)
+        if path.is_file() and not is_passing(path.relative_to(project.root))
     ]
     if there:
         first = ", ".join(sorted(there)[:3])

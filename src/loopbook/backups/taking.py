@@ -38,6 +38,13 @@ SQLITE_HEADER = b"SQLite format 3\0"
 SQLITE_SUFFIXES = (".db", ".sqlite", ".sqlite3")
 # of a process that runs; half a file that somebody is writing
 PASSING = re.compile(r".*\.(lock|pid|kernel\.json)|service\.json|\..*\.\d+-[0-9a-f]{8}")
+PACKAGES, LOGGED = "requirements.lock", "artifacts"  # a lock of packages; where runs log files
+
+
+def is_passing(path: Path) -> bool:
+    """Whether a file, by its path below the project, is of a process that runs, and no record."""
+    is_record = path.name == PACKAGES or LOGGED in path.parts
+    return not is_record and PASSING.fullmatch(path.name) is not None
 
 
 @dataclass
@@ -180,7 +187,7 @@ class _Taking:
             path.relative_to(project.root).as_posix(): path
             for path in var
             if path.is_file() and not path.is_symlink() and str(path) not in beside
-            if not PASSING.fullmatch(path.name)
+            if not is_passing(path.relative_to(project.root))
         }
         taken.left_out = [f"{special:,} links below var/"] if special else []
         for number, root in enumerate(self._roots(taken)):
