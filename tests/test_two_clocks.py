@@ -158,6 +158,16 @@ def test_a_long_line_of_a_report_breaks_between_words_on_a_terminal_alone(monkey
     assert terminal.fitted(digest) == [digest]
 
 
+def test_a_champion_that_serves_again_after_a_rollback_is_told_as_such_with_the_reason():
+    """Made so at one moment of both clocks, which is told once and in good English."""
+    tags = {"promoted_at": LEDGER[2].at, "promoted_as_of": LEDGER[2].at}
+    tags |= {"promoted_kind": "rollback", "promoted_by": "the loop", "promoted_reason": "worse"}
+    told = status.of_champion(Version("house", "1", "r", tags), NOW)
+    champion, rollback, _ = status.champion_lines(told)
+    assert champion.endswith("serves again since 2026-11-26 09:00 UTC, less than a day ago")
+    assert rollback == "rollback    by the loop: worse"
+
+
 def test_who_promoted_by_hand_and_why_is_in_the_status():
     tags = {"promoted_at": LEDGER[2].at, "promoted_as_of": LEDGER[2].as_of}
     tags |= {"promoted_kind": "by hand", "promoted_by": "bob", "promoted_reason": "safer"}

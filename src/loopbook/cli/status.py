@@ -23,9 +23,9 @@ from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
 from loopbook.registry import tracking
+from loopbook.registry.champions import HAND, ROLLBACK
 
 CLOCKS = "as of: by the clock of the data. done at: by the clock on the wall. Both are UTC."
-BY_HAND = "by hand"  # the kind of a promotion for which a person gave a reason
 
 
 def look(project: Project) -> dict[str, Any]:
@@ -153,16 +153,24 @@ def lines(told: Mapping[str, Any]) -> list[str]:
 
 
 def champion_lines(told: Mapping[str, Any]) -> list[str]:
-    """Who serves, for people; of a promotion by hand also the reason that was given."""
-    since = "by hand"
-    if told["promoted_at"]:
-        since = both_clocks(told["promoted_as_of"], told["promoted_at"])
-        since += f", {counted(told['days'], 'day')} ago"
-    text = labelled("champion", f"{told['label']} ({told['candidate']}), promoted {since}")
-    if told["kind"] == BY_HAND:
-        text += labelled("by hand", f"by {told['by']}: {told['reason']}")
+    """Who serves, for people; of a promotion by hand or a rollback also by whom and why."""
+    text = labelled("champion", f"{told['label']} ({told['candidate']}), {_serves(told)}")
+    if told["kind"] in (HAND, ROLLBACK):
+        text += labelled(told["kind"], f"by {told['by']}: {told['reason']}")
     until = f", as of {told['data_as_of'][:10]}" if told["data_as_of"] else ""
     return text + labelled("data", f"snapshot {(told['snapshot_sha256'] or 'unknown')[:12]}{until}")
+
+
+def _serves(told: Mapping[str, Any]) -> str:
+    """Since when a champion serves, and whether it did before."""
+    is_again = told["kind"] == ROLLBACK
+    if not told["promoted_at"]:
+        return "promoted outside loopbook"
+    since = both_clocks(told["promoted_as_of"], told["promoted_at"]).removeprefix("done at ")
+    ago = f"{counted(told['days'], 'day')} ago" if told["days"] else "less than a day ago"
+    if since.startswith("as of"):
+        return f"{'serves again' if is_again else 'promoted'} {since}, {ago}"
+    return f"{'serves again since' if is_again else 'promoted at'} {since}, {ago}"
 
 
 def last_lines(told: Mapping[str, Any]) -> list[str]:
