@@ -332,6 +332,9 @@ def test_edits_of_one_line_on_both_sides_are_a_conflict_marked_as_git_marks_it(
     assert f"{line} theirs" in text
     assert f"UU {path}" in git(project, "status", "--porcelain").decode().splitlines()
     assert "1 in conflict" in told
+    assert told.count("CONFLICT") == 1
+    assert f"CONFLICT (content): Merge conflict in {path}" in told
+    assert "Yours alone: git checkout --ours FILE" in told
 
 
 @pytest.mark.medium
@@ -419,6 +422,7 @@ def test_the_changelog_between_the_two_versions_is_shown(project, wheel, tmp_pat
     told = "\n".join(upgrade.upgrade(project, str(later), dry_run=True))
     assert "- Bells." in told
     assert "- Old." not in told
+    assert told.index("- Bells.") < told.index("would change")  # which a long list hid
 
 
 @pytest.mark.medium

@@ -6,6 +6,7 @@ is committed. So a file that the user renamed, deleted or rewrote is treated as
 in any merge, and a conflict is marked as git marks it.
 """
 
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from loopbook.project.new import write_files
 from loopbook.project.template import LOCK, changes_between, facts_of, files_of
 from loopbook.project.wheels import put_own_wheel, release, sha256, version_of
 
+NOTE = re.compile(rb"CONFLICT \([^)]*\): ")  # git's sentence, which its short name comes before
 WORDS = {"A": "added", "M": "changed", "D": "deleted", "R": "renamed", "T": "changed"}
 
 
@@ -144,7 +146,7 @@ def _merged(root: Path, base: dict[str, bytes], theirs: dict[str, bytes]) -> Mer
         changed=[_shown(line) for line in differs],
         stages=b"".join(entry + b"\0" for entry in entries),
         conflicts=sorted({entry.split(b"\t", 1)[1].decode() for entry in entries}),
-        notes=[word.decode().strip() for word in rest[end:] if word.startswith(b"CONFLICT")],
+        notes=[word.decode().strip() for word in rest[end:] if NOTE.match(word)],
     )
 
 
@@ -185,19 +187,20 @@ def _shown(line: str) -> str:
 
 
 def _told(merge: Merge, older: str, newer: str, news: str, *, dry_run: bool) -> list[str]:
+    """What is new comes first: it may be longer than a screen, and the files are what counts."""
     would = "would change" if dry_run else "changed"
-    lines = [f"loopbook {older} to {newer}: {counted(len(merge.changed), 'file')} {would}"]
+    step = f"{older} to {newer}" if older != newer else f"{older} to another build of it"
+    lines = ["What is new:", news, ""] if news else []
+    lines += [f"loopbook {step}: {counted(len(merge.changed), 'file')} {would}"]
     lines += merge.changed or ["  none: your files have all of it already"]
     if merge.conflicts:
         lines += ["", f"{len(merge.conflicts)} in conflict, marked as git marks them:"]
         lines += [f"  {note}" for note in merge.notes] or [f"  {p}" for p in merge.conflicts]
-    if news:
-        lines += ["", "What is new:", news]
     if dry_run:
         return [*lines, "", "Nothing was written. Next: loopbook upgrade"]
-    settle = "settle the conflicts (git status names them), " if merge.conflicts else ""
-    return [
-        *lines,
-        "",
-        f"Next: {settle}git diff HEAD, make build, git commit. Back: git reset --hard",
-    ]
+    settle = ""
+    if merge.conflicts:
+        both = "Yours alone: git checkout --ours FILE. Loopbook's alone: git checkout --theirs FILE"
+        lines, settle = [*lines, both], "settle the conflicts, git add -A, "
+    following = f"Next: {settle}git diff HEAD, make build, git commit. Back: git reset --hard"
+    return [*lines, "", following]
