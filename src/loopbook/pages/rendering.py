@@ -1,8 +1,9 @@
 """Rendering: a template of the pages, filled.
 
 It decides that a value stays text: every template is escaped, without a way
-around it; and that no line breaks between a number and its unit. The only module that knows Jinja2, and it imports it when the first
-page is made, because the notebooks import the pages too.
+around it; and that no line breaks between a number and its unit. The only module
+that knows Jinja2, and it imports it when the first page is made, because the
+notebooks import the pages too.
 """
 
 import base64
