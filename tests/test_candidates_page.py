@@ -74,6 +74,14 @@ def test_the_candidates_of_the_figure_are_in_the_order_of_their_table():
     assert by_height == ["forest", "baseline"]
 
 
+def test_the_unit_of_many_differences_stands_above_their_table():
+    """In every cell it made a table of slices wider than a phone."""
+    against = {"champion": {"all rows": asdict(Interval(-0.25, -0.45, -0.05, 200))}}
+    page = text(candidate_pages.candidates({"number": "2"}, decision(against=against)))
+    assert "Change of the mean absolute error in kg, with its interval" in page
+    assert "champion all rows -0.250 -0.450 -0.0500 200" in page
+
+
 def test_settings_of_the_runs_stand_side_by_side():
     settings = {"ridge": {"alpha": "1.0", "candidate": "ridge"}, "forest": {"trees": "200"}}
     page = text(candidate_pages.candidates({"number": "2"}, decision(), settings=settings))

@@ -270,3 +270,11 @@ def test_one_turn_and_none_have_a_figure_too():
     axis = loop_plots.turns([(at, "watch")], [(at, "nothing")], {}).axes[1]
     low, high = axis.get_xlim()
     assert high - low == pytest.approx(2)
+
+
+def test_a_turn_that_is_open_is_told_at_its_instant_as_everywhere(tmp_path):
+    journal = tmp_path / "var/loop/open.json"
+    journal.parent.mkdir(parents=True)
+    journal.write_text('{"as_of": "2025-02-01T00:00:00+00:00", "stage": "build"}')
+    told = loop_dashboard.waiting(Project(tmp_path))
+    assert told == ["A turn as of 2025-02-01 00:00 UTC is open, at build."]

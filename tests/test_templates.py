@@ -105,7 +105,7 @@ def test_pages_say_how_many_classes_a_set_has_where_a_number_has_its_misses():
     assert "above it" not in page
     page = Reads(window_pages.performance(record, {})).text
     assert re.search(r"1\.25\s*classes that a set has on average", page)
-    assert "of them lie above it" not in page
+    assert "lie above their" not in page
 
 
 def decision() -> dict:
@@ -299,11 +299,23 @@ def test_a_page_is_escaped_always_and_misses_nothing_in_silence():
 
 def test_no_line_breaks_between_a_number_and_its_unit():
     """On a phone `100` stood at the end of a line and `%` at the start of the next."""
-    notes = ["5 % of 1,046 USD", "after 2 min 03 s", "in 22 days", "with 3 mines"]
+    notes = [
+        "5 % of 1,046 USD",
+        "after 2 min 03 s",
+        "until 1 May 2015",
+        "in 22 days",
+        "with 3 mines",
+    ]
     nothing = {"base": 1.0, "contributions": []}
     sure = window_pages.HowSure(interval=(0.0, 9.0))
     page = window_pages.answer(1.0, "price", nothing, {}, notes, sure)
-    for held in ("5~% of 1,046~USD", "after 2~min 03~s", "in 90~% of cases", *notes[2:]):
+    for held in (
+        "5~% of 1,046~USD",
+        "after 2~min 03~s",
+        "1~May 2015",
+        "in 90~% of cases",
+        *notes[3:],
+    ):
         assert held.replace("~", "\N{NO-BREAK SPACE}") in page
 
 

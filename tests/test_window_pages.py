@@ -51,7 +51,10 @@ def test_what_is_known_of_an_error_stands_with_its_unit():
     page = text(window_pages.performance(record(inside=0.9, above=0.06, below=0.04), {}))
     assert "nothing is known" not in page
     assert "90.0 % of the observed targets lie in their interval" in page
-    assert "6.0 % of them lie above it 4.0 % of them lie below it" in page
+    assert (
+        "6.0 % of the observed targets lie above their interval "
+        "4.0 % of the observed targets lie below their interval"
+    ) in page
 
 
 @pytest.mark.parametrize(

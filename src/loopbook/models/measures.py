@@ -74,8 +74,13 @@ class Measure:
     @property
     def change_axis(self) -> str:
         """What an axis of differences of these values is called."""
-        unit = self.points or self.unit
+        unit = self.change_unit
         return f"change of the {self.title} ({unit})" if unit else f"change of the {self.title}"
+
+    @property
+    def change_unit(self) -> str:
+        """What a difference of these values is told in; empty for a pure number."""
+        return self.points or self.unit
 
     def shown(self, value):
         """A value, or an array of them, as it stands on an axis."""
@@ -87,7 +92,7 @@ class Measure:
 
     def said_change(self, value: float) -> str:
         """A difference with its sign and unit."""
-        return _with(amount(self.shown(value), signed=True), self.points or self.unit)
+        return _with(amount(self.shown(value), signed=True), self.change_unit)
 
 
 def _with(number: str, unit: str) -> str:

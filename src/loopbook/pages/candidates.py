@@ -137,9 +137,10 @@ def decision_page(decision: Record) -> str:
 def changes(
     intervals: Mapping[str, Record], measure: Measure, called: Callable[[str], str] = str
 ) -> Iterator[tuple[str, Amount, Amount, Amount, int]]:
-    """Intervals of a difference of errors, a row a slice."""
+    """Intervals of a difference of errors, a row a slice; their unit stands above the table."""
     for name, i in intervals.items():
-        yield called(name), *(changed(i[end], measure) for end in ("mean", "low", "high")), i["n"]
+        ends = (measure.shown(i[end]) for end in ("mean", "low", "high"))
+        yield called(name), *(Amount(amount(end, signed=True)) for end in ends), i["n"]
 
 
 def _ranked(decision: Record) -> tuple[list[str], list[tuple[Any, ...]]]:

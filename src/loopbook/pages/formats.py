@@ -18,10 +18,9 @@ MONTHS = (
     *("January", "February", "March", "April", "May", "June"),
     *("July", "August", "September", "October", "November", "December"),
 )
-# a unit that is a sign or a few letters; a word, such as days, may stand in the next line
-SHORT_UNIT = re.compile(
-    r"(?<=\d) (?=(?:%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{3})(?!\w))"
-)
+# what a number is not parted from: a sign, a few letters, a month; not a word such as days
+HELD = rf"%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{{3}}|{'|'.join(MONTHS)}"
+TO_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{HELD})(?!\w))")
 
 
 class Amount(str):
@@ -113,8 +112,8 @@ def cell(value: Any) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A text that no line breaks between a number and its short unit."""
-    return SHORT_UNIT.sub("\N{NO-BREAK SPACE}", text)
+    """A text that no line breaks between a number and its short unit, or a day and its month."""
+    return TO_A_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
 def in_terminal(text: str) -> str:

@@ -18,6 +18,7 @@ from loopbook.pages import replays as replay_pages
 from loopbook.pages import turns as turn_pages
 from loopbook.pages import windows as window_pages
 from loopbook.pages.dashboards import WIDE, by_contract, framed, guarded, row
+from loopbook.pages.formats import instant
 from loopbook.pages.plain import with_names
 from loopbook.project.contract import read_contract
 from loopbook.project.counts import counted
@@ -50,7 +51,7 @@ def waiting(project: Project) -> list[str]:
     """What the loop has not done yet, a sentence each."""
     sentences = []
     if left := turn_records.open_turn(project):
-        sentences.append(f"A turn as of {left['as_of'][:16]} UTC is open, at {left['stage']}.")
+        sentences.append(f"A turn as of {instant(left['as_of'])} UTC is open, at {left['stage']}.")
     if asked := turn_records.asked(project):
         sentences.append(f"{asked['by']} asked for a retraining: {asked['reason']}")
     return sentences
