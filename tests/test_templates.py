@@ -395,6 +395,13 @@ def test_a_text_keeps_some_width_in_a_table_that_scrolls():
     assert '<td class="long">above 25 to 50 % of them</td>' in with_spaces(answer)
 
 
+def test_an_instant_has_one_line_where_a_table_has_room():
+    """A line broke behind a hyphen of it: 2015-01- and below it 01 00:00."""
+    table = rendering.environment().get_template("parts.html.j2").module.table
+    page = table(["as of (UTC)", "why"], [("2015-01-01 00:00", "2015-01-01 or later")])
+    assert '<td class="when">2015-01-01 00:00</td><td>2015-01-01 or later</td>' in page
+
+
 def test_the_navigation_marks_the_page_that_is_shown():
     page = window_pages.navigation("drift")
     assert '<a href="2_drift.ipynb" aria-current="page">Drift</a>' in page

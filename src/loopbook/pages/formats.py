@@ -23,6 +23,9 @@ HELD = rf"%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{{3}}|{'|'.join(MON
 TO_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{HELD})(?!\w))")
 
 
+INSTANT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?")
+
+
 class Amount(str):
     """An amount with its unit; in a table it stands at the right, as a number does."""
 
@@ -32,6 +35,11 @@ class Amount(str):
 def instant(text: str | None) -> str:
     """An instant to the minute; the page says that it is UTC."""
     return text[:16].replace("T", " ") if text else "unknown"
+
+
+def is_instant(value: Any) -> bool:
+    """Whether a value is an instant, or a day, as pages write it."""
+    return isinstance(value, str) and INSTANT.fullmatch(value) is not None
 
 
 def day(text: str | None) -> str:

@@ -82,6 +82,7 @@ def environment() -> "Environment":
         jinja.filters[form.__name__] = form
     jinja.tests["told"] = lambda value: isinstance(value, Told)
     jinja.tests["amount"] = lambda value: isinstance(value, formats.Amount)
+    jinja.tests["instant"] = formats.is_instant
     jinja.filters["drawing"] = drawings.read
     jinja.filters["base64"] = lambda content: base64.b64encode(content).decode()
     jinja.globals |= {"PAGES": PAGES, "LEVELS": LEVELS, "OUTCOMES": OUTCOMES, "UNKNOWN": UNKNOWN}
