@@ -448,3 +448,9 @@ def test_the_service_says_why_to_an_admin_key_alone(tmp_path):
     assert (record["verdict"], record["prediction_id"]) == (IDENTICAL, name)
     assert record["lineage"]["params"] == {"alpha": "1.0"}
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "no_such_answer")
+
+
+@pytest.mark.parametrize("name", ["v2", "2"])
+def test_a_version_in_the_place_of_an_answer_is_told_how_to_ask_for_it(name):
+    with pytest.raises(ProvenanceError, match=r"is a version .* loopbook why --version 2$"):
+        why_command.why(name)

@@ -15,7 +15,7 @@ from loopbook.project.terminal import say
 Reason = Annotated[
     str, typer.Option(metavar="WHY", help="Why; it is kept in the ledger of champions.")
 ]
-INTERRUPTED = "see who serves: loopbook champion. Then type the same command again if it has to be."
+INTERRUPTED = "see who serves: loopbook champion. If nothing changed, type the same command again."
 Moment = Annotated[
     str,
     typer.Option(

@@ -57,11 +57,8 @@ def reproduce(
     import sys
 
     here = paths.current()
-    leaving = waits.leaving(_interrupted(into))
-    with (
-        leaving,
-        waits.waiting(f"reproduce v{version.removeprefix('v')}"),
-    ):  # its imports take seconds
+    waiting = waits.waiting(f"reproduce v{version.removeprefix('v')}")  # its imports take seconds
+    with waits.leaving(_interrupted(into)), waiting:
         from loopbook.provenance import compared, reproduction
 
         tell = partial(say, stream=sys.stderr if as_json else None)
@@ -94,8 +91,8 @@ def lines(done: Reproduction) -> list[str]:
         told.append(f"first       {done.first_difference}")
     told += [f"reason      {reason.sentence}" for reason in done.reasons]
     if done.outcome == compared.IDENTICAL:
-        kinds = ", ".join(dict.fromkeys(doubt.kind for doubt in done.doubts))
-        told.append(f"although    {kinds}" if kinds else "environment as it was")
+        doubts = [f"although    {doubt.kind}: {doubt.finding.found}" for doubt in done.doubts]
+        told += doubts or ["environment as it was"]
     if done.parts and done.first_difference and not done.reasons:
         told.append(
             "reason      unknown: code, rows, packages and processor are as they were. A step "

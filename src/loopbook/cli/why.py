@@ -5,6 +5,7 @@ It decides words and exit codes, as `cli` does for the rest.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from loopbook.provenance.told import Section, Told
 
 WIDEST = 40
+VERSION = re.compile(r"v?(\d{1,9})")  # an id has 32 digits
 DIFFERENT = 3  # the exit code where something is missing or was changed
 Id = Annotated[str, typer.Argument(metavar="ID", help="The prediction_id of an answer of the log.")]
 Number = Annotated[
@@ -67,6 +69,11 @@ def why(
         raise ProvenanceError(
             "why: expected the prediction_id of an answer, or --version N. "
             "Every answer of the service has one."
+        )
+    if version := VERSION.fullmatch(name):
+        raise ProvenanceError(
+            f"why: {name!r} is a version and no prediction_id of an answer. Explain it: loopbook why "
+            f"--version {version[1]}"
         )
     given = _given(values or [])
     with waits.waiting("why"):
