@@ -168,6 +168,14 @@ def test_a_champion_that_serves_again_after_a_rollback_is_told_as_such_with_the_
     assert rollback == "rollback    by the loop: worse"
 
 
+def test_status_ends_with_what_a_verdict_asks_for():
+    """A broken input is looked at on the pages; what is stale is built first."""
+    windows = [None, {"verdict": "healthy"}, {"verdict": "investigate"}]
+    told = [status.following({}, window) for window in windows]
+    assert told == ["make lab, make mlflow"] * 2 + ["make reports"]
+    assert status.following({"split": ["why"]}, windows[2]) == "make build"
+
+
 def test_who_promoted_by_hand_and_why_is_in_the_status():
     tags = {"promoted_at": LEDGER[2].at, "promoted_as_of": LEDGER[2].as_of}
     tags |= {"promoted_kind": "by hand", "promoted_by": "bob", "promoted_reason": "safer"}

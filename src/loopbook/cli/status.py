@@ -22,6 +22,7 @@ from loopbook.project.paths import Project
 from loopbook.records import turns as turn_records
 from loopbook.records import windows as window_records
 from loopbook.records.roles import SHADOW
+from loopbook.records.verdicts import INVESTIGATE
 from loopbook.registry import tracking
 from loopbook.registry.champions import HAND, ROLLBACK
 
@@ -42,16 +43,26 @@ def look(project: Project) -> dict[str, Any]:
     before = tracking.holder(client, contract.name, SHADOW)
     every = turn_records.listed(project)
     stale = graph.stale_reasons(project)
+    known = last(project)
     return {
         "model": contract.name,
         "project": str(project.root),
         "champion": champion and of_champion(champion, now),
         "ways_on": [] if champion else _last_decision(project).get("ways_on", []),
-        **last(project),
+        **known,
         "loop": of_loop(champion, before, every, read_knobs(project.knobs), now),
         "stale": stale,
-        "next": "make build" if stale else "make lab, make mlflow",
+        "next": following(stale, known["last_window"]),
     }
+
+
+def following(stale: Mapping[str, Sequence[str]], window: Mapping[str, Any] | None) -> str:
+    """What to type next: what is stale first, then a verdict that asks for a person."""
+    if stale:
+        return "make build"
+    if window and window["verdict"] == INVESTIGATE:
+        return "make reports"
+    return "make lab, make mlflow"
 
 
 def of_champion(champion: tracking.Version, now: datetime) -> dict[str, Any]:
