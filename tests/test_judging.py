@@ -14,6 +14,7 @@ from loopbook.models.margins import Scale
 from loopbook.models.measures import of_record
 from loopbook.models.task import task_of
 from loopbook.monitoring import drift, findings, verdict
+from loopbook.pages import formats
 from loopbook.pipeline.progress import champion_lines, window_lines
 from loopbook.project.contract import Contract
 from loopbook.registry import challenge, evidence, reference
@@ -96,6 +97,24 @@ def judged(name: str, current: pl.DataFrame) -> tuple[findings.Performance, verd
         champion_age_days=30,
     )  # fmt: skip
     return found, verdict.judge(told, rules)
+
+
+def test_a_reason_has_the_distance_that_the_table_of_columns_has():
+    """0.099 stood in the reason and 0.0989 in the table, on one page."""
+    column = drift.ColumnDrift("size", 0.098912, 0.068861, [], [], [])
+    window = findings.as_window(
+        {"wanting": []},
+        rows=900,
+        columns=[column],
+        faults=[],
+        errors=findings.Performance(),
+        champion_age_days=30,
+    )
+    (told,) = window.drifted
+    assert told == (
+        f"size moved: distance {formats.distance(column.distance)} from the reference, "
+        f"up to {formats.distance(column.threshold)} may be chance"
+    )
 
 
 @pytest.mark.medium

@@ -16,6 +16,7 @@ import polars as pl
 from loopbook.data.splits import PART
 from loopbook.models import evaluation
 from loopbook.models.evaluation import Confidence, Interval
+from loopbook.models.measures import amount
 from loopbook.models.task import Task, task_of
 from loopbook.monitoring import calendar, drift, performance, quality
 from loopbook.monitoring.drift import ColumnDrift
@@ -303,8 +304,8 @@ def as_window(
     """All that the verdict is told about a window; `columns` are the judged ones."""
     named = {ANSWER: "the answers", OBSERVED: "the ground truth"}
     sentences = [
-        f"{named.get(c.column, c.column)} moved: distance {c.distance:.3f} from the reference, "
-        f"up to {c.threshold:.3f} may be chance"
+        f"{named.get(c.column, c.column)} moved: distance {amount(c.distance)} from the reference, "
+        f"up to {amount(c.threshold)} may be chance"
         for c in columns
         if c.has_drifted
     ]
