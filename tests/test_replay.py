@@ -1,11 +1,13 @@
 """The replay's steps and its scenarios: what they change, and what counts as right."""
 
+import contextlib
 import shutil
 import signal
 import subprocess
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +19,7 @@ from polars.testing import assert_frame_equal
 from small_house import ROOT, loopbook, make_project
 
 from loopbook.data import sources, validation
+from loopbook.data.row_keys import RowKeys
 from loopbook.loop import (
     replay,
     replay_lane,
@@ -240,6 +243,61 @@ def test_a_scenario_that_disturbs_a_number_says_that_a_table_requires_none(name)
     with pytest.raises(ReplayError, match="set required: true for a number"):
         SCENARIOS[name].check(TABLE.model_copy(update={"features": optional}))
     SCENARIOS[name].check(TABLE)
+
+
+class Past:
+    """What a lane has around it: a service with its log, and a store that keeps no past."""
+
+    def __init__(self, monkeypatch, dies_at):
+        self.requests, self.log, self.store = [], set(), START
+        self.dies_at = dies_at
+        monkeypatch.setattr(replay_lane.materialize, "materialize", self.materialize)
+        monkeypatch.setattr(replay_lane.httpx, "Client", lambda **_: contextlib.nullcontext(self))
+        monkeypatch.setattr(replay_lane, "SENDERS", 1)
+        monkeypatch.setattr(replay_lane.Lane, "_answered", lambda *_: set(self.log))
+        monkeypatch.setattr(replay_lane.Lane, "_tell", lambda *_: None)
+        monkeypatch.setattr(replay_lane.Lane, "_act", lambda *_: self.come("turn"))
+
+    def come(self, place) -> str:
+        if place == self.dies_at:
+            self.dies_at = None
+            raise KeyboardInterrupt
+        return "healthy, nothing"
+
+    def post(self, _, json):
+        self.come(len(self.requests))
+        self.requests.append(json)
+        self.log.add(RowKeys(TABLE, Path("var")).text(json))
+        return SimpleNamespace(status_code=200)
+
+    def materialize(self, _, as_of, rebuild):
+        assert clock.parse_instant(as_of) >= self.store
+        self.store = clock.parse_instant(as_of)
+
+
+@pytest.mark.parametrize("dies_at", ["turn", 0, 20, 45])
+def test_a_lane_that_is_killed_within_a_step_goes_on_from_its_day(tmp_path, monkeypatch, dies_at):
+    """A month has four points of the store, and none of them is made a second time."""
+    rows = sources.with_clock(sources.read_source(TABLE, ROOT), TABLE)
+    end = datetime(2014, 11, 1, tzinfo=UTC)
+    rows = rows.filter(pl.col(clock.EVENT_TS).is_between(START, end, closed="left"))[::30]
+    rows.write_parquet(tmp_path / "rows.parquet")
+    plan = {"scenario": None, "start": START.isoformat(), "end": end.isoformat(), "step": "month"}
+    write_json(tmp_path / "plan.json", plan)
+    (tmp_path / "loop/var").mkdir(parents=True)
+    shutil.copy(ROOT / "contract.yaml", tmp_path / "loop")
+    monkeypatch.chdir(tmp_path / "loop")
+    past = Past(monkeypatch, dies_at)
+    for ends in (pytest.raises(KeyboardInterrupt), contextlib.nullcontext()):
+        lane = replay_lane.Lane(LOOP)
+        lane.levels = SimpleNamespace(make=lambda _: None)
+        with ends:
+            lane._step(0, {LOOP: "http://service"})
+    asked = [request["id"] for request in past.requests]
+    assert sorted(asked) == sorted(rows["id"])  # each once
+    assert past.store == end
+    state = replay_results.state_of(Path())
+    assert (state["done"], state["sent"], state["failed"]) == (1, rows.height, 0)
 
 
 def events(first: datetime, days: int, each: int = 10) -> pl.Series:

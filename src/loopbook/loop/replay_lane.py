@@ -93,6 +93,7 @@ class Lane:
         self.start, self.end = parse_instant(plan["start"]), parse_instant(plan["end"])
         self.moments = moments(self.start, self.end, plan["step"])
         self.state = {"done": 0, "sent": 0, "failed": 0, "builds": 0} | state_of(self.project.root)
+        self.is_resumed = True  # what was answered before is not asked again
         self.parent = os.getppid()
         self.disturbed_from = self.moments[0]
         self.levels: replay_levels.Levels
@@ -121,29 +122,24 @@ class Lane:
                     raise ReplayError("the replay was killed, so this policy stops here")
 
     def _step(self, place: int, services: Mapping[str, str]) -> None:
-        """A step day by day, then the policy's turn."""
+        """A step day by day from the first that has not passed, then the policy's turn."""
         before = self.moments[place - 1] if place else self.start
         moment = self.moments[place]
-        known = {policy: self._answered(policy, (before, moment)) for policy in services}
-        day = before
+        day = max(before, parse_instant(self.state.get("day", before.isoformat())))
         while day < moment:
             until = min(day + DAY, moment)
-            self._day(day, until, services, known)
+            self._day(day, until, services)
             if self.contract.history and (
                 (until - before) % self.renewed == timedelta() or until == moment
             ):
                 materialize.materialize(self.project, until.isoformat(), rebuild=False)
+            self._remember(day=until.isoformat())
             day = until
         done = self._act(moment, services[self.policy])
         self._remember(done=place + 1, line=f"{moment:%Y-%m-%d}  {done}")
+        self.is_resumed = False
 
-    def _day(
-        self,
-        since: datetime,
-        until: datetime,
-        services: Mapping[str, str],
-        known: Mapping[str, set[str]],
-    ) -> None:
+    def _day(self, since: datetime, until: datetime, services: Mapping[str, str]) -> None:
         """A day's requests, answered with the states of its beginning, and what came true by its end."""
         asked = self.rows.filter(pl.col(EVENT_TS).is_between(since, until, closed="left"))
         truths = self.rows.filter(
@@ -153,13 +149,14 @@ class Lane:
         if not asked.is_empty():
             self.levels.make(since)
         for policy, address in services.items():
-            sent, failed = self._send(asked, address, known[policy])
+            answered = self._answered(policy, (since, until)) if self.is_resumed else set()
+            failed = self._send(asked, address, answered)
             self._tell(truths, address)
-            self.state["sent"] += sent
+            self.state["sent"] += asked.height
             self.state["failed"] += failed
 
-    def _send(self, rows: pl.DataFrame, address: str, known: set[str]) -> tuple[int, int]:
-        """Ask the service about every row that it was not asked about; how many, and how many failed."""
+    def _send(self, rows: pl.DataFrame, address: str, known: set[str]) -> int:
+        """Ask the service about every row that it has not answered; how many requests failed."""
         keys = RowKeys(self.contract, self.project.var)
         requests = []
         for row in rows.to_dicts():
@@ -176,8 +173,7 @@ class Lane:
                     return False
 
             with ThreadPoolExecutor(SENDERS) as pool:
-                answered = list(pool.map(ask, requests))
-        return len(answered), answered.count(False)
+                return list(pool.map(ask, requests)).count(False)
 
     def _answered(self, policy: str, span: tuple[datetime, datetime]) -> set[str]:
         log = replay_stores.log_of(self.project, policy)
