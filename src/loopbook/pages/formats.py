@@ -20,7 +20,7 @@ MONTHS = (
 )
 # what a number is not parted from: a sign, a few letters, a month; not a word such as days
 HELD = rf"%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{{3}}|{'|'.join(MONTHS)}"
-TO_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{HELD})(?!\w))")
+TO_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{HELD})(?!\w))|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)")
 
 
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?")
@@ -120,7 +120,7 @@ def cell(value: Any) -> str:
 
 
 def unbroken(text: str) -> str:
-    """A text that no line breaks between a number and its short unit, or a day and its month."""
+    """A text in which no line breaks before a short unit, a day's month or the count of `n =`."""
     return TO_A_UNIT.sub("\N{NO-BREAK SPACE}", text)
 
 
