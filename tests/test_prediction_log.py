@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import shutil
 import stat
 import threading
 import time
@@ -17,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_house import ROOT
 
-from loopbook.data import prediction_log, salt, truths
+from loopbook.cli import log_files
+from loopbook.data import log_pruning, prediction_log, salt, truths
 from loopbook.data.log_tables import COLUMNS
 from loopbook.data.prediction_log import Entry
 from loopbook.data.row_keys import RowKeys
@@ -154,7 +156,7 @@ def test_many_truths_are_looked_up_together(tmp_path):
 
 def test_pruning_takes_old_answers_with_their_truth_and_no_others(log, monkeypatch):
     """In several steps, between which others may write."""
-    monkeypatch.setattr(prediction_log, "PRUNED_ROWS", 1)
+    monkeypatch.setattr(log_pruning, "PRUNED_ROWS", 1)
     log.append([entry(n) for n in range(4)])
     for n in range(4):
         log.tell([Truth(f"id-{n:06d}", None, 1.0, FIRST + 50 * HOUR, FIRST + 50 * HOUR)])
@@ -162,6 +164,46 @@ def test_pruning_takes_old_answers_with_their_truth_and_no_others(log, monkeypat
     left = everything(log)
     assert left["id"].to_list() == ["id-000002", "id-000003"]
     assert left["observed"].to_list() == [1.0, 1.0]
+
+
+def test_pruning_keeps_the_truth_of_a_key_until_no_answer_of_that_key_is_left(log):
+    """A row that was asked for again has its truth still, told after the first answer."""
+    key = "house-0|2025-01-01"
+    log.append([entry(0), entry(1), entry(5, key=key)])
+    for number in range(2):
+        told = FIRST + (number + 2) * HOUR
+        log.tell([Truth(None, f"house-{number}|2025-01-01", 1.0, told, told)])
+    assert log.prune(START.replace(hour=3)) == 2
+    assert everything(log).select("id", "observed").rows() == [("id-000005", 1.0)]
+    assert log.database.read("SELECT key FROM ground_truth") == [(key,)]
+    assert log.prune(START.replace(hour=6)) == 1
+    assert log.database.read("SELECT key FROM ground_truth") == []
+
+
+def test_what_is_exported_until_a_day_is_what_pruning_before_that_day_deletes(log, tmp_path):
+    """By when it was received, whatever the moment that was asked for; half-open."""
+    shutil.copy(ROOT / "contract.yaml", tmp_path)
+    log.append([entry(n, as_of_us=FIRST - n * HOUR) for n in range(72)])
+    day, file = "2025-01-02", tmp_path / "log.parquet"
+    log_files.export(Project(tmp_path), str(file), since=day, until="2025-01-03")
+    assert pl.read_parquet(file)["id"].to_list() == [f"id-{n:06d}" for n in range(24, 48)]
+    log_files.export(Project(tmp_path), str(file), since="", until=day)
+    copied = set(pl.read_parquet(file)["id"])
+    log_files.prune(Project(tmp_path), day)
+    assert copied == {f"id-{n:06d}" for n in range(72)} - set(everything(log)["id"])
+
+
+def test_an_export_has_the_inputs_of_all_versions_in_every_part(log, tmp_path, monkeypatch):
+    shutil.copy(ROOT / "contract.yaml", tmp_path)
+    monkeypatch.setattr(prediction_log, "EXPORT_ROWS", 2)
+    log.know_inputs("later", ["size", "lat"])
+    log.append([entry(n, inputs="layout" if n < 3 else "later") for n in range(5)])
+    log_files.export(Project(tmp_path), str(tmp_path / "log.parquet"), since="", until="")
+    table = pl.read_parquet(tmp_path / "log.parquet")
+    assert table["feature_size"].to_list() == [1800.0] * 5
+    assert [name for name in table.columns if name.startswith("feature_")] == [
+        *("feature_size", "feature_rooms", "feature_lat"),
+    ]
 
 
 def test_sensitive_values_are_hashed_or_left_out_by_name_and_by_alias(address, tmp_path):

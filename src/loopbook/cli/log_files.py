@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from loopbook.data import prediction_log
+from loopbook.data import logged_answers, prediction_log
 from loopbook.project.contract import read_contract
 from loopbook.project.counts import counted
 from loopbook.project.errors import KnobError, PredictionLogError
@@ -18,14 +18,12 @@ from loopbook.provenance import kept_rows
 def export(project: Project, path: str, since: str, until: str) -> list[str]:
     """Write the log to Parquet, some thousand rows at a time, whole or not at all."""
     log = prediction_log.connect(project, read_contract(project.contract))
-    window = {
-        "since": read_instant(since, "--since") if since else None,
-        "until": read_instant(until, "--until") if until else None,
-    }
+    start = read_instant(since, "--since") if since else None
+    end = read_instant(until, "--until") if until else None
     count, writer = 0, None
     try:
         with replacing(Path(path)) as target:
-            for part in log.rows(**window):
+            for part in logged_answers.received(log, start, end):
                 arrow = part.to_arrow()
                 if writer is None:
                     writer = pq.ParquetWriter(target, arrow.schema, compression="zstd")

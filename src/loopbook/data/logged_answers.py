@@ -4,7 +4,7 @@ It decides what is known of an id that the log does not hold: whether it was
 pruned, and when, or never written. It changes nothing.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -15,6 +15,7 @@ import numpy as np
 import orjson
 import polars as pl
 
+from loopbook.data import prediction_log
 from loopbook.data.log_tables import COLUMNS, as_table
 from loopbook.data.prediction_log import PredictionLog
 from loopbook.data.truths import ASKED_AT_ONCE, known_truths, parts
@@ -136,6 +137,39 @@ def with_truth(
     answers = sorted(found.values(), key=itemgetter(COLUMNS.index("as_of_us"), 0))
     truths = known_truths(log.database, answers, log.classes, known_until=known_until)
     return [as_table(answers, truths, log.layouts(), log.classes)]
+
+
+def received(
+    log: PredictionLog, since: datetime | None, until: datetime | None
+) -> Iterator[pl.DataFrame]:
+    """Answers received in `[since, until)` with their truth, some thousand at a time.
+
+    In the order of their ids, which is that in which they were asked for. All parts have
+    the same columns: the inputs of every version that answered then, null where
+    one has none. What is answered while this reads is left out.
+    """
+    within = "received_us >= ? AND received_us < ?"
+    lower, upper = to_micros(since) if since else -(2**62), to_micros(until) if until else 2**62
+    asked = (
+        "SELECT inputs, min(received_us) AS first, max(received_us) FROM predictions "
+        f"WHERE {within} GROUP BY inputs ORDER BY first, inputs"
+    )
+    used = log.database.read(log.database.sql(asked), (lower, upper))
+    upper = max((newest for *_, newest in used), default=lower) + 1
+    layouts, last = log.layouts(), ""
+    inputs = [f"feature_{name}" for digest, *_ in used for name in layouts.inputs[digest]]
+    page = log.database.sql(
+        f"SELECT {', '.join(COLUMNS)} FROM predictions WHERE id > ? AND {within} ORDER BY id LIMIT ?"
+    )
+    while answers := log.database.read(page, (last, lower, upper, prediction_log.EXPORT_ROWS)):
+        last = answers[-1][0]
+        table = as_table(
+            answers, known_truths(log.database, answers, log.classes), layouts, log.classes
+        )
+        others = [name for name in table.columns if not name.startswith("feature_")]
+        absent = set(inputs) - set(table.columns)
+        table = table.with_columns(pl.lit(None, pl.Float32).alias(name) for name in absent)
+        yield table.select(*others, *dict.fromkeys(inputs))
 
 
 def why_absent(log: PredictionLog, name: str) -> str:

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from loopbook.data import log_migration
+from loopbook.data import log_migration, log_pruning
 from loopbook.data.log_tables import COLUMNS, TABLES, Entry, Layouts, as_table
 from loopbook.data.row_keys import RowKeys
 from loopbook.data.truths import (
@@ -43,7 +43,6 @@ ADDRESS = "LOOPBOOK_PREDICTION_LOG"
 EXPORT_ROWS = 20_000
 STRATA = 400
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PRUNED_ROWS = 5_000
 
 
 class PredictionLog:
@@ -250,28 +249,9 @@ class PredictionLog:
     def prune(self, before: datetime) -> int:
         """Delete answers received before an instant, with the ground truth of them alone.
 
-        Some thousand at a time, so that a service that writes meanwhile waits
-        for none of it long.
+        See `log_pruning`; how many answers were deleted.
         """
-        limit, count = to_micros(before), 0
-        oldest = self.database.sql(
-            f"SELECT id FROM predictions WHERE received_us < ? LIMIT {PRUNED_ROWS}"
-        )
-        while True:
-            ids = self.database.read(oldest, (limit,))
-            with self.database.transaction() as cursor:
-                for table, column in (("ground_truth", "prediction_id"), ("predictions", "id")):
-                    gone = self.database.sql(f"DELETE FROM {table} WHERE {column} = ?")
-                    cursor.executemany(gone, ids)
-            count += len(ids)
-            if len(ids) < PRUNED_ROWS:
-                break
-        with self.database.transaction() as cursor:
-            old = self.database.sql("DELETE FROM ground_truth WHERE received_us < ?")
-            cursor.execute(old, (limit,))
-            note = "INSERT INTO pruned (before_us, done_us, answers) VALUES (?, ?, ?)"
-            cursor.execute(self.database.sql(note), (limit, to_micros(datetime.now(UTC)), count))
-        return count
+        return log_pruning.prune(self.database, before)
 
     def close(self) -> None:
         self.database.close()
