@@ -135,9 +135,10 @@ def test_the_metrics_of_a_card_have_the_unit_of_the_target():
 def test_differences_of_candidates_and_slices_are_in_the_measures_unit():
     record = of(MINUTES, decision())
     page = text(candidate_pages.candidates({"number": "1"}, record))
-    assert "Change of the mean absolute error, with its interval" in page
-    assert "+0.100 minutes 0 minutes +0.200 minutes 5" in page
+    assert "Change of the mean absolute error in minutes, with its interval" in page
+    assert "+0.100 0 +0.200 5" in page
     shown = text(version_pages.model_card({"number": "1", "run_id": "r"}, card(), record))
+    assert "Change of the mean absolute error in minutes on rows that it had not seen" in shown
     assert "Rise of the mean absolute error when one feature is shuffled" in shown
     assert INTERVAL["mean"] == 0.1
 
