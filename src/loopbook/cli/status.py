@@ -13,7 +13,7 @@ from loopbook.data import quarantine
 from loopbook.loop import guards
 from loopbook.loop.guards import Limits
 from loopbook.pipeline import graph
-from loopbook.project.clock import both_clocks, parse_instant, utc_now
+from loopbook.project.clock import both_clocks, is_one_moment, parse_instant, to_the_minute, utc_now
 from loopbook.project.contract import read_contract
 from loopbook.project.counts import counted
 from loopbook.project.files import read_json
@@ -174,14 +174,16 @@ def champion_lines(told: Mapping[str, Any]) -> list[str]:
 
 def _serves(told: Mapping[str, Any]) -> str:
     """Since when a champion serves, and whether it did before."""
-    is_again = told["kind"] == ROLLBACK
+    clocks = told["promoted_as_of"], told["promoted_at"]
     if not told["promoted_at"]:
         return "promoted outside loopbook"
-    since = both_clocks(told["promoted_as_of"], told["promoted_at"]).removeprefix("done at ")
+    is_again = told["kind"] == ROLLBACK
+    if is_one_moment(*clocks):
+        since = f"{'serves again since' if is_again else 'promoted at'} {to_the_minute(clocks[1])}"
+    else:
+        since = f"{'serves again' if is_again else 'promoted'} {both_clocks(*clocks)}"
     ago = f"{counted(told['days'], 'day')} ago" if told["days"] else "less than a day ago"
-    if since.startswith("as of"):
-        return f"{'serves again' if is_again else 'promoted'} {since}, {ago}"
-    return f"{'serves again since' if is_again else 'promoted at'} {since}, {ago}"
+    return f"{since}, {ago}"
 
 
 def last_lines(told: Mapping[str, Any]) -> list[str]:

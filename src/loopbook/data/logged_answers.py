@@ -1,7 +1,8 @@
-"""Logged answers: one answer of the prediction log, as it was written.
+"""Logged answers: answers of the prediction log, as they were written.
 
-It decides what is known of an id that the log does not hold: whether it was
-pruned, and when, or never written. It changes nothing.
+It decides what an export of those received in a span has, and what is known of an id
+that the log does not hold: whether it was pruned, and when, or never written. It
+changes nothing.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -21,8 +21,6 @@ MONTHS = (
 # what a number is not parted from: a sign, a few letters, a month; not a word such as days
 HELD = rf"%|°[CF]|min|m?s|h|points|[ck]?m|k?g|km/h|mph|[A-Z]{{3}}|{'|'.join(MONTHS)}"
 TO_A_UNIT = re.compile(rf"(?<=\d) (?=(?:{HELD})(?!\w))|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)")
-
-
 INSTANT = re.compile(r"\d{4}-\d\d-\d\d( \d\d:\d\d)?")
 
 

@@ -139,9 +139,13 @@ def both_clocks(as_of: str | None, done_at: str | None) -> str:
     as_of, done_at : str or None
         ISO 8601; a table without an event time has no `as_of`. The same minute is told once.
     """
-    done = to_the_minute(done_at)
-    is_none = as_of in (None, "", "none") or to_the_minute(as_of) == done
-    return f"done at {done}" if is_none else f"as of {to_the_minute(as_of)}, done at {done}"
+    done = f"done at {to_the_minute(done_at)}"
+    return done if is_one_moment(as_of, done_at) else f"as of {to_the_minute(as_of)}, {done}"
+
+
+def is_one_moment(as_of: str | None, done_at: str | None) -> bool:
+    """Whether the clock of the data has nothing to add: it has no moment, or the same minute."""
+    return as_of in (None, "", "none") or to_the_minute(as_of) == to_the_minute(done_at)
 
 
 def to_the_minute(text: str | None) -> str:
